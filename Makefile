@@ -1,0 +1,190 @@
+# picograd.   make run     sets up, builds, fetches a small model and generates text
+#             make test    sets up, builds, runs every test
+#             make help    lists the rest
+# Everything that is built lies under $(BUILD).
+
+VERSION := 0.1.0
+SONAME  := libpicograd.so.0
+PREFIX  ?= /usr/local
+BUILD   ?= build
+MODEL   ?= smollm2
+PROMPT  ?= The three laws of thermodynamics say that
+
+# One job per core. JOBS= sets another number: make 4.3 does not show a makefile its -j.
+JOBS ?= $(shell nproc)
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += -j$(JOBS)
+endif
+
+# --- what there is to build -------------------------------------------------------------------
+LAYERS  := base ir rewrite schedule codegen runtime engine tensor io models
+SOURCES := $(foreach layer,$(LAYERS),$(wildcard src/$(layer)/*.c))
+LIBRARY := $(wildcard src/runtime/library/*.c)
+CLI     := $(wildcard src/cli/*.c)
+TESTS   := $(wildcard tests/*/*_test.c)
+# A test folder's other sources are linked into each of its programs.
+HELPERS := $(filter-out $(TESTS),$(wildcard tests/*/*.c))
+SCRIPTS := $(wildcard tests/*/*_test.sh)
+
+OBJECTS      := $(SOURCES:%.c=$(BUILD)/%.o) \
+                $(foreach isa,c avx2 avx512,$(LIBRARY:%.c=$(BUILD)/%.$(isa).o))
+CLI_OBJECTS  := $(CLI:%.c=$(BUILD)/%.o)
+TEST_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,tests/main.c $(HELPERS) $(TESTS))
+PROGRAMS     := $(TESTS:%.c=$(BUILD)/%)
+COMMAND      := $(if $(CLI),$(BUILD)/picograd)
+
+# --- flags ------------------------------------------------------------------------------------
+CFLAGS   ?= -O2 -g
+WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes $(if $(WERROR),-Werror)
+DIALECT  := -std=gnu11 -fPIC -fvisibility=hidden -Isrc -Iinclude -DPG_VERSION='"$(VERSION)"'
+CHECKS   := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
+
+# Optional libraries: PG_HAVE_JANSSON is defined and jansson linked where pkg-config finds it.
+OPTIONAL := jansson libpcre2-8 libpng sqlite3
+FOUND    := $(strip $(foreach name,$(OPTIONAL),$(shell pkg-config --exists $(name) 2>/dev/null && \
+            echo $(name))))
+MISSING  := $(filter-out $(FOUND),$(OPTIONAL))
+NOTE     := building with $(or $(FOUND),no optional library)$(if $(MISSING),; without $(MISSING))
+HAVE_jansson    := -DPG_HAVE_JANSSON
+HAVE_libpcre2-8 := -DPG_HAVE_PCRE2
+HAVE_libpng     := -DPG_HAVE_PNG
+HAVE_sqlite3    := -DPG_HAVE_SQLITE
+ifneq ($(FOUND),)
+FOUND_FLAGS := $(foreach name,$(FOUND),$(HAVE_$(name))) $(shell pkg-config --cflags $(FOUND))
+FOUND_LIBS  := $(shell pkg-config --libs $(FOUND))
+endif
+LIBS     := $(FOUND_LIBS) -lm -ldl -lpthread
+TEST_LIBS = $(shell pkg-config --cflags --libs cmocka)
+
+# `make V=1` prints the commands themselves.
+quiet = $(if $(V),,@echo '$(1) $@' &&)
+
+COMPILE := $(CC) $(DIALECT) $(WARNINGS) $(CPPFLAGS) $(CFLAGS) $(CHECKS) $(FOUND_FLAGS)
+LINK    := $(CC) $(CFLAGS) $(CHECKS) $(LDFLAGS) -Wl,--as-needed
+
+# The kernel library is one source, compiled once for each instruction set. -ffp-contract=off:
+# where a multiply and an add are fused is written in the source.
+KERNEL_FLAGS := -O3 -fno-math-errno -fno-trapping-math -ffp-contract=off
+ISA_avx2     := -mavx2 -mfma -mf16c
+ISA_avx512   := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c
+
+# --- build ------------------------------------------------------------------------------------
+.PHONY: all build deps run test check asan hostile size layers format format-fix bench install \
+        uninstall clean help FORCE
+.DELETE_ON_ERROR:
+all: build
+
+build: $(BUILD)/libpicograd.a $(BUILD)/libpicograd.so $(COMMAND)
+
+# Rewritten only when the flags change, so that a change of flags rebuilds.
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(subst ','\'',$(COMPILE) $(LINK) $(LIBS))' | cmp -s - $@ || \
+	 { echo '$(subst ','\'',$(COMPILE) $(LINK) $(LIBS))' > $@; \
+	   echo '$(NOTE)'; }
+
+$(BUILD)/%.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call quiet,compile) $(COMPILE) -MMD -MP -c $< -o $@
+
+# $(1): the instruction set, also the suffix of the functions' names
+define kernel_rule
+$(BUILD)/src/runtime/library/%.$(1).o: src/runtime/library/%.c $(BUILD)/flags
+	@mkdir -p $$(@D)
+	$$(call quiet,compile) $(COMPILE) $(KERNEL_FLAGS) $(ISA_$(1)) -DPG_SUFFIX=$(1) -MMD -MP -c $$< -o $$@
+endef
+$(foreach isa,c avx2 avx512,$(eval $(call kernel_rule,$(isa))))
+
+# Made anew, so that the object of a source that is gone does not stay in it.
+$(BUILD)/libpicograd.a: $(OBJECTS)
+	@rm -f $@
+	$(call quiet,archive) $(AR) rcs $@ $^
+
+# nodelete: the pool's threads and compiled kernels outlive a dlclose.
+$(BUILD)/libpicograd.so: $(OBJECTS)
+	$(call quiet,link) $(LINK) -shared -Wl,-soname,$(SONAME) -Wl,-z,nodelete $^ $(LIBS) -o $@
+
+$(BUILD)/picograd: $(CLI_OBJECTS) $(BUILD)/libpicograd.a
+	$(call quiet,link) $(LINK) $^ $(LIBS) -o $@
+
+# private: what a test object depends on is compiled as ever.
+$(TEST_OBJECTS): private COMPILE += -Itests
+
+.SECONDEXPANSION:
+$(PROGRAMS): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/main.o $(BUILD)/libpicograd.a \
+             $$(patsubst %.c,$(BUILD)/%.o,$$(filter $$(dir $$*)%,$(HELPERS)))
+	$(call quiet,link) $(LINK) $(filter %.o,$^) $(BUILD)/libpicograd.a $(TEST_LIBS) $(LIBS) -o $@
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+
+# --- use --------------------------------------------------------------------------------------
+# What deps installs is found by the second make, not by this one.
+run:    ## set up, build, get a small model, generate text
+	@scripts/deps.sh
+	@$(MAKE) --no-print-directory build
+	@$(BUILD)/picograd models pull $(MODEL) || \
+	 echo 'note: no $(MODEL); the words below come from random weights' >&2
+	@$(BUILD)/picograd generate -m $(MODEL) -p '$(subst ','\'',$(PROMPT))' -n 64
+
+deps:   ## install what is missing, or say which command would
+	@scripts/deps.sh
+
+test:   ## set up, build, run every test
+	@scripts/deps.sh test
+	@$(MAKE) --no-print-directory check
+
+check: build $(PROGRAMS)    ## the tests alone, without set-up
+	@scripts/test.sh $(BUILD) $(PROGRAMS) $(SCRIPTS) scripts/size.sh scripts/layers.sh
+
+asan:   ## the tests under the address and undefined-behaviour sanitizers
+	@$(MAKE) --no-print-directory check BUILD=build/asan SANITIZE=address,undefined
+
+hostile: ## the same with one object per arena chunk and two-slot hash tables
+	@PG_HOSTILE=1 $(MAKE) --no-print-directory asan
+
+size:   ## lines of code of the core, per folder, against their caps
+	@scripts/size.sh
+
+layers: ## each layer includes only layers above it
+	@scripts/layers.sh
+
+format: ## is the C laid out as .clang-format says
+	@scripts/format.sh
+
+format-fix: ## lay it out
+	@scripts/format.sh fix
+
+bench: build ## measure beside the peers
+	@if [ -e bench/run.sh ]; then bench/run.sh; else echo 'bench/run.sh is not there yet'; exit 1; fi
+
+# --- install ----------------------------------------------------------------------------------
+LIBDIR := $(DESTDIR)$(PREFIX)/lib
+INCDIR := $(DESTDIR)$(PREFIX)/include
+BINDIR := $(DESTDIR)$(PREFIX)/bin
+
+install: build ## PREFIX=/usr/local DESTDIR=
+	install -d $(LIBDIR)/pkgconfig $(INCDIR) $(BINDIR)
+	install -m 755 $(BUILD)/libpicograd.so $(LIBDIR)/libpicograd.so.$(VERSION)
+	ln -sf libpicograd.so.$(VERSION) $(LIBDIR)/$(SONAME)
+	ln -sf $(SONAME) $(LIBDIR)/libpicograd.so
+	install -m 644 $(BUILD)/libpicograd.a $(LIBDIR)
+	install -m 644 include/picograd.h $(INCDIR)
+	$(if $(COMMAND),install -m 755 $(COMMAND) $(BINDIR))
+	printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' \
+	 'Name: picograd' 'Description: a small deep-learning framework and compiler' \
+	 'Version: $(VERSION)' 'Requires.private: $(FOUND)' 'Cflags: -I$${includedir}' \
+	 'Libs: -L$${libdir} -lpicograd' 'Libs.private: -lm -ldl -lpthread' \
+	 > $(LIBDIR)/pkgconfig/picograd.pc
+
+uninstall:
+	rm -f $(LIBDIR)/libpicograd.so.$(VERSION) $(LIBDIR)/$(SONAME) $(LIBDIR)/libpicograd.so \
+	 $(LIBDIR)/libpicograd.a $(LIBDIR)/pkgconfig/picograd.pc $(INCDIR)/picograd.h $(BINDIR)/picograd
+
+clean:  ## remove $(BUILD)
+	rm -rf $(BUILD)
+
+help:
+	@echo 'make         build build/picograd and build/libpicograd.{a,so}'
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
+	 while IFS='|' read -r name what; do printf 'make %-10s %s\n' "$$name" "$$what"; done
+	@echo 'CC=clang CFLAGS=... WERROR=1 (warnings are errors) V=1 (show commands) JOBS=1 BUILD=folder'

@@ -1,0 +1,65 @@
+#!/bin/bash
+# deps.sh - what picograd needs on Debian or Ubuntu. Installs what is missing as root or with a
+# passwordless sudo; otherwise prints the command and fails if something required is missing.
+# In: "test" if the tests' needs count as required, too.  Nothing missing: no work, no network.
+set -u
+for_tests=${1:-}
+missing=() required=() notes=()
+
+compiles() {
+    echo '#include <stdio.h>
+    int main(void) { return 0; }' | ${CC:-cc} -x c - -o /dev/null 2>/dev/null
+}
+package() { pkg-config --exists "$1" 2>/dev/null; }
+python() { command -v python3 && python3 -c 'import pip, venv, ensurepip'; }
+
+# need LEVEL PACKAGES PURPOSE PROBE...
+need() {
+    local level=$1 packages=$2 purpose=$3
+    shift 3
+    "$@" >/dev/null 2>&1 && return
+    # shellcheck disable=SC2206  # several packages are several words
+    missing+=($packages)
+    if [ "$level" = required ]; then required+=("$packages ($purpose)")
+    else notes+=("$packages ($purpose)"); fi
+}
+
+check() {
+    missing=() required=() notes=()
+    need required "gcc libc6-dev" "compiles picograd and, at run time, its kernels" compiles
+    need required make "builds" command -v make
+    need "$pkg_config" pkg-config "finds the libraries below" command -v pkg-config
+    need "$cmocka" libcmocka-dev "runs the tests" package cmocka
+    need optional libpcre2-dev "splits text into words for tokenizers" package libpcre2-8
+    need optional libjansson-dev "writes --metrics" package jansson
+    need optional libpng-dev "reads and writes images" package libpng
+    need optional libsqlite3-dev "keeps the results of searches" package sqlite3
+    need optional "python3 python3-pip python3-venv" "fetches models and peers from PyPI" python
+}
+
+pkg_config=optional cmocka=optional
+[ "$for_tests" = test ] && pkg_config=required cmocka=required
+check
+[ ${#missing[@]} = 0 ] && exit 0
+
+install=(apt-get install -y --no-install-recommends "${missing[@]}")
+as_root=()
+[ "$(id -u)" != 0 ] && as_root=(sudo -n)
+if command -v apt-get >/dev/null && "${as_root[@]}" true 2>/dev/null; then
+    echo "installing ${missing[*]}"
+    as_root+=(env DEBIAN_FRONTEND=noninteractive)
+    "${as_root[@]}" apt-get update -qq
+    # One that cannot be had must not keep the others out.
+    if ! "${as_root[@]}" "${install[@]}" -qq >/dev/null; then
+        for name in "${missing[@]}"; do
+            "${as_root[@]}" apt-get install -y --no-install-recommends -qq "$name" >/dev/null
+        done
+    fi
+    check
+else
+    echo "missing here; as root:  apt-get update && ${install[*]}"
+fi
+
+for note in "${notes[@]}"; do echo "note: without $note" >&2; done
+for name in "${required[@]}"; do echo "required and missing: $name" >&2; done
+[ ${#required[@]} = 0 ]

@@ -1,0 +1,54 @@
+#!/bin/bash
+# test.sh BUILD PROGRAM... - runs test programs and scripts one after the other and sums them.
+# A program ends with `N passed, N failed, N skipped` and may print `skip: name: reason` lines. One
+# that prints no counts is one test: status 0 passed, 77 skipped (its last line says why), else failed.
+# Out: a line for each program, all output of those that fail, the reasons for skips, the sum.
+set -u
+export PG_BUILD=$1
+shift
+logs=$PG_BUILD/test-logs
+rm -rf "$logs" "$PG_BUILD/test-summary"
+mkdir -p "$logs"
+# Impossible allocations must reach picograd's own check.
+export ASAN_OPTIONS=allocator_may_return_null=1:${ASAN_OPTIONS:-}
+export UBSAN_OPTIONS=print_stacktrace=1:${UBSAN_OPTIONS:-}
+
+passed=0 failed=0 skipped=0
+reasons=()
+for program in "$@"; do
+    name=${program#"$PG_BUILD"/}
+    name=${name#tests/}
+    log=$logs/${name//\//-}
+    start=$SECONDS
+    timeout -k 10 "${PG_TEST_SECONDS:-900}" "$program" >"$log" 2>&1 </dev/null
+    status=$?
+    counts=$(grep -aE '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" | tail -1)
+    if [ -n "$counts" ]; then
+        read -r p _ f _ s _ <<<"$counts"
+        # Dead after its last test, by a sanitizer at exit for one.
+        [ $status != 0 ] && [ "$f" = 0 ] && f=1
+        while read -r line; do reasons+=("$name ${line#skip: }"); done < <(grep -a '^skip: ' "$log")
+    else
+        p=0 f=0 s=0
+        case $status in
+        0) p=1 ;;
+        77) s=1 && reasons+=("$name: $(tail -1 "$log")") ;;
+        *) f=1 ;;
+        esac
+    fi
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+    took=$((SECONDS - start))
+    printf '%-6s %-32s %4d passed' "$([ "$f" = 0 ] && echo ok || echo FAILED)" "$name" "$p"
+    [ "$f" != 0 ] && printf ', %d failed' "$f"
+    [ "$s" != 0 ] && printf ', %d skipped' "$s"
+    [ "$took" -gt 1 ] && printf ', %d s' "$took"
+    echo
+    if [ "$f" != 0 ]; then
+        [ $status = 124 ] && echo "    stopped after ${PG_TEST_SECONDS:-900} s"
+        grep -avE '^\[ (RUN  |      OK)' "$log" | tail -200 | sed 's/^/    /'
+        echo "    exit status $status"
+    fi
+done
+for reason in "${reasons[@]}"; do echo "skipped: $reason"; done
+echo "$passed passed, $failed failed, $skipped skipped" | tee "$PG_BUILD/test-summary"
+[ "$failed" = 0 ]
