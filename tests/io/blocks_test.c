@@ -1,0 +1,140 @@
+/* blocks_test.c - the storage formats: f16 and bf16 by exhaustion, others against ggml's. */
+#include "helpers.h"
+#include "test.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+TEST(f16_survives_f32) {
+    for (int bits = 0; bits < 0x10000; bits++) {
+        float value = f32_from_f16((uint16_t)bits);
+        int wanted = isnan(value) ? bits | 0x200 : bits;  // a NaN comes back quiet
+        if (f16_from_f32(value) != wanted) CHECK_INT(f16_from_f32(value), wanted);
+    }
+}
+
+TEST(f16_has_the_known_values) {
+    CHECK_NEAR(f32_from_f16(0x3c00), 1, 0);
+    CHECK_NEAR(f32_from_f16(0xc000), -2, 0);
+    CHECK_NEAR(f32_from_f16(0x7bff), 65504, 0);
+    CHECK_NEAR(f32_from_f16(0x0001), 0x1p-24, 0);
+    CHECK(isinf(f32_from_f16(0xfc00)));
+    CHECK_INT(f16_from_f32(65519.996f), 0x7bff);
+    CHECK_INT(f16_from_f32(65520), 0x7c00);
+    CHECK_INT(f16_from_f32(-INFINITY), 0xfc00);
+    CHECK_INT(f16_from_f32(0x1p-25f), 0);
+    CHECK_INT(f16_from_f32(-0x1.8p-25f), 0x8001);
+    CHECK(isnan(f32_from_f16(f16_from_f32(NAN))));
+}
+
+// Between any two neighbours: the middle goes to the even one, a hair off the middle to the nearer.
+TEST(f16_rounds_to_nearest_even) {
+    for (int bits = 0; bits < 0x7bff; bits++) {
+        float middle = (f32_from_f16((uint16_t)bits) + f32_from_f16((uint16_t)(bits + 1))) / 2;
+        int even = bits + (bits & 1);
+        bool right = f16_from_f32(middle) == even && f16_from_f32(nextafterf(middle, 0)) == bits &&
+                     f16_from_f32(nextafterf(middle, INFINITY)) == bits + 1 &&
+                     f16_from_f32(-middle) == (even | 0x8000);
+        if (!right) CHECK_INT(f16_from_f32(middle), even);
+    }
+}
+
+TEST(bf16_survives_f32_and_rounds_to_nearest_even) {
+    for (int bits = 0; bits < 0x7f80; bits++) {
+        float value = f32_from_bf16((uint16_t)bits), next = f32_from_bf16((uint16_t)(bits + 1));
+        bool right = bf16_from_f32(value) == bits && bf16_from_f32(-value) == (bits | 0x8000);
+        float middle = value + (next - value) / 2;
+        if (bits < 0x7f7f && bf16_from_f32(middle) != bits + (bits & 1)) right = false;
+        if (!right) CHECK_INT(bf16_from_f32(value), bits);
+    }
+    CHECK_INT(bf16_from_f32(INFINITY), 0x7f80);
+    CHECK_INT(bf16_from_f32(3.4e38f), 0x7f80);
+    CHECK(isnan(f32_from_bf16(bf16_from_f32(NAN))));
+}
+
+static uint8_t *from_hex(Arena *arena, const char *hex) {
+    uint8_t *bytes = arena_alloc(arena, strlen(hex) / 2);
+    for (size_t i = 0; i < strlen(hex) / 2; i++) {
+        bytes[i] = (uint8_t)strtol((char[]){hex[2 * i], hex[2 * i + 1], 0}, NULL, 16);
+    }
+    return bytes;
+}
+
+static const GgufFormat *format_named(const char *name) {
+    for (int type = 0; type < 64; type++) {
+        const GgufFormat *format = gguf_format(type);
+        if (format && !strcmp(format->name, name)) return format;
+    }
+    return NULL;
+}
+
+TEST(encoded_blocks_are_ggmls) {
+    Arena *arena = arena_new();
+    Lines lines = golden_lines(arena, "blocks.txt");
+    for (int i = 0; i < lines.count; i++) {
+        char name[8], *row = arena_alloc(arena, 1000), *blocks = arena_alloc(arena, 1000);
+        const char *line = terminated(arena, lines.at[i]);
+        CHECK_INT(sscanf(line, "%7s %999s %999s", name, row, blocks), 3);
+        const GgufFormat *format = format_named(name);
+        size_t bytes = strlen(blocks) / 2;
+        uint8_t *got = arena_alloc(arena, bytes);
+        format->encode((const float *)from_hex(arena, row), got, 64);
+        CHECK_INT((int64_t)bytes, 64 / format->length * format->bytes);
+        if (memcmp(got, from_hex(arena, blocks), bytes)) CHECK_TEXT(name, line);
+    }
+    arena_free(arena);
+}
+
+TEST(decoding_is_scale_times_code) {
+    float values[32];
+    uint8_t block[34] = {0, 0x38, 0, 0x3c};  // f16: 0.5 and 1
+    block[4] = 0xf3;
+    gguf_format(GGUF_Q4_1)->decode(block, values, 32);
+    CHECK_NEAR(values[0], 0.5 * 3 + 1, 0);
+    CHECK_NEAR(values[16], 0.5 * 15 + 1, 0);
+    CHECK_NEAR(values[1], 1, 0);
+    memmove(block + 2, block + 4, 16);
+    gguf_format(GGUF_Q4_0)->decode(block, values, 32);
+    CHECK_NEAR(values[0], 0.5 * (3 - 8), 0);
+    CHECK_NEAR(values[16], 0.5 * (15 - 8), 0);
+    gguf_format(GGUF_Q8_0)->decode(block, values, 32);
+    CHECK_NEAR(values[0], 0.5 * (int8_t)0xf3, 0);
+}
+
+TEST(encoding_loses_at_most_half_a_step) {
+    float values[64], back[64];
+    uint8_t blocks[256];
+    for (int i = 0; i < 64; i++) values[i] = sinf((float)i) * 3;
+    for (int type = 0; type < 64; type++) {
+        const GgufFormat *format = gguf_format(type);
+        if (!format || !format->length) continue;
+        format->encode(values, blocks, 64);
+        format->decode(blocks, back, 64);
+        bool four_bits = type == GGUF_Q4_0 || type == GGUF_Q4_1;
+        double step = four_bits ? 0.8 : type == GGUF_Q8_0 ? 0.03 : type == GGUF_F32 ? 0 : 0.02;
+        for (int i = 0; i < 64; i++) CHECK_NEAR(back[i], values[i], step);
+    }
+}
+
+// No conversion of a float to an integer may be out of range: the sanitizers watch.
+TEST(encoding_takes_any_bits) {
+    float values[32] = {NAN, INFINITY, -INFINITY, 3e38f, -3e38f, 1e-45f, 0, -0.0f};
+    uint8_t blocks[128];
+    for (int round = 0; round < 3; round++) {
+        for (int type = 0; type < 64; type++) {
+            const GgufFormat *format = gguf_format(type);
+            if (format && format->length) format->encode(values, blocks, 32);
+        }
+        values[0] = 1e-45f;
+        if (round) values[1] = values[2] = values[3] = values[4] = 2e-45f;
+    }
+}
+
+TEST(a_type_without_a_number_is_null) {
+    CHECK(!gguf_format(-1));
+    CHECK(!gguf_format(4));
+    CHECK(!gguf_format(INT64_MAX));
+    CHECK_TEXT(gguf_format(14)->name, "Q6_K");
+    CHECK_INT(gguf_format(14)->length, 0);
+}
