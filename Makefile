@@ -63,8 +63,9 @@ COMPILE := $(CC) $(DIALECT) $(WARNINGS) $(CPPFLAGS) $(CFLAGS) $(CHECKS) $(FOUND_
 LINK    := $(CC) $(CFLAGS) $(CHECKS) $(LDFLAGS) -Wl,--as-needed
 
 # The kernel library is one source, compiled once for each instruction set. -ffp-contract=off:
-# where a multiply and an add are fused is written in the source.
-KERNEL_FLAGS := -O3 -fno-math-errno -fno-trapping-math -ffp-contract=off
+# where a multiply and an add are fused is written in the source. -Wno-pass-failed: not every loop
+# over an op can become vectors (an integer division cannot), and clang would list each.
+KERNEL_FLAGS := -O3 -fno-math-errno -fno-trapping-math -ffp-contract=off -Wno-pass-failed
 ISA_avx2     := -mavx2 -mfma -mf16c
 ISA_avx512   := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c
 

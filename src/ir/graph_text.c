@@ -1,0 +1,311 @@
+/* graph_text.c - the tensor dialect as text.
+ * In: a graph and its outputs, or text.  Out: text, or a graph and its outputs.
+ * Invariant: parsing what was printed and printing it again gives the same text.
+ *   var position 0..4095
+ *   %0 = param{0} f32 (position + 1, 64)
+ *   %1 = reduce{add, 1} f32 (position + 1, 1) %0
+ *   out %1                                                                                   */
+#include "ir/ir.h"
+
+#include <string.h>
+
+// ---- printing -----------------------------------------------------------------------------------
+
+static const char *atom_name(void *context, const Atom *atom) {
+    if (atom->kind != ATOM_VAR) return "?";
+    return graph_var_info(context, atom->of)->name;
+}
+
+static void print_sizes(Text *text, const Graph *graph, int count, const Size *size) {
+    IndexTable *table = graph_indices(graph);
+    text_add(text, "(");
+    for (int i = 0; i < count; i++) {
+        if (i) text_add(text, ", ");
+        if (size_is_symbolic(size[i]))
+            index_print(text, table, size_index(table, size[i]), atom_name, (void *)graph);
+        else
+            text_add(text, "%ld", size[i]);
+    }
+    text_add(text, ")");
+}
+
+const char *graph_shape_text(const Graph *graph, Shape shape) {
+    Text text = text_new(graph_arena(graph));
+    print_sizes(&text, graph, shape.rank, shape.size);
+    return text.at;
+}
+
+// The fewest digits that read back as the same f32; %.9g always does.
+static void print_const(Text *text, DType dtype, int64_t word) {
+    if (!dtype_is_float(dtype)) {
+        text_add(text, "%ld", word);
+        return;
+    }
+    double value, again;
+    memcpy(&value, &word, sizeof value);
+    size_t start = text->count;
+    for (int digits = 6; digits <= 9; digits++) {
+        text->count = start;
+        text_add(text, "%.*g", digits, value);
+        Reader reader = reader_new("const", text->at + start);
+        if (reader_number(&reader, &again) && (float)again == (float)value) break;
+    }
+    if (value == 0 && word != 0) text_add(text, ".0");  // -0 would read as the integer 0
+}
+
+static void print_bits(Text *text, int64_t bits, const char *separator) {
+    for (int axis = 0; axis < RANK_MAX; axis++) {
+        if (!(bits >> axis & 1)) continue;
+        text_add(text, "%s%d", separator, axis);
+        separator = ", ";
+    }
+}
+
+static void print_args(Text *text, const Graph *graph, const Node *node) {
+    const int64_t *arg = node->arg;
+    const char *separator = "";
+    if (!*op_args((Op)node->op)) return;
+    text_add(text, "{");
+    for (const char *letter = op_args((Op)node->op); *letter; letter++, separator = ", ") {
+        if (*letter == 'b') {
+            print_bits(text, *arg++, separator);
+            continue;
+        }
+        text_add(text, "%s", separator);
+        if (*letter == 'n') text_add(text, "%ld", *arg++);
+        if (*letter == 'c') print_const(text, (DType)node->dtype, *arg++);
+        if (*letter == 'o') text_add(text, "%s", ops[*arg++].text);
+        if (*letter == 'v') text_add(text, "%s", graph_var_info(graph, (int32_t)*arg++)->name);
+        if (*letter == 'N')
+            for (int i = 0; i < node->rank; i++) text_add(text, "%s%ld", i ? ", " : "", *arg++);
+        if (*letter == 'S') {
+            print_sizes(text, graph, node->rank, arg);
+            arg += node->rank;
+        }
+    }
+    text_add(text, "}");
+}
+
+// `number` renames ids; NULL keeps them.
+static void print_node(Text *text, const Graph *graph, Id id, const Id *number) {
+    const Node *node = graph_node(graph, id);
+    text_add(text, "%%%d = %s", number ? number[id] : id, ops[node->op].text);
+    print_args(text, graph, node);
+    text_add(text, " %s ", dtypes[node->dtype].text);
+    print_sizes(text, graph, node->rank, node->size);
+    for (int i = 0; i < node->sources; i++)
+        text_add(text, " %%%d", number ? number[node->source[i]] : node->source[i]);
+}
+
+char *graph_print(Arena *arena, const Graph *graph, int outputs, const Id *output) {
+    Text text = text_new(arena);
+    bool *reached = graph_reached(arena, graph, outputs, output);
+    Id *number = arena_array(arena, Id, graph_count(graph)), next = 0;
+    for (int32_t i = 0; i < graph_vars(graph); i++) {
+        const Var *var = graph_var_info(graph, i);
+        text_add(&text, "var %s %ld..%ld\n", var->name, var->low, var->high);
+    }
+    for (Id id = 0; id < graph_count(graph); id++) {
+        if (!reached[id]) continue;
+        if (graph_node(graph, id)->op >= OP_LOAD)
+            fatal("graph_print: %s is of the kernel dialect", ops[graph_node(graph, id)->op].text);
+        number[id] = next++;
+        print_node(&text, graph, id, number);
+        text_add(&text, "\n");
+    }
+    text_add(&text, "out");
+    for (int i = 0; i < outputs; i++) text_add(&text, " %%%d", number[output[i]]);
+    text_add(&text, "\n");
+    return text.at;
+}
+
+// ---- parsing ------------------------------------------------------------------------------------
+
+typedef struct {
+    Reader reader;
+    Arena *arena;
+    Graph *graph;
+    LIST(Id) ids;  // by the number in the text
+    LIST(int64_t) args;
+    double value;  // of a const; its word depends on the dtype, which comes later
+} Parsing;
+
+static int64_t parse_int(Parsing *parsing) {
+    int64_t value;
+    if (!reader_int(&parsing->reader, &value))
+        reader_fatal(&parsing->reader, "expected an integer");
+    return value;
+}
+
+static const char *parse_name(Parsing *parsing, const char *what) {
+    const char *name = reader_name(&parsing->reader, parsing->arena);
+    if (!name) reader_fatal(&parsing->reader, "expected %s", what);
+    return name;
+}
+
+static Op parse_op(Parsing *parsing) {
+    Op op;
+    const char *name = parse_name(parsing, "an op");
+    if (!op_find(name, &op) || op >= OP_LOAD)
+        reader_fatal(&parsing->reader, "'%s' is no op of a tensor graph", name);
+    return op;
+}
+
+static int32_t parse_var(Parsing *parsing, const char *name) {
+    for (int32_t i = 0; i < graph_vars(parsing->graph); i++)
+        if (strcmp(graph_var_info(parsing->graph, i)->name, name) == 0) return i;
+    reader_fatal(&parsing->reader, "no line declares the var '%s'", name);
+}
+
+static Index find_var(void *context, Reader *reader, const char *name) {
+    (void)reader;
+    Parsing *parsing = context;
+    return graph_var_index(parsing->graph, parse_var(parsing, name));
+}
+
+static Shape parse_sizes(Parsing *parsing) {
+    IndexTable *table = graph_indices(parsing->graph);
+    Shape shape = {0};
+    reader_expect(&parsing->reader, "(");
+    while (!reader_take(&parsing->reader, ")")) {
+        if (shape.rank == RANK_MAX)
+            reader_fatal(&parsing->reader, "more than %d axes", RANK_MAX);
+        if (shape.rank) reader_expect(&parsing->reader, ",");
+        Index size =
+            index_parse(&parsing->reader, parsing->arena, table, find_var, parsing);
+        shape.size[shape.rank++] = size_from_index(table, size);
+    }
+    return shape;
+}
+
+static void add_word(Parsing *parsing, int64_t word) {
+    *list_add(parsing->arena, &parsing->args) = word;
+}
+
+static void parse_const(Parsing *parsing) {
+    int64_t integer;
+    if (reader_int(&parsing->reader, &integer)) {
+        parsing->value = (double)integer;
+        add_word(parsing, integer);
+        return;
+    }
+    if (!reader_number(&parsing->reader, &parsing->value))
+        reader_fatal(&parsing->reader, "expected a number");
+    add_word(parsing, 0);
+}
+
+static int64_t parse_bits(Parsing *parsing, bool first) {
+    int64_t bits = 0;
+    while (!reader_peek(&parsing->reader, "}")) {
+        if (!first) reader_expect(&parsing->reader, ",");
+        first = false;
+        int64_t axis = parse_int(parsing);
+        if (axis < 0 || axis >= RANK_MAX)
+            reader_fatal(&parsing->reader, "axis %ld is not 0 to %d", axis, RANK_MAX - 1);
+        bits |= (int64_t)1 << axis;
+    }
+    return bits;
+}
+
+static void parse_numbers(Parsing *parsing) {
+    while (!reader_peek(&parsing->reader, "}")) {
+        add_word(parsing, parse_int(parsing));
+        if (!reader_take(&parsing->reader, ",")) return;
+    }
+}
+
+static void parse_args(Parsing *parsing, Op op) {
+    Reader *reader = &parsing->reader;
+    const char *letters = op_args(op);
+    parsing->args.count = 0;
+    if (!*letters) return;
+    reader_expect(reader, "{");
+    for (const char *letter = letters; *letter; letter++) {
+        if (letter > letters && *letter != 'b') reader_expect(reader, ",");
+        if (*letter == 'n') add_word(parsing, parse_int(parsing));
+        if (*letter == 'c') parse_const(parsing);
+        if (*letter == 'o') add_word(parsing, parse_op(parsing));
+        if (*letter == 'v') add_word(parsing, parse_var(parsing, parse_name(parsing, "a var")));
+        if (*letter == 'b') add_word(parsing, parse_bits(parsing, letter == letters));
+        if (*letter == 'N') parse_numbers(parsing);
+        if (*letter == 'S') {
+            Shape sizes = parse_sizes(parsing);
+            for (int i = 0; i < sizes.rank; i++) add_word(parsing, sizes.size[i]);
+        }
+    }
+    reader_expect(reader, "}");
+}
+
+static Id parse_id(Parsing *parsing) {
+    reader_expect(&parsing->reader, "%");
+    int64_t number = parse_int(parsing);
+    if (number < 0 || number >= parsing->ids.count)
+        reader_fatal(&parsing->reader, "%%%ld has no line before this one", number);
+    return parsing->ids.at[number];
+}
+
+static void parse_node(Parsing *parsing) {
+    if (parse_int(parsing) != parsing->ids.count)
+        reader_fatal(&parsing->reader, "expected the node %%%d", parsing->ids.count);
+    reader_expect(&parsing->reader, "=");
+    Op op = parse_op(parsing);
+    parse_args(parsing, op);
+    DType dtype;
+    if (!dtype_find(parse_name(parsing, "a dtype"), &dtype))
+        reader_fatal(&parsing->reader, "this dtype is not known");
+    Shape shape = parse_sizes(parsing);
+    Id source[3], id;
+    for (int i = 0; i < ops[op].arity; i++) source[i] = parse_id(parsing);
+    if (op == OP_CONST && dtype_is_float(dtype))
+        id = node_const_float(parsing->graph, dtype, shape, parsing->value);
+    else if (op == OP_CONST)
+        id = node_const_int(parsing->graph, dtype, shape, parsing->args.at[0]);
+    else
+        id = node_make(parsing->graph, op, dtype, shape, ops[op].arity, source,
+                       parsing->args.count, parsing->args.at);
+    *list_add(parsing->arena, &parsing->ids) = id;
+}
+
+GraphProgram graph_parse(Arena *arena, const char *name, const char *text) {
+    Parsing parsing = {reader_new(name, text), arena, graph_new(arena), {0}, {0}, 0};
+    Reader *reader = &parsing.reader;
+    while (reader_take(reader, "var")) {
+        const char *var = parse_name(&parsing, "a name");
+        int64_t low = parse_int(&parsing);
+        reader_expect(reader, "..");
+        graph_var(parsing.graph, var, low, parse_int(&parsing));
+    }
+    while (reader_take(reader, "%")) parse_node(&parsing);
+    reader_expect(reader, "out");
+    LIST(Id) outputs = {0};
+    while (reader_peek(reader, "%")) *list_add(arena, &outputs) = parse_id(&parsing);
+    reader_skip(reader);
+    if (reader->at < reader->end) reader_fatal(reader, "expected nothing behind the outputs");
+    return (GraphProgram){parsing.graph, outputs.count, outputs.at};
+}
+
+// ---- verifying ----------------------------------------------------------------------------------
+
+static const char *node_fault(const Graph *graph, Id id) {
+    const Node *node = graph_node(graph, id);
+    if (node->op >= OP_LOAD) return "it is of the kernel dialect";
+    for (int i = 0; i < node->sources; i++)
+        if (node->source[i] >= id) return "a source does not come before it";
+    NodeDraft draft = {(Op)node->op, (DType)node->dtype, node_shape(graph, id),
+                       node->sources, node->arg_count, node->source, node->arg};
+    node_derive(graph, &draft);
+    if (draft.dtype != (DType)node->dtype) return "its op gives another dtype";
+    if (!shape_equal(draft.shape, node_shape(graph, id))) return "its op gives another shape";
+    return NULL;
+}
+
+void graph_verify(const Graph *graph, int outputs, const Id *output) {
+    bool *reached = graph_reached(graph_arena(graph), graph, outputs, output);
+    for (Id id = 0; id < graph_count(graph); id++) {
+        const char *fault = reached[id] ? node_fault(graph, id) : NULL;
+        if (!fault) continue;
+        Text line = text_new(graph_arena(graph));
+        print_node(&line, graph, id, NULL);
+        fatal("graph_verify: %s: %s", fault, line.at);
+    }
+}
