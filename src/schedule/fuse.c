@@ -1,0 +1,390 @@
+/* fuse.c - cut a graph into kernels: which values are stored, which are computed where they are read.
+ * In: a rewritten graph.  Out: a Module, kernels in run order.
+ * Invariant: a value that crosses kernels has a slot; every other node lives in exactly the kernels of its readers.
+ *   %2 = mul %0 %1 ; %3 = reduce{add, 2} %2 ; %4 = add %3 %5   =>   one kernel, no memory for %2 and %3
+ *
+ * Readers come after what they read, so one pass from the last node to the first sees a node's readers before the node.
+ * The rules, for a node whose readers all live in one kernel (its owner):
+ *   - movement and elementwise nodes are computed in place;
+ *   - a fold is computed in place if its value depends on a prefix of the owner's loops only (a row's maximum under
+ *     the row loop): accumulate() then places it there, once. A contraction, whose operands are read again and again,
+ *     only under all of the owner's loops, and one a kernel;
+ *   - an operand of a contraction is stored, unless it reads fewer bytes than it has: a packed weight is unpacked in place.
+ * A node with several owners is stored, unless it reads nothing or is movement, a cast or an unpacking.                 */
+#include "schedule/schedule.h"
+
+enum { NOBODY = -1, MANY = -2 };
+typedef struct {
+    bool live, stored, forced;
+    bool aligned;              // each axis of size > 1 is an axis of the owner, or a loop of a fold inside it
+    bool inside;               // some reader in the owner is a fold
+    bool contracts;            // (owner) holds a contraction already
+    Id owner;
+    int8_t axis[RANK_MAX];     // the owner's axis, -1 none
+    int64_t reads;             // bytes of the memory that its expression reads; saturates
+} Place;
+typedef struct {
+    Arena *arena;
+    const Graph *graph;
+    Module *module;
+    bool contractions_alone;
+    Place *place;
+    bool *stored;
+    int32_t *slot;             // of each stored node, -1 before it has one
+} Fusion;
+
+static int64_t node_elements(const Fusion *fusion, Id id) {
+    return shape_capacity(graph_indices(fusion->graph), node_shape(fusion->graph, id));
+}
+
+static int64_t node_bytes(const Fusion *fusion, Id id) {
+    return node_elements(fusion, id) * dtypes[node_dtype(fusion->graph, id)].bytes;
+}
+
+// Which memory a node stands for: a BUFFER's id, or -1 - number of a PARAM, as ASSIGN's first word has it.
+static bool names_memory(const Node *node, int64_t *memory, int64_t *version) {
+    if (node->op != OP_BUFFER && node->op != OP_PARAM && node->op != OP_ASSIGN) return false;
+    *memory = node->op == OP_PARAM ? -1 - node->arg[0] : node->arg[0];
+    *version = node->op == OP_PARAM ? -1 : node->arg[1];
+    return true;
+}
+
+static bool is_older(const Node *node, const Node *assign) {
+    int64_t memory, version;
+    return names_memory(node, &memory, &version) && memory == assign->arg[0] && version < assign->arg[1];
+}
+
+static bool is_memory(const Node *node) { return node->op == OP_BUFFER || node->op == OP_PARAM; }
+
+static bool always_stored(const Node *node) {
+    return is_memory(node) || node->op == OP_ASSIGN || node->op == OP_SCAN || node->op == OP_SCATTER_ADD ||
+           node->op == OP_CONTIGUOUS || node->op == OP_COPY;
+}
+
+// The value a chain of movement looks at.
+static Id below_movement(const Graph *graph, Id id) {
+    const Node *node = graph_node(graph, id);
+    while (ops[node->op].properties & MOVES || node->op == OP_DETACH)
+        node = graph_node(graph, id = node->source[0]);
+    return id;
+}
+
+static bool reads_less_than_it_has(const Fusion *fusion, Id id) {
+    return fusion->place[id].reads < node_bytes(fusion, id);
+}
+
+// A product summed up whose operands are each read more than once.
+static bool is_contraction(const Fusion *fusion, const Node *node) {
+    if (node->op != OP_REDUCE || node->arg[0] != OP_ADD) return false;
+    const Node *product = graph_node(fusion->graph, node->source[0]);
+    if (product->op != OP_MUL) return false;
+    int64_t whole = node_elements(fusion, node->source[0]);
+    for (int i = 0; i < 2; i++)
+        if (node_elements(fusion, below_movement(fusion->graph, product->source[i])) < whole) return true;
+    return false;
+}
+
+// Bytes read by each node's expression if only what must be stored is.
+static void count_reads(Fusion *fusion) {
+    for (Id id = 0; id < graph_count(fusion->graph); id++) {
+        const Node *node = graph_node(fusion->graph, id);
+        int64_t reads = 0;
+        if (always_stored(node)) reads = node_bytes(fusion, id);
+        for (int i = 0; i < node->sources && !always_stored(node); i++)
+            reads = min_i64(reads + fusion->place[node->source[i]].reads, INT64_MAX / 4);
+        fusion->place[id].reads = reads;
+    }
+}
+
+// A reader that depends on an ASSIGN must not compute anew from the bytes that the ASSIGN replaced.
+static void keep_old_bytes(Fusion *fusion, Id assign) {
+    const Graph *graph = fusion->graph;
+    int32_t count = graph_count(graph);
+    bool *after = arena_array(fusion->arena, bool, count), *old = arena_array(fusion->arena, bool, count);
+    for (Id id = 0; id < count; id++) {
+        const Node *node = graph_node(graph, id);
+        old[id] = is_older(node, graph_node(graph, assign));
+        after[id] = id == assign;
+        for (int i = 0; i < node->sources; i++) {
+            after[id] |= after[node->source[i]];
+            if (node->op != OP_ASSIGN) old[id] |= old[node->source[i]];
+        }
+        for (int i = 0; i < node->sources && fusion->place[id].live; i++) {
+            Id source = node->source[i];
+            bool is_target = node->op == OP_ASSIGN && i == 0;
+            if (after[id] && old[source] && !after[source] && !is_target &&
+                !is_memory(graph_node(graph, source)))
+                fusion->place[source].forced = true;
+        }
+    }
+}
+
+static bool reads_memory(const Fusion *fusion, Id id, int64_t memory, bool *seen) {
+    const Node *node = graph_node(fusion->graph, id);
+    int64_t mine, version;
+    if (seen[id]) return false;
+    seen[id] = true;
+    if (names_memory(node, &mine, &version) && mine == memory) return true;
+    for (int i = 0; i < node->sources; i++)
+        if (reads_memory(fusion, node->source[i], memory, seen)) return true;
+    return false;
+}
+
+// A value computed from the buffer that it is written to is stored first: the two may overlap in any way.
+static void store_overlapping(Fusion *fusion, Id assign) {
+    const Node *node = graph_node(fusion->graph, assign);
+    bool *seen = arena_array(fusion->arena, bool, graph_count(fusion->graph));
+    if (reads_memory(fusion, node->source[1], node->arg[0], seen)) fusion->place[node->source[1]].forced = true;
+}
+
+static void mark_live(Fusion *fusion, Id id) {
+    if (fusion->place[id].live) return;
+    fusion->place[id].live = true;
+    const Node *node = graph_node(fusion->graph, id);
+    for (int i = 0; i < node->sources; i++)
+        if (!(node->op == OP_WITHGRAD && i == 1)) mark_live(fusion, node->source[i]);
+}
+
+// ---- one node, seen from its readers --------------------------------------------------------------------------------
+static Id loops_of(const Fusion *fusion, Id owner) {   // the node whose shape the owner's loops run over
+    const Node *node = graph_node(fusion->graph, owner);
+    return node->op == OP_ASSIGN ? node->source[1] : owner;
+}
+
+// `source` is read by a node of `owner` under these axes.
+static void claim(Fusion *fusion, Id source, Id owner, bool aligned, bool inside, const int8_t *axis) {
+    Place *place = &fusion->place[source];
+    int rank = graph_node(fusion->graph, source)->rank;
+    bool first = place->owner == NOBODY;
+    if (!first && place->owner != owner) place->owner = MANY;
+    if (first) place->owner = owner;
+    if (first) place->aligned = aligned;
+    place->inside |= inside;
+    if (!aligned) place->aligned = false;
+    for (int i = 0; i < rank && aligned; i++)   // read under several loops: under none in particular
+        place->axis[i] = first || place->axis[i] == axis[i] ? axis[i] : -1;
+}
+
+// Axes of a reshape's source, if only axes of size 1 come and go.
+static bool reshape_axes(const Node *node, const Node *source, const int8_t *from, int8_t *into) {
+    int i = 0;
+    for (int j = 0; j < source->rank; j++) {
+        into[j] = -1;
+        if (source->size[j] == 1) continue;
+        while (i < node->rank && node->size[i] == 1) i++;
+        if (i == node->rank || node->size[i] != source->size[j]) return false;
+        into[j] = from[i++];
+    }
+    return true;
+}
+
+static void claim_sources(Fusion *fusion, Id id) {
+    const Node *node = graph_node(fusion->graph, id);
+    Place *place = &fusion->place[id];
+    bool starts = place->stored;                 // a kernel of its own
+    Id owner = starts ? id : place->owner;
+    int8_t axis[RANK_MAX], identity[RANK_MAX];
+    for (int i = 0; i < RANK_MAX; i++) identity[i] = (int8_t)i;
+    const int8_t *mine = starts ? identity : place->axis;
+    for (int s = 0; s < node->sources; s++) {
+        if (node->op == OP_WITHGRAD && s == 1) continue;
+        const Node *source = graph_node(fusion->graph, node->source[s]);
+        bool aligned = (starts || place->aligned) && owner >= 0, inside = !starts && place->inside;
+        for (int i = 0; i < source->rank; i++) axis[i] = i < node->rank ? mine[i] : -1;
+        if (node->op == OP_RESHAPE) aligned = aligned && reshape_axes(node, source, mine, axis);
+        else if (node->op == OP_PERMUTE) for (int i = 0; i < node->rank; i++) axis[node->arg[i]] = mine[i];
+        else if (node->op == OP_REDUCE) {
+            inside = true;
+            for (int i = 0; i < source->rank; i++) if (node->arg[1] >> i & 1) axis[i] = -1;
+        } else if (node->op != OP_EXPAND && node->op != OP_ASSIGN && (ops[node->op].properties & (MOVES | SPECIAL)) &&
+                   node->op != OP_DETACH && node->op != OP_CONTIGUOUS && node->op != OP_WITHGRAD && node->op != OP_COPY)
+            aligned = false;
+        else if (node->op == OP_SCAN) aligned = false;
+        for (int i = 0; i < source->rank; i++) if (source->size[i] == 1) axis[i] = -1;
+        claim(fusion, node->source[s], owner, aligned, inside, axis);
+    }
+}
+
+// Does the fold's value depend on a prefix of the owner's loops only? How many of them?
+static bool under_prefix(const Fusion *fusion, Id id, int *loops, int *owner_loops) {
+    const Node *node = graph_node(fusion->graph, id);
+    const Place *place = &fusion->place[id];
+    const Node *owner = graph_node(fusion->graph, loops_of(fusion, place->owner));
+    if (!place->aligned) return false;
+    uint32_t used = 0;
+    for (int i = 0; i < node->rank; i++) {
+        if (node->size[i] == 1) continue;
+        if (place->axis[i] < 0) return false;
+        used |= 1u << place->axis[i];
+    }
+    *loops = *owner_loops = 0;
+    bool prefix = true, ended = false;
+    for (int i = 0; i < owner->rank; i++) {
+        if (owner->size[i] == 1) continue;
+        ++*owner_loops;
+        if (!(used >> i & 1)) ended = true;
+        else if (ended) prefix = false;
+        else ++*loops;
+    }
+    return prefix;
+}
+
+static bool fold_in_place(Fusion *fusion, Id id) {
+    const Node *node = graph_node(fusion->graph, id);
+    Place *place = &fusion->place[id];
+    int loops, owner_loops;
+    if (place->owner < 0 || !under_prefix(fusion, id, &loops, &owner_loops)) return false;
+    const Node *owner = graph_node(fusion->graph, place->owner);
+    if (owner->op == OP_SCAN || owner->op == OP_SCATTER_ADD) return false;
+    if (!is_contraction(fusion, node)) return true;
+    if (fusion->contractions_alone || loops < owner_loops || place->inside || fusion->place[place->owner].contracts) return false;
+    if (is_contraction(fusion, owner)) return false;
+    return fusion->place[place->owner].contracts = true;
+}
+
+static bool is_stored(Fusion *fusion, Id id) {
+    const Node *node = graph_node(fusion->graph, id);
+    const Place *place = &fusion->place[id];
+    if (always_stored(node) || place->forced) return true;
+    if (ops[node->op].properties & (LEAF | MOVES)) return false;
+    if (node->op == OP_REDUCE) return !fold_in_place(fusion, id);
+    if (place->owner >= 0 || node->op == OP_DETACH || node->op == OP_CAST) return false;
+    return place->reads > 0 && !reads_less_than_it_has(fusion, id);
+}
+
+static void store_operands(Fusion *fusion, const Node *node) {
+    if (!is_contraction(fusion, node)) return;
+    const Node *product = graph_node(fusion->graph, node->source[0]);
+    int64_t whole = node_elements(fusion, node->source[0]);
+    for (int i = 0; i < 2; i++) {
+        Id operand = below_movement(fusion->graph, product->source[i]);
+        int properties = ops[graph_node(fusion->graph, operand)->op].properties;
+        if (properties & MAPS && node_elements(fusion, operand) < whole && !reads_less_than_it_has(fusion, operand))
+            fusion->place[operand].forced = true;
+    }
+}
+
+// BITCAST to another width, and elements picked by GATHER, are read from memory.
+static void store_sources(Fusion *fusion, const Node *node) {
+    if (node->op == OP_BITCAST) {
+        DType from = node_dtype(fusion->graph, node->source[0]);
+        if (dtypes[from].bytes != dtypes[node->dtype].bytes) fusion->place[node->source[0]].forced = true;
+    }
+    if (node->op == OP_GATHER) {
+        Id table = below_movement(fusion->graph, node->source[0]);
+        const Node *source = graph_node(fusion->graph, table);
+        if (ops[source->op].properties & MAPS && !reads_less_than_it_has(fusion, table) &&
+            fusion->place[table].reads > 0)
+            fusion->place[table].forced = true;
+    }
+}
+
+// ---- slots and order ------------------------------------------------------------------------------------------------
+static int32_t slot_of(void *context, Id id) {
+    Fusion *fusion = context;
+    if (fusion->slot[id] >= 0) return fusion->slot[id];
+    const Node *node = graph_node(fusion->graph, id);
+    Module *module = fusion->module;
+    int64_t of = id, version;
+    bool external = names_memory(node, &of, &version);
+    SlotKind kind = !external ? SLOT_TEMPORARY : of < 0 ? SLOT_PARAM : SLOT_BUFFER;
+    if (kind == SLOT_PARAM) of = -1 - of;
+    for (int32_t i = 0; i < module->slots.count && external; i++)   // versions of a buffer share its memory
+        if (module->slots.at[i].kind == kind && module->slots.at[i].of == of) return fusion->slot[id] = i;
+    *list_add(module->arena, &module->slots) =
+        (Slot){.kind = kind, .of = of, .dtype = (DType)node->dtype, .elements = node_elements(fusion, id)};
+    return fusion->slot[id] = module->slots.count - 1;
+}
+
+// The stored nodes that a root's kernel reads.
+static void list_reads(const Fusion *fusion, Id id, bool *seen, Id root, bool *reads) {
+    if (seen[id]) return;
+    seen[id] = true;
+    if (fusion->stored[id] && id != root) {
+        reads[id] = true;
+        return;
+    }
+    const Node *node = graph_node(fusion->graph, id);
+    for (int i = 0; i < node->sources; i++)
+        if (!(node->op == OP_WITHGRAD && i == 1)) list_reads(fusion, node->source[i], seen, root, reads);
+}
+
+// order[i][j]: kernel i must run before kernel j, because j reads what i stores, or replaces bytes that i reads.
+static bool **kernel_order(const Fusion *fusion, Arena *scratch, int roots, const Id *root) {
+    const Graph *graph = fusion->graph;
+    int32_t count = graph_count(graph);
+    bool **order = arena_array(scratch, bool *, roots);
+    bool *reads = arena_array(scratch, bool, count), *seen = arena_array(scratch, bool, count);
+    for (int i = 0; i < roots; i++) order[i] = arena_array(scratch, bool, roots);
+    for (int i = 0; i < roots; i++) {
+        for (Id id = 0; id < count; id++) reads[id] = seen[id] = false;
+        list_reads(fusion, root[i], seen, root[i], reads);
+        for (int j = 0; j < roots; j++) {
+            if (reads[root[j]]) order[j][i] = true;
+            const Node *other = graph_node(graph, root[j]);
+            if (other->op != OP_ASSIGN || i == j) continue;
+            for (Id id = 0; id < count; id++) {
+                if (reads[id] && is_older(graph_node(graph, id), other)) order[i][j] = true;
+            }
+        }
+    }
+    return order;
+}
+
+// Kernels in the order of their roots, as far as that respects kernel_order.
+static void make_kernels(Fusion *fusion) {
+    Arena *scratch = arena_new();
+    int32_t count = graph_count(fusion->graph), roots = 0;
+    Id *root = arena_array(scratch, Id, count);
+    for (Id id = 0; id < count; id++)
+        if (fusion->stored[id] && !is_memory(graph_node(fusion->graph, id))) root[roots++] = id;
+    bool **order = kernel_order(fusion, scratch, roots, root), *done = arena_array(scratch, bool, roots);
+    Ranges ranges = {fusion->module, fusion->stored, slot_of, fusion};
+    for (int left = roots; left > 0; left--) {
+        int next = -1;
+        for (int i = 0; i < roots && next < 0; i++) {
+            bool ready = !done[i];
+            for (int j = 0; j < roots && ready; j++) ready = done[j] || !order[j][i];
+            if (ready) next = i;
+        }
+        if (next < 0) fatal("fuse: an ASSIGN needs a value computed from its own result. Hint: copy it first");
+        done[next] = true;
+        *list_add(fusion->module->arena, &fusion->module->calls) = kernel_from_root(&ranges, root[next]);
+    }
+    arena_free(scratch);
+}
+
+Module *fuse(Arena *arena, const Graph *graph, int outputs, const Id *output, int effects, const Id *effect,
+             bool contractions_alone) {
+    int32_t count = graph_count(graph);
+    Module *module = arena_object(arena, Module);
+    *module = (Module){.arena = arena, .graph = graph, .outputs = outputs};
+    module->output = arena_array(arena, int32_t, outputs);
+    Arena *scratch = arena_new();
+    Fusion fusion = {.arena = scratch, .graph = graph, .module = module,
+                     .contractions_alone = contractions_alone};
+    fusion.place = arena_array(scratch, Place, count);
+    fusion.stored = arena_array(scratch, bool, count);
+    fusion.slot = arena_array(scratch, int32_t, count);
+    for (Id id = 0; id < count; id++) fusion.place[id].owner = NOBODY, fusion.slot[id] = -1;
+    for (int i = 0; i < outputs; i++) mark_live(&fusion, output[i]), fusion.place[output[i]].forced = true;
+    for (int i = 0; i < effects; i++) mark_live(&fusion, effect[i]);
+    count_reads(&fusion);
+    for (Id id = 0; id < count; id++) {
+        if (!fusion.place[id].live || graph_node(graph, id)->op != OP_ASSIGN) continue;
+        keep_old_bytes(&fusion, id);
+        store_overlapping(&fusion, id);
+    }
+    for (Id id = count - 1; id >= 0; id--) {
+        if (!fusion.place[id].live) continue;
+        const Node *node = graph_node(graph, id);
+        fusion.stored[id] = fusion.place[id].stored = is_stored(&fusion, id);
+        store_operands(&fusion, node);
+        store_sources(&fusion, node);
+        claim_sources(&fusion, id);
+    }
+    make_kernels(&fusion);
+    for (int i = 0; i < outputs; i++) module->output[i] = slot_of(&fusion, output[i]);
+    arena_free(scratch);
+    return module;
+}

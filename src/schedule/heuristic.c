@@ -1,0 +1,281 @@
+/* heuristic.c - a good schedule without search.
+ * In: a kernel in explicit form, a target.  Out: schedules as text, best first.
+ * Invariant: nothing is measured and nothing is changed; a candidate that does not fit is refused by its transforms, and
+ * the next is taken. The last candidate is empty.
+ *
+ * Three shapes of kernel are told apart by what their innermost sums do:
+ *   tile   a product of matrices: both operands are read again and again    => packed panel, register tile
+ *   lanes  a sum along contiguous memory (a dot product, a norm)            => partial sums in the lanes of vectors
+ *   rows   a sum across rows of contiguous memory, or no sum at all         => lanes along the contiguous loop        */
+#include "schedule/schedule.h"
+
+enum { CHAIN_MAX = 16, THREAD_WORK = 1 << 15 };   // operations below which waking a thread costs more than it saves
+
+typedef struct {
+    Arena *arena;
+    Kernel *kernel;
+    IndexTable *indices;
+    const ScheduleTarget *target;
+    int32_t chain[CHAIN_MAX];      // loops of the perfect nest from the top, outermost first
+    int loops;
+    Statement *body;               // what the nest holds
+    Text text;
+} Heuristic;
+
+// ---- looking --------------------------------------------------------------------------------------------------------
+static const char *name_of(const Heuristic *to, int32_t loop) { return to->kernel->loops.at[loop].name; }
+
+static bool constant_extent(const Heuristic *to, int32_t loop, int64_t *extent) {
+    return index_is_const(to->indices, to->kernel->loops.at[loop].extent, extent);
+}
+
+static int64_t largest_extent(const Heuristic *to, int32_t loop) {
+    return index_high(to->indices, to->kernel->loops.at[loop].extent);
+}
+
+static void find_chain(Heuristic *to) {
+    Statement *at = to->kernel->body;
+    for (; at->kind == STATEMENT_LOOP && !at->next && to->loops < CHAIN_MAX; at = at->body)
+        to->chain[to->loops++] = at->loop;
+    to->body = at;
+}
+
+static bool is_innermost(const Statement *loop) {
+    for (const Statement *at = loop->body; at; at = at->next)
+        if (at->kind == STATEMENT_LOOP) return false;
+    return true;
+}
+
+// How a loop's accesses move: the number that are contiguous in it, and whether any jumps.
+static int contiguous_accesses(const Heuristic *to, Statement *list, int32_t loop, bool *jumps) {
+    AccessList accesses = kernel_accesses(to->arena, to->kernel, list, -1);
+    int contiguous = 0;
+    *jumps = false;
+    for (int i = 0; i < accesses.count; i++) {
+        int64_t stride;
+        if (!index_stride(to->indices, accesses.at[i].index, loop, &stride) || (stride != 0 && stride != 1))
+            *jumps = true;
+        else contiguous += stride == 1;
+    }
+    return contiguous;
+}
+
+static bool is_fold_loop(const Heuristic *to, const Statement *loop) {   // all its stores fold over it
+    for (const Statement *at = loop->body; at; at = at->next) {
+        if (at->kind != STATEMENT_STORE || at->role != ROLE_UPDATE) return false;
+        LoopSet used = kernel_loops_of_index(to->kernel, at->index);
+        if (loop_set_has(&used, loop->loop)) return false;
+    }
+    return true;
+}
+
+// ---- lanes and rows -----------------------------------------------------------------------------------------------
+// Partial sums: as many as fill `unroll` vectors, folded after the loop.
+static void add_lanes(Heuristic *to, int32_t loop) {
+    const char *k = name_of(to, loop);
+    int64_t extent = 0, lanes = to->target->lanes;
+    bool constant = constant_extent(to, loop, &extent);
+    if (constant && extent < 2 * lanes) return;
+    int64_t unroll = constant && extent % (4 * lanes) == 0 ? 4 : constant && extent % (2 * lanes) == 0 ? 2 : 1;
+    if (!constant) unroll = 2;
+    const char *inner = arena_print(to->arena, "%s1", k);
+    if (constant && extent == unroll * lanes) inner = k;
+    else text_add(&to->text, "SPLIT %s %lld peel\n", k, (long long)(unroll * lanes));
+    text_add(&to->text, "RFACTOR %s\n", inner);
+    const char *const suffixes[] = {"", "_init", "_fold"};
+    for (int i = 0; i < COUNT_OF(suffixes); i++) {
+        const char *part = arena_print(to->arena, "%s%s", inner, suffixes[i]);
+        if (unroll == 1) text_add(&to->text, "VECTORIZE %s\n", part);
+        else text_add(&to->text, "SPLIT %s %lld\nUNROLL %s0\nVECTORIZE %s1\n", part, (long long)lanes, part, part);
+    }
+}
+
+static void add_vector(Heuristic *to, int32_t loop) {
+    int64_t extent;
+    const char *name = name_of(to, loop);
+    if (constant_extent(to, loop, &extent) && extent < to->target->lanes) return;
+    if (constant_extent(to, loop, &extent) && extent == to->target->lanes)
+        text_add(&to->text, "VECTORIZE %s\n", name);
+    else text_add(&to->text, "SPLIT %s %d peel\nVECTORIZE %s1\n", name, to->target->lanes, name);
+}
+
+static void add_innermost(Heuristic *to, Statement *list) {
+    for (Statement *at = list; at; at = at->next) {
+        bool jumps;
+        if (at->kind != STATEMENT_LOOP) continue;
+        if (!is_innermost(at)) {
+            add_innermost(to, at->body);
+            continue;
+        }
+        if (!contiguous_accesses(to, at->body, at->loop, &jumps) || jumps) continue;
+        if (is_fold_loop(to, at)) add_lanes(to, at->loop);
+        else if (!legal_vector(to->kernel, at)) add_vector(to, at->loop);
+    }
+}
+
+static void add_thread(Heuristic *to) {
+    double operations, bytes;
+    int64_t *highest = arena_array(to->arena, int64_t, graph_vars(to->kernel->graph) + 1);
+    for (int32_t i = 0; i < graph_vars(to->kernel->graph); i++)
+        highest[i] = graph_var_info(to->kernel->graph, i)->high;
+    kernel_cost(to->kernel, highest, &operations, &bytes);
+    if (operations + bytes < THREAD_WORK) return;
+    for (int i = 0; i < to->loops; i++) {
+        if (largest_extent(to, to->chain[i]) < 2) continue;
+        Statement *loop = kernel_loop_statement(to->kernel, to->chain[i]);
+        bool split = is_innermost(loop);   // its vectors are what is shared
+        if (!legal_parallel(to->kernel, loop)) text_add(&to->text, "THREAD %s%s\n", name_of(to, to->chain[i]),
+                                                        split ? "0" : "");
+        return;
+    }
+}
+
+static const char *plain_schedule(Heuristic *to) {
+    to->text = text_new(to->arena);
+    add_innermost(to, to->kernel->body);
+    add_thread(to);
+    return to->text.at ? to->text.at : "";
+}
+
+// The innermost loop of the chain is contiguous and a sum inside it is not: the sum's accumulators become a row of
+// vectors, and the sum's loops go outside.   for d { init s; for k { update s }; finish }  =>  for k { for d { .. } }
+static const char *row_schedule(Heuristic *to) {
+    int32_t row = to->loops ? to->chain[to->loops - 1] : -1;
+    Statement *init = to->body, *sum = init ? init->next : NULL;
+    int64_t extent;
+    bool jumps;
+    if (row < 0 || init->kind != STATEMENT_STORE || init->role != ROLE_INIT) return NULL;
+    if (!sum || sum->kind != STATEMENT_LOOP || !sum->next || sum->next->next) return NULL;
+    if (!constant_extent(to, row, &extent) || extent < to->target->lanes) return NULL;
+    if (!contiguous_accesses(to, sum, row, &jumps)) return NULL;
+    const char *accumulator = to->kernel->buffers.at[init->buffer].name;
+    to->text = text_new(to->arena);
+    const char *tile = name_of(to, row), *place = to->loops > 1 ? name_of(to, to->chain[to->loops - 2]) : "top";
+    int64_t wide = 8 * to->target->lanes;
+    if (extent > wide && extent % wide == 0) {
+        text_add(&to->text, "SPLIT %s %lld\n", tile, (long long)wide);
+        place = arena_print(to->arena, "%s0", tile);
+        tile = arena_print(to->arena, "%s1", tile);
+        extent = wide;
+    }
+    if (extent > wide || extent % to->target->lanes) return NULL;
+    text_add(&to->text, "STAGE %s at %s in reg\nORDER", accumulator, place);
+    Statement *at = sum;
+    for (; at->kind == STATEMENT_LOOP; at = at->body) {
+        if (at->next && at != sum) return NULL;
+        text_add(&to->text, " %s", name_of(to, at->loop));
+    }
+    text_add(&to->text, " %s\n", tile);
+    const char *const suffixes[] = {"", "_init", "_finish"};
+    for (int i = 0; i < COUNT_OF(suffixes); i++)
+        text_add(&to->text, "SPLIT %s%s %d\nUNROLL %s%s0\nVECTORIZE %s%s1\n", tile, suffixes[i], to->target->lanes,
+                 tile, suffixes[i], tile, suffixes[i]);
+    add_thread(to);
+    return to->text.at;
+}
+
+// ---- tiles ----------------------------------------------------------------------------------------------------------
+typedef struct {
+    int32_t rows, columns;        // loops of the result
+    int32_t sum[CHAIN_MAX];       // loops summed over, outermost first
+    int sums;
+    Statement *update;
+    int32_t packed;               // the buffer of the operand that moves with the columns
+} Product;
+
+// The load in an operand that moves with the most loops: what a STAGE of the operand is named by.
+static int32_t main_buffer(const Heuristic *to, Id operand, LoopSet loops) {
+    IdList nodes = kernel_nodes(to->arena, to->kernel, operand);
+    int32_t best = -1, most = -1;
+    for (int i = 0; i < nodes.count; i++) {
+        const Node *node = graph_node(to->kernel->graph, nodes.at[i]);
+        if (node->op != OP_LOAD) continue;
+        LoopSet used = kernel_loops_of_index(to->kernel, (Index)node->arg[1]);
+        int32_t count = 0;
+        for (int32_t loop = 0; loop < to->kernel->loops.count; loop++)
+            count += loop_set_has(&used, loop) && loop_set_has(&loops, loop);
+        if (count > most) most = count, best = (int32_t)node->arg[0];
+    }
+    return best;
+}
+
+static bool find_product(const Heuristic *to, Product *product) {
+    Statement *init = to->body, *at = init ? init->next : NULL;
+    if (to->loops < 2 || !init || init->role != ROLE_INIT || !at || at->kind != STATEMENT_LOOP) return false;
+    *product = (Product){.rows = to->chain[to->loops - 2], .columns = to->chain[to->loops - 1]};
+    for (; at->kind == STATEMENT_LOOP; at = at->body) {
+        if (product->sums == CHAIN_MAX || (product->sums && at->next)) return false;
+        product->sum[product->sums++] = at->loop;
+    }
+    product->update = at;
+    const Node *value = graph_node(to->kernel->graph, at->value);
+    if (at->next || at->kind != STATEMENT_STORE || value->op != OP_FMA) return false;
+    LoopSet a = kernel_loops_of(to->kernel, value->source[0]), b = kernel_loops_of(to->kernel, value->source[1]);
+    bool swapped = loop_set_has(&a, product->columns);
+    LoopSet *left = swapped ? &b : &a, *right = swapped ? &a : &b;
+    if (loop_set_has(left, product->columns) || loop_set_has(right, product->rows)) return false;
+    if (!loop_set_has(left, product->rows) || !loop_set_has(right, product->columns)) return false;
+    LoopSet loops = *right;
+    for (int i = 0; i < to->loops; i++)
+        if (to->chain[i] != product->columns) loop_set_remove(&loops, to->chain[i]);
+    product->packed = main_buffer(to, value->source[swapped ? 0 : 1], loops);
+    return product->packed >= 0;
+}
+
+static int64_t divisor_up_to(int64_t value, int64_t most) {
+    while (value % most) most--;
+    return most;
+}
+
+static const char *tile_schedule(Heuristic *to) {
+    Product product;
+    int64_t m, n;
+    if (!to->target->unit || !find_product(to, &product)) return NULL;
+    if (!constant_extent(to, product.rows, &m) || !constant_extent(to, product.columns, &n)) return NULL;
+    int64_t tile_m = divisor_up_to(m, to->target->tile_m), tile_n = to->target->tile_n;
+    if (m < 4 || tile_m < 2 || n % tile_n || n < 2 * tile_n) return NULL;
+    const char *i = name_of(to, product.rows), *j = name_of(to, product.columns);
+    const char *s = to->kernel->buffers.at[product.update->buffer].name;
+    const char *b = to->kernel->buffers.at[product.packed].name;
+    to->text = text_new(to->arena);
+    text_add(&to->text, "SPLIT %s %lld\nSPLIT %s %lld\n", i, (long long)tile_m, j, (long long)tile_n);
+    text_add(&to->text, "ORDER %s0 %s0 %s1 %s1\nSTAGE %s at %s0 in reg\nORDER", j, i, i, j, s, i);
+    for (int sum = 0; sum < product.sums; sum++) text_add(&to->text, " %s", name_of(to, product.sum[sum]));
+    text_add(&to->text, " %s1 %s1\nSTAGE %s at %s0 over", i, j, b, j);
+    for (int sum = 0; sum < product.sums; sum++) text_add(&to->text, " %s", name_of(to, product.sum[sum]));
+    text_add(&to->text, " %s1 in L2 convert\n", j);
+    text_add(&to->text, "TENSORCORE %s %lldx%lld on %s\n", to->target->unit, (long long)tile_m, (long long)tile_n, s);
+    text_add(&to->text, "THREAD %s0\n", j);
+    return to->text.at;
+}
+
+// ---- all together -----------------------------------------------------------------------------------------------------
+int schedule_candidates(Arena *arena, Kernel *kernel, const ScheduleTarget *target,
+                        const char *candidate[CANDIDATES_MAX]) {
+    Heuristic to = {.arena = arena, .kernel = kernel, .indices = graph_indices(kernel->graph), .target = target};
+    int candidates = 0;
+    find_chain(&to);
+    const char *tile = tile_schedule(&to), *row = tile ? tile : row_schedule(&to);
+    if (row) candidate[candidates++] = row;
+    candidate[candidates++] = plain_schedule(&to);
+    candidate[candidates++] = "";
+    return candidates;
+}
+
+// A sum that no tile reads again is factored: its inner loops are where the time goes. A product of matrices, both
+// of whose operands are read again under some loop, is not.
+bool wants_factoring(const Kernel *kernel) {
+    Id fold = -1;
+    for (Id id = 0; id < graph_count(kernel->graph); id++)
+        if (graph_node(kernel->graph, id)->op == OP_REDUCE) fold = id;
+    if (fold < 0) return false;
+    const Node *product = graph_node(kernel->graph, graph_node(kernel->graph, fold)->source[0]);
+    if (product->op != OP_MUL) return false;
+    LoopSet a = kernel_loops_of(kernel, product->source[0]), b = kernel_loops_of(kernel, product->source[1]);
+    bool again_a = false, again_b = false;
+    for (const Statement *at = kernel->body; at->kind == STATEMENT_LOOP && !at->next; at = at->body) {
+        again_a |= !loop_set_has(&a, at->loop) && loop_set_has(&b, at->loop);
+        again_b |= !loop_set_has(&b, at->loop) && loop_set_has(&a, at->loop);
+    }
+    return !(again_a && again_b);
+}

@@ -1,0 +1,304 @@
+/* transform_legal.c - which iterations of a kernel may change places.
+ * In: loops, statements.  Out: whether a change keeps the result, and if not, which statement says so.
+ * Invariant: "yes" is proven by index arithmetic; what cannot be proven is "no". Three things prove
+ * that iterations do not depend on each other through a buffer: they touch different elements
+ * (disjoint), they only fold into it by one operation (folds), or each writes before it reads and
+ * nobody reads afterwards (private).
+ *   for j < 80 { c[80*i + j] = .. }    80*i + j == 80*i' + j' and j != j' cannot be under one i      */
+#include "schedule/schedule.h"
+
+#include <stdlib.h>
+
+static int64_t gcd(int64_t a, int64_t b) { return b ? gcd(b, a % b) : a; }
+
+// ---- disjoint -----------------------------------------------------------------------------------
+
+// An index as a sum: stride * loop + what other moving loops add + what stays fixed while they move.
+typedef struct {
+    int64_t stride;
+    int64_t low, high;    // of the moving terms smaller than the stride, and the constant
+    int64_t period;       // the larger moving terms are multiples of it; 0: there are none
+    Index fixed;
+} Motion;
+
+static Index atom_index(IndexTable *table, const Atom *atom) {
+    if (atom->kind == ATOM_DIV) return index_div(table, atom->of, atom->by);
+    if (atom->kind == ATOM_MOD) return index_mod(table, atom->of, atom->by);
+    return index_atom(table, atom->kind, atom->of, atom->low, atom->high);
+}
+
+static bool reads_written(const Kernel *kernel, Id value) {
+    IdList nodes = kernel_nodes(graph_arena(kernel->graph), kernel, value);
+    for (int i = 0; i < nodes.count; i++) {
+        const Node *node = graph_node(kernel->graph, nodes.at[i]);
+        if (node->op == OP_LOAD && kernel->buffers.at[node->arg[0]].written) return true;
+    }
+    return false;
+}
+
+// False if the index moves with `loop` in another way than by a stride. loop -1: none.
+static bool motion_of(const Kernel *kernel, int32_t loop, LoopSet varying, Index index, Motion *motion) {
+    IndexTable *table = graph_indices(kernel->graph);
+    const Term *terms;
+    int count = index_terms(table, index, &terms);
+    *motion = (Motion){.low = index_constant(table, index), .high = index_constant(table, index)};
+    if (loop >= 0 && !index_stride(table, index, loop, &motion->stride)) return false;
+    motion->fixed = index_sub(table, index, index_const(table, motion->low));
+    for (int i = 0; i < count; i++) {
+        const Atom *atom = index_atom_of(table, terms[i].atom);
+        Index alone = atom_index(table, atom);
+        LoopSet used = kernel_loops_of_index(kernel, alone);
+        bool moves = false, is_loop = atom->kind == ATOM_LOOP && atom->of == loop;
+        for (int32_t l = 0; l < kernel->loops.count; l++)
+            moves |= loop_set_has(&used, l) && (l == loop || loop_set_has(&varying, l));
+        if (atom->kind == ATOM_VALUE && reads_written(kernel, atom->of)) return false;
+        if (!moves) continue;
+        motion->fixed = index_sub(table, motion->fixed, index_scale(table, alone, terms[i].scale));
+        if (is_loop) continue;
+        if (loop >= 0 && loop_set_has(&used, loop)) return false;
+        int64_t scale = terms[i].scale;
+        if (loop >= 0 && llabs(scale) > llabs(motion->stride)) {
+            motion->period = gcd(motion->period, llabs(scale));
+        } else {
+            motion->low += min_i64(scale * atom->low, scale * atom->high);
+            motion->high += max_i64(scale * atom->low, scale * atom->high);
+        }
+    }
+    return true;
+}
+
+static int64_t last_iteration(const Kernel *kernel, int32_t loop) {
+    return index_high(graph_indices(kernel->graph), kernel->loops.at[loop].extent) - 1;
+}
+
+bool legal_disjoint(const Kernel *kernel, int32_t loop, LoopSet varying, Index a, Index b) {
+    IndexTable *table = graph_indices(kernel->graph);
+    Motion in_a, in_b;
+    int64_t fixed, last = last_iteration(kernel, loop);
+    if (last <= 0) return true;
+    if (!motion_of(kernel, loop, varying, a, &in_a) || !motion_of(kernel, loop, varying, b, &in_b))
+        return false;
+    if (!index_is_const(table, index_sub(table, in_a.fixed, in_b.fixed), &fixed) || fixed) return false;
+    int64_t stride = llabs(in_a.stride), period = gcd(in_a.period, in_b.period), reach;
+    if (in_a.stride != in_b.stride || !stride) return false;
+    int64_t apart = max_i64(llabs(in_a.low - in_b.high), llabs(in_a.high - in_b.low));
+    if (apart >= stride || __builtin_mul_overflow(stride, last, &reach)) return false;
+    return !period || reach + apart < period;
+}
+
+// ---- folds --------------------------------------------------------------------------------------
+
+static bool loads_from(const Kernel *kernel, Id value, int32_t buffer) {
+    IdList nodes = kernel_nodes(graph_arena(kernel->graph), kernel, value);
+    for (int i = 0; i < nodes.count; i++) {
+        const Node *node = graph_node(kernel->graph, nodes.at[i]);
+        if (node->op == OP_LOAD && node->arg[0] == buffer) return true;
+    }
+    return false;
+}
+
+// value is old, or one of its operands folds into old and the others do not read its buffer.
+static bool folds_into(const Kernel *kernel, Id value, Op fold, int32_t buffer, Index element) {
+    const Node *node = graph_node(kernel->graph, value);
+    if (node->op == OP_LOAD)
+        return node->arg[0] == buffer && node->arg[1] == element && !node->sources;
+    bool fused = fold == OP_ADD && node->op == OP_FMA;
+    if (node->op != fold && !fused) return false;
+    int chains = 0, readers = 0;
+    for (int i = fused ? 2 : 0; i < node->sources; i++)
+        chains += folds_into(kernel, node->source[i], fold, buffer, element);
+    for (int i = 0; i < node->sources; i++)
+        readers += loads_from(kernel, node->source[i], buffer);
+    return chains == 1 && readers == 1;
+}
+
+bool legal_fold(const Kernel *kernel, const Statement *store, Op *fold) {
+    static const Op folds[] = {OP_ADD, OP_MAX, OP_MUL};
+    if (store->kind != STATEMENT_STORE) return false;
+    if (graph_node(kernel->graph, store->value)->op == OP_LOAD) return false;
+    if (store->condition >= 0 && loads_from(kernel, store->condition, store->buffer)) return false;
+    for (int i = 0; i < COUNT_OF(folds); i++) {
+        *fold = folds[i];
+        if (folds_into(kernel, store->value, *fold, store->buffer, store->index)) return true;
+    }
+    return false;
+}
+
+bool legal_folds(Kernel *kernel, Statement *list, int32_t buffer, Op *fold) {
+    AccessList accesses = kernel_accesses(graph_arena(kernel->graph), kernel, list, buffer);
+    Op first = OP_COUNT;
+    for (int i = 0; i < accesses.count; i++) {
+        const Statement *store = accesses.at[i].statement;
+        if (store->buffer != buffer || !legal_fold(kernel, store, fold)) return false;
+        if (first != OP_COUNT && *fold != first) return false;
+        first = *fold;
+    }
+    return accesses.count > 0;
+}
+
+// ---- private ------------------------------------------------------------------------------------
+
+// The elements that an access touches: scale * loop for each loop, sorted, neighbours joined where
+// 8*a + b with b < 8 is one range.
+typedef struct {
+    int64_t scale, extent;
+    Index limit;
+} Range;
+typedef struct {
+    int count;
+    Range range[16];
+    int64_t low, high;
+    Index fixed;
+} Region;
+
+static int by_scale(const void *a, const void *b) {
+    int64_t x = ((const Range *)a)->scale, y = ((const Range *)b)->scale;
+    return (x > y) - (x < y);
+}
+
+static bool region_of(const Kernel *kernel, LoopSet varying, Index index, Region *region) {
+    IndexTable *table = graph_indices(kernel->graph);
+    Motion motion;
+    const Term *terms;
+    int count = index_terms(table, index, &terms), kept = 0;
+    if (!motion_of(kernel, -1, varying, index, &motion)) return false;
+    *region = (Region){.low = motion.low, .high = motion.high, .fixed = motion.fixed};
+    for (int i = 0; i < count; i++) {
+        const Atom *atom = index_atom_of(table, terms[i].atom);
+        LoopSet used = kernel_loops_of_index(kernel, atom_index(table, atom));
+        if (atom->kind == ATOM_LOOP && !loop_set_has(&varying, atom->of)) continue;
+        if (atom->kind != ATOM_LOOP && loop_set_within(used, (LoopSet){0})) continue;
+        if (atom->kind != ATOM_LOOP || region->count == COUNT_OF(region->range)) return false;
+        const Loop *loop = &kernel->loops.at[atom->of];
+        int64_t extent = index_high(table, loop->extent);
+        bool symbolic = index_low(table, loop->extent) != extent;
+        Index limit = loop->limit < 0 && symbolic ? loop->extent : loop->limit;
+        region->range[region->count++] = (Range){terms[i].scale, extent, limit};
+    }
+    qsort(region->range, (size_t)region->count, sizeof(Range), by_scale);
+    for (int i = 0; i < region->count; i++) {
+        Range *last = kept ? &region->range[kept - 1] : NULL, next = region->range[i];
+        bool joins = last && last->limit < 0 && next.limit < 0 && next.scale == last->scale * last->extent;
+        if (joins) last->extent *= next.extent;
+        else region->range[kept++] = next;
+    }
+    region->count = kept;
+    return true;
+}
+
+// Is all that a load touches touched by the store?
+static bool region_covers(const Region *store, const Region *load) {
+    if (store->fixed != load->fixed) return false;
+    bool dense = !store->count || (store->count == 1 && store->range[0].scale == 1 &&
+                                   store->range[0].limit < 0);
+    if (dense) return store->low <= load->low && load->high <= store->high;
+    if (store->low != load->low || store->count != load->count) return false;
+    for (int i = 0; i < store->count; i++) {
+        const Range *a = &store->range[i], *b = &load->range[i];
+        if (a->scale != b->scale || a->extent < b->extent) return false;
+        if (a->limit >= 0 && a->limit != b->limit) return false;
+    }
+    return true;
+}
+
+bool legal_private(Kernel *kernel, Statement *list, int32_t buffer) {
+    Arena *arena = graph_arena(kernel->graph);
+    Space space = kernel->buffers.at[buffer].space;
+    AccessList all = kernel_accesses(arena, kernel, kernel->body, buffer);
+    AccessList here = kernel_accesses(arena, kernel, list, buffer);
+    LoopSet varying = kernel_loops_inside(list);
+    LIST(Region) stored = {0};
+    if (space == SPACE_PARAM || all.count != here.count) return false;
+    for (int i = 0; i < here.count; i++) {
+        const Access *access = &here.at[i];
+        Region region;
+        bool covered = false;
+        if (!region_of(kernel, varying, access->index, &region)) return false;
+        for (int s = 0; s < stored.count && !covered; s++)
+            covered = region_covers(&stored.at[s], &region);
+        if (access->load >= 0 && !covered) return false;
+        if (access->load < 0 && access->statement->condition < 0)
+            *list_add(arena, &stored) = region;
+    }
+    return true;
+}
+
+bool *legal_privates(Kernel *kernel, Statement *list) {
+    bool *result = arena_array(graph_arena(kernel->graph), bool, kernel->buffers.count);
+    for (int32_t buffer = 0; buffer < kernel->buffers.count; buffer++)
+        result[buffer] = legal_private(kernel, list, buffer);
+    return result;
+}
+
+// ---- what a transform asks ----------------------------------------------------------------------
+
+// A statement through which two accesses of one buffer meet in different iterations of `loop`.
+static Statement *meets(Kernel *kernel, const AccessList *accesses, int32_t loop, LoopSet varying,
+                        int32_t buffer) {
+    for (int i = 0; i < accesses->count; i++) {
+        const Access *a = &accesses->at[i];
+        if (a->buffer != buffer || a->load >= 0) continue;
+        for (int j = 0; j < accesses->count; j++) {
+            const Access *b = &accesses->at[j];
+            if (b->buffer != buffer) continue;
+            if (!legal_disjoint(kernel, loop, varying, a->index, b->index)) return a->statement;
+        }
+    }
+    return NULL;
+}
+
+static bool is_stored(const AccessList *accesses, int32_t buffer) {
+    for (int i = 0; i < accesses->count; i++)
+        if (accesses->at[i].buffer == buffer && accesses->at[i].load < 0) return true;
+    return false;
+}
+
+Statement *legal_parallel(Kernel *kernel, Statement *loop) {
+    AccessList accesses = kernel_accesses(graph_arena(kernel->graph), kernel, loop->body, -1);
+    LoopSet varying = kernel_loops_inside(loop->body);
+    for (int32_t buffer = 0; buffer < kernel->buffers.count; buffer++) {
+        Space space = kernel->buffers.at[buffer].space;
+        bool own = space == SPACE_REGISTER || space == SPACE_THREAD;
+        if (!is_stored(&accesses, buffer) || (own && legal_private(kernel, loop->body, buffer))) continue;
+        if (own) {
+            for (int i = 0; i < accesses.count; i++)
+                if (accesses.at[i].buffer == buffer) return accesses.at[i].statement;
+        }
+        Statement *against = meets(kernel, &accesses, loop->loop, varying, buffer);
+        if (against) return against;
+    }
+    return NULL;
+}
+
+Statement *legal_vector(Kernel *kernel, Statement *loop) {
+    AccessList accesses = kernel_accesses(graph_arena(kernel->graph), kernel, loop->body, -1);
+    Op fold;
+    for (int32_t buffer = 0; buffer < kernel->buffers.count; buffer++) {
+        if (!is_stored(&accesses, buffer)) continue;
+        Statement *against = meets(kernel, &accesses, loop->loop, (LoopSet){0}, buffer);
+        if (!against) continue;
+        LoopSet used = kernel_loops_of_index(kernel, against->index);
+        bool folds = legal_folds(kernel, loop->body, buffer, &fold);
+        if (!folds || loop_set_has(&used, loop->loop)) return against;
+    }
+    return NULL;
+}
+
+Statement *legal_reorder(Kernel *kernel, LoopSet nest, Statement *body) {
+    AccessList accesses = kernel_accesses(graph_arena(kernel->graph), kernel, body, -1);
+    LoopSet varying = loop_set_union(nest, kernel_loops_inside(body));
+    Op fold;
+    for (int32_t buffer = 0; buffer < kernel->buffers.count; buffer++) {
+        if (!is_stored(&accesses, buffer) || legal_folds(kernel, body, buffer, &fold) ||
+            legal_private(kernel, body, buffer))
+            continue;
+        for (int32_t loop = 0; loop < kernel->loops.count; loop++) {
+            if (!loop_set_has(&nest, loop)) continue;
+            LoopSet others = varying;
+            loop_set_remove(&others, loop);
+            Statement *against = meets(kernel, &accesses, loop, others, buffer);
+            if (against) return against;
+        }
+    }
+    return NULL;
+}

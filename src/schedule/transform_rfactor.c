@@ -1,0 +1,251 @@
+/* transform_rfactor.c - RFACTOR and DISTRIBUTE: partial sums.
+ * In: a loop in which accumulators are updated.  Out: an element of a new accumulator for each
+ * iteration, and a loop that folds them.
+ * Invariant: the same terms are folded by the same operation, in another order.
+ *   RFACTOR k1   for k0 { for k1 < 8 { update s[0] = x + s[0] } }   =>
+ *       for k1_init < 8 { init s_k1[k1_init] = 0 }
+ *       for k0 { for k1 < 8 { update s_k1[k1] = x + s_k1[k1] } }
+ *       for k1_fold < 8 { update s[0] = s_k1[k1_fold] + s[0] }                                    */
+#include "schedule/schedule.h"
+
+// ---- RFACTOR ------------------------------------------------------------------------------------
+
+typedef struct {
+    const ScheduleLine *line;
+    Kernel *kernel;
+    Statement *loop;      // the loop being factored
+    Statement *region;    // the outermost loop around it in which the accumulator is only updated
+    Statement *init, *fold;    // the bodies being made
+} Rfactor;
+
+// Climbs from the loop as long as nothing but this fold touches the accumulator, by one element.
+static Statement *find_region(const Rfactor *to, int32_t buffer, Index element) {
+    Statement *region = to->loop;
+    LoopSet used = kernel_loops_of_index(to->kernel, element);
+    for (;;) {
+        Statement *parent = kernel_parent(to->kernel, region);
+        Op fold;
+        if (!parent || loop_set_has(&used, parent->loop) ||
+            !legal_folds(to->kernel, parent->body, buffer, &fold))
+            return region;
+        region = parent;
+    }
+}
+
+typedef struct {
+    const Rfactor *to;
+    int64_t iterations;
+} Partial;
+
+static Index partial_element(void *context, Kernel *kernel, Index element) {
+    const Partial *partial = context;
+    IndexTable *table = graph_indices(kernel->graph);
+    return index_add(table, index_scale(table, element, partial->iterations),
+                     kernel_loop_index(kernel, partial->to->loop->loop));
+}
+
+static void append(Statement **list, Statement *statement) {
+    while (*list) list = &(*list)->next;
+    *list = statement;
+}
+
+// The store under copies of the loops inside the region that its accumulator's element depends on.
+static Statement *over_elements(const Rfactor *to, LoopSet loops, Statement *store, const char *suffix) {
+    Substitution *by = substitution_new(to->line->arena, to->kernel);
+    Statement *nest = store, **innermost = &nest;
+    for (int32_t loop = 0; loop < by->loops; loop++) {
+        if (!loop_set_has(&loops, loop)) continue;
+        int32_t copy = kernel_loop_copy(to->kernel, loop, suffix, by);
+        to->kernel->loops.at[copy].kind = LOOP_SERIAL;
+        *innermost = statement_loop(to->kernel, copy, store);
+        innermost = &(*innermost)->body;
+    }
+    statement_substitute(to->kernel, store, by);
+    return nest;
+}
+
+// The loops inside the region that the element depends on; it must be another one in each iteration.
+static LoopSet moving_loops(const Rfactor *to, const Statement *update, Index element) {
+    Kernel *kernel = to->kernel;
+    LoopSet used = kernel_loops_of_index(kernel, element), inside = kernel_loops_inside(to->region->body);
+    for (int32_t loop = 0; loop < kernel->loops.count; loop++)
+        if (!loop_set_has(&inside, loop)) loop_set_remove(&used, loop);
+    for (int32_t loop = 0; loop < kernel->loops.count; loop++) {
+        LoopSet others = used;
+        if (!loop_set_has(&used, loop)) continue;
+        loop_set_remove(&others, loop);
+        if (!legal_disjoint(kernel, loop, others, element, element))
+            line_refuse(to->line, update, "iterations of loop %s share its elements",
+                        kernel->loops.at[loop].name);
+    }
+    return used;
+}
+
+static void factor_accumulator(Rfactor *to, Statement *update, Space space) {
+    Kernel *kernel = to->kernel;
+    Graph *graph = kernel->graph;
+    IndexTable *table = graph_indices(graph);
+    int32_t from = update->buffer, loop = to->loop->loop;
+    KernelBuffer info = kernel->buffers.at[from];
+    Partial by = {to, index_high(table, kernel->loops.at[loop].extent)};
+    Index element = update->index;
+    Op fold;
+    int64_t size;
+    AccessList stores = kernel_accesses(to->line->arena, kernel, to->loop->body, from);
+    for (int i = 0; i < stores.count; i++)
+        if (stores.at[i].statement != update)
+            line_refuse(to->line, stores.at[i].statement, "%s is updated in two places", info.name);
+    legal_fold(kernel, update, &fold);
+    if (__builtin_mul_overflow(info.size, by.iterations, &size) || size > INT32_MAX)
+        line_refuse(to->line, update, "too many partial results");
+    const char *name = arena_print(to->line->arena, "%s_%s", info.name, kernel->loops.at[loop].name);
+    int32_t partial = kernel_buffer(kernel, name, info.dtype, space, size, true);
+    statement_relocate(kernel, to->loop->body, from, partial, partial_element, &by);
+
+    Index place = partial_element(&by, kernel, element);
+    LoopSet used = moving_loops(to, update, element);
+    Id identity = node_identity(graph, fold, info.dtype, (Shape){0});
+    Statement *init = statement_store(kernel, ROLE_INIT, partial, place, identity);
+    Id sum = node_binary(graph, fold, kernel_load(kernel, partial, place, -1),
+                         kernel_load(kernel, from, element, -1));
+    Statement *last = statement_store(kernel, ROLE_UPDATE, from, element, sum);
+    append(&to->init, over_elements(to, used, init, "_init"));
+    append(&to->fold, over_elements(to, used, last, "_fold"));
+}
+
+// body under a copy of the factored loop.
+static Statement *over_iterations(const Rfactor *to, Statement *body, const char *suffix) {
+    Substitution *by = substitution_new(to->line->arena, to->kernel);
+    int32_t loop = kernel_loop_copy(to->kernel, to->loop->loop, suffix, by);
+    statement_substitute(to->kernel, body, by);
+    return statement_loop(to->kernel, loop, body);
+}
+
+void transform_rfactor(const ScheduleLine *line) {
+    Kernel *kernel = line->kernel;
+    int32_t loop = line_loop(line, line_word(line, 1));
+    Rfactor to = {.line = line, .kernel = kernel, .loop = kernel_loop_statement(kernel, loop)};
+    Space space = SPACE_REGISTER;
+    if (line->words > 2) {
+        line_expect(line, 2, "in");
+        space = line_space(line, 3);
+    }
+    if (kernel->loops.at[loop].kind != LOOP_SERIAL) line_refuse(line, to.loop, "it has a kind already");
+    if (kernel->loops.at[loop].limit >= 0)
+        line_refuse(line, to.loop, "it has a limit. Hint: SPLIT with peel or pad");
+
+    AccessList accesses = kernel_accesses(line->arena, kernel, to.loop->body, -1);
+    for (int i = 0; i < accesses.count; i++) {
+        Statement *update = accesses.at[i].statement;
+        LoopSet used = kernel_loops_of_index(kernel, update->index);
+        Op fold;
+        if (accesses.at[i].load >= 0 || loop_set_has(&used, loop) ||
+            !legal_folds(kernel, to.loop->body, update->buffer, &fold))
+            continue;
+        Statement *region = find_region(&to, update->buffer, update->index);
+        if (to.region && region != to.region)
+            line_refuse(line, update, "its sum spans other loops than that of %s",
+                        statement_text(line->arena, kernel, accesses.at[0].statement));
+        to.region = region;
+        factor_accumulator(&to, update, space);
+    }
+    if (!to.region) line_refuse(line, to.loop, "no accumulator is folded over it");
+    Statement **link = kernel_link(kernel, to.region);
+    Statement *init = over_iterations(&to, to.init, "_init");
+    Statement *fold = over_iterations(&to, to.fold, "_fold");
+    fold->next = to.region->next;
+    to.region->next = fold;
+    init->next = to.region;
+    *link = init;
+}
+
+// ---- DISTRIBUTE ---------------------------------------------------------------------------------
+
+typedef struct {
+    const ScheduleLine *line;
+    Kernel *kernel;
+    AccessList inner;    // of the loop's body: its stores are the sums
+} Distribute;
+
+static const Statement *sum_of(const Distribute *in, int32_t buffer) {
+    for (int i = 0; i < in->inner.count; i++)
+        if (in->inner.at[i].load < 0 && in->inner.at[i].buffer == buffer) return in->inner.at[i].statement;
+    return NULL;
+}
+
+static bool reads_sum(const Distribute *in, Id value) {
+    IdList nodes = kernel_nodes(in->line->arena, in->kernel, value);
+    for (int i = 0; i < nodes.count; i++) {
+        const Node *node = graph_node(in->kernel->graph, nodes.at[i]);
+        if (node->op == OP_LOAD && sum_of(in, (int32_t)node->arg[0])) return true;
+    }
+    return false;
+}
+
+// A sum of multiples of the sums, and of `old` if it is allowed.
+static bool is_linear(const Distribute *in, Id value, Id old) {
+    const Node *node = graph_node(in->kernel->graph, value);
+    const Id *x = node->source;
+    if (value == old) return true;
+    if (node->op == OP_LOAD) return reads_sum(in, value);
+    if (node->op == OP_ADD)
+        return (is_linear(in, x[0], old) && is_linear(in, x[1], -1)) ||
+               (is_linear(in, x[0], -1) && is_linear(in, x[1], old));
+    bool product = node->op == OP_MUL || (node->op == OP_FMA && is_linear(in, x[2], old));
+    return product && ((is_linear(in, x[0], -1) && !reads_sum(in, x[1])) ||
+                       (is_linear(in, x[1], -1) && !reads_sum(in, x[0])));
+}
+
+// What the update adds to its accumulator.
+static Id added_term(const Distribute *in, const Statement *update) {
+    Graph *graph = in->kernel->graph;
+    const Node *node = graph_node(graph, update->value);
+    Id old = kernel_load(in->kernel, update->buffer, update->index, -1);
+    if (node->op == OP_FMA && node->source[2] == old)
+        return node_binary(graph, OP_MUL, node->source[0], node->source[1]);
+    if (node->op == OP_ADD && node->source[0] == old) return node->source[1];
+    if (node->op == OP_ADD && node->source[1] == old) return node->source[0];
+    line_refuse(in->line, update, "not a sum that starts with what it updates");
+}
+
+static void remove_inits(Distribute *in, int32_t buffer) {
+    AccessList all = kernel_accesses(in->line->arena, in->kernel, in->kernel->body, buffer);
+    for (int i = 0; i < all.count; i++) {
+        Statement *store = all.at[i].statement;
+        const Node *value = graph_node(in->kernel->graph, store->value);
+        bool zero = value->op == OP_CONST && node_const_value(in->kernel->graph, store->value, NULL) == 0;
+        if (all.at[i].load >= 0 || store->role != ROLE_INIT || !zero)
+            line_refuse(in->line, store, "the sum is used for something else as well");
+        *kernel_link(in->kernel, store) = store->next;
+    }
+}
+
+void transform_distribute(const ScheduleLine *line) {
+    Kernel *kernel = line->kernel;
+    int32_t loop = line_loop(line, line_word(line, 1));
+    Statement *sums = kernel_loop_statement(kernel, loop), *use = sums->next;
+    Distribute in = {.line = line, .kernel = kernel};
+    in.inner = kernel_accesses(line->arena, kernel, sums->body, -1);
+    Op fold;
+    if (!use || !legal_fold(kernel, use, &fold) || fold != OP_ADD)
+        line_refuse(line, sums, "no sum follows it");
+    for (const Statement *at = sums->body; at; at = at->next)
+        if (!legal_fold(kernel, at, &fold) || fold != OP_ADD || at->condition >= 0)
+            line_refuse(line, at, "not a sum");
+    Id old = kernel_load(kernel, use->buffer, use->index, -1);
+    if (sum_of(&in, use->buffer) || use->condition >= 0 || !is_linear(&in, use->value, old))
+        line_refuse(line, use, "not a multiple of the sums over loop %s", kernel->loops.at[loop].name);
+
+    Substitution *by = substitution_new(line->arena, kernel);
+    for (const Statement *at = sums->body; at; at = at->next) {
+        Id sum = kernel_load(kernel, at->buffer, at->index, -1);
+        if (sum >= by->nodes) line_refuse(line, at, "nothing reads the sum");
+        by->node[sum] = added_term(&in, at);
+    }
+    Statement *first = sums->body;
+    sums->body = use;
+    sums->next = use->next;
+    use->next = NULL;
+    statement_substitute(kernel, use, by);
+    for (const Statement *at = first; at; at = at->next) remove_inits(&in, at->buffer);
+}

@@ -1,0 +1,167 @@
+/* fuzz_test.c - random schedules: whatever a transform agrees to do keeps the result.
+ * In: small kernels, a seed (PG_SEED, PG_ROUNDS for longer runs).  Out: checks; a failure prints the
+ * schedule that led to it.
+ * Invariant: a line that is refused is dropped, the kernel is read again from the text before it. */
+#include "kernel_run.h"
+
+// What transforms can get wrong: sums over odd sizes, state across iterations, overlapping reads,
+// several accumulators, memory that is written and read, gathers, sizes known at run time.
+static const char *const kernels[] = {
+    "kernel matmul\nin a f32[63]\nin b f32[90]\nin bias f32[10]\nout c f32[70]\nregister s f32[1]\n"
+    "for i < 7 { for j < 10 { init s[0] = 0 for k < 9 { update s[0] = (fma a[9*i + k] b[10*k + j] s[0]) }"
+    " finish c[10*i + j] = (add s[0] bias[j]) } }",
+
+    "kernel softmax\nin x f32[60]\nout y f32[60]\nfor i < 5 { for j < 12 {\n"
+    "let m = (reduce max k<12 x[12*i+k])\nlet e = (reduce add l<12 (exp2 (add x[12*i+l] (mul m -1))))\n"
+    "y[12*i+j] = (mul (exp2 (add x[12*i+j] (mul m -1))) (recip e)) } }",
+
+    "kernel scan\nin x f32[24]\nout y f32[24]\nregister s f32[1]\nfor i < 3 { init s[0] = 0 for k < 8 {"
+    " update s[0] = (add s[0] x[8*i + k]) y[8*i + k] = s[0] } }",
+
+    "kernel conv\nin x f32[40]\nin w f32[12]\nout y f32[32]\nregister s f32[1]\n"
+    "for o < 4 { for i < 8 { init s[0] = 0 for c < 1 { for k < 3 { update s[0] = (fma w[3*o + k]"
+    " x[i + k - 1 if (and (cmplt @i32(-1) @i32(i + k - 1)) (cmplt @i32(i + k - 1) @i32(8)))] s[0]) } }"
+    " finish y[8*o + i] = (max s[0] 0) } }",
+
+    "kernel groups\nin q f32[48]\nin x f32[16]\nin d f32[6]\nin o f32[6]\nout y f32[3]\n"
+    "register s f32[1]\nregister c f32[1]\nregister p f32[1]\n"
+    "for r < 3 { init s[0] = 0 for g < 2 { init c[0] = 0 init p[0] = 0 for b < 8 {"
+    " update c[0] = (fma q[16*r + 8*g + b] x[8*g + b] c[0]) update p[0] = (add x[8*g + b] p[0]) }"
+    " update s[0] = (fma d[2*r + g] c[0] (fma o[2*r + g] p[0] s[0])) } finish y[r] = s[0] }",
+
+    "kernel inplace\ninout x f32[32]\nin y f32[8]\nfor i < 4 { for j < 8 {"
+    " x[8*i + j] = (mul x[8*i + j] y[j]) } }",
+
+    "kernel shift\ninout x f32[33]\nfor i < 32 { x[i + 1] = (add x[i] x[i + 1]) }",
+
+    "kernel pair\nin x f32[48]\nout y f32[48]\nout z f32[6]\nregister s f32[1]\nregister m f32[1]\n"
+    "for i < 6 { init s[0] = 0 init m[0] = -inf for k < 8 { update s[0] = (fma x[8*i + k] x[8*i + k] s[0])"
+    " update m[0] = (max m[0] x[8*i + k]) } finish z[i] = (sqrt s[0]) for j < 8 {"
+    " finish y[8*i + j] = (fma x[8*i + j] m[0] z[i]) } }",
+
+    "kernel gather\nvar n 1..6\nin ids i32[6]\nin w f32[64]\nout y f32[24]\nout t f32[4]\n"
+    "for i < n { let r in 0..15 = (cast:i64 (and ids[i] 15:i32)) for j < 4 { y[4*i + j] = w[4*r + j] } }\n"
+    "for j2 < 4 { init t[j2] = 0 } for i2 < n { for j3 < 4 { update t[j3] = (add t[j3] y[4*i2 + j3]) } }",
+
+    "kernel scatter\nin ids i32[8]\nin v f32[16]\nout y f32[8]\nfor i < 4 { for j < 2 { init y[2*i + j] = 0 } }\n"
+    "for n < 8 { for m < 2 { let r in 0..3 = (cast:i64 (and ids[n] 3:i32))"
+    " update y[2*r + m] = (add y[2*r + m] v[2*n + m]) } }",
+};
+
+typedef struct {
+    Kernel *kernel;
+    const char *line;
+} Attempt;
+
+static void attempt(void *argument) {
+    Attempt *it = argument;
+    schedule_apply(it->kernel, it->line);
+}
+
+typedef struct {
+    const Kernel *kernel;
+    void **memory;
+    const int64_t *var;
+} Evaluation;
+
+static void evaluate(void *argument) {
+    Evaluation *it = argument;
+    kernel_eval(it->kernel, it->memory, it->var);
+}
+
+static uint64_t fuzz_state;
+
+static int pick(int count) { return (int)(run_random(&fuzz_state) % count); }
+
+static const char *pick_loop(const Kernel *kernel) {
+    LoopSet there = kernel_loops_inside(kernel->body);
+    for (;;) {
+        int32_t loop = pick(kernel->loops.count);
+        if (loop_set_has(&there, loop)) return kernel->loops.at[loop].name;
+    }
+}
+
+static const char *pick_buffer(const Kernel *kernel) {
+    return kernel->buffers.at[pick(kernel->buffers.count)].name;
+}
+
+// Two or three loops of one nest, in any order.
+static const char *pick_order(Arena *arena, const Kernel *kernel) {
+    Statement *at = kernel_loop_statement(kernel, kernel_find_loop(kernel, pick_loop(kernel)));
+    const char *name[4];
+    int count = 0;
+    for (; at && at->kind == STATEMENT_LOOP && count < 4; at = at->body)
+        name[count++] = kernel->loops.at[at->loop].name;
+    Text text = text_new(arena);
+    text_add(&text, "ORDER");
+    while (count) {
+        int i = pick(count);
+        text_add(&text, " %s", name[i]);
+        name[i] = name[--count];
+    }
+    return text.at;
+}
+
+static const char *pick_line(Arena *arena, const Kernel *kernel) {
+    static const char *const tails[] = {"guard", "peel", "pad"}, *const spaces[] = {"reg", "own", "shared"};
+    static const int factors[] = {2, 3, 4, 8};
+    const char *a = pick_loop(kernel), *b = pick_loop(kernel), *c = pick_loop(kernel);
+    const char *buffer = pick_buffer(kernel), *space = spaces[pick(3)];
+    const char *place = pick(6) ? a : "top";
+    switch (pick(12)) {
+    case 0:
+    case 1:
+        return arena_print(arena, "SPLIT %s %d %s", a, factors[pick(4)], tails[pick(3)]);
+    case 2: return pick_order(arena, kernel);
+    case 3: return arena_print(arena, "FUSE %s %s", a, b);
+    case 4: return arena_print(arena, "THREAD %s", a);
+    case 5: return arena_print(arena, "VECTORIZE %s", a);
+    case 6: return arena_print(arena, "UNROLL %s", a);
+    case 7:
+    case 8: return arena_print(arena, "STAGE %s at %s in %s", buffer, place, space);
+    case 9:
+        return arena_print(arena, "STAGE %s at %s over %s%s%s in %s%s", buffer, place, pick(4) ? b : "",
+                           pick(2) ? " " : "", pick(2) ? c : "", space, pick(3) ? "" : " convert");
+    case 10: return arena_print(arena, "RFACTOR %s%s", a, pick(4) ? "" : " in shared");
+    default: return arena_print(arena, "DISTRIBUTE %s", a);
+    }
+}
+
+// One random schedule on one kernel; returns how many lines were applied.
+static int fuzz_round(const char *source, uint64_t seed) {
+    Arena *arena = arena_new();
+    fuzz_state = seed;
+    Kernel *kernel = kernel_parse(arena, "fuzz", source);
+    accumulate(kernel);
+    char *text = kernel_print(arena, kernel);
+    int64_t var[] = {5};
+    void **wanted = run_memory(arena, kernel);
+    kernel_eval(kernel, wanted, var);
+    Text schedule = text_new(arena);
+    int applied = 0;
+    for (int i = 0; i < 24; i++) {
+        Attempt it = {kernel_parse(arena, "fuzz", text), NULL};
+        it.line = pick_line(arena, it.kernel);
+        if (try_call(attempt, &it) < 0) continue;
+        text_add(&schedule, "%s\n", it.line);
+        const char *said = arena_print(arena, "seed %llu\n%s%s\nof\n%s\n", (unsigned long long)seed,
+                                       schedule.at, it.line, source);
+        void **got = run_memory(arena, it.kernel);
+        if (try_call(evaluate, &(Evaluation){it.kernel, got, var}) < 0)
+            fatal("%s: %s", said, error_text());
+        run_compare(it.kernel, got, wanted, said);
+        run_check_text(arena, it.kernel);
+        text = kernel_print(arena, it.kernel);
+        applied++;
+    }
+    arena_free(arena);
+    return applied;
+}
+
+TEST(random_schedules) {
+    uint64_t seed = (uint64_t)env_int("SEED", 1);
+    int64_t rounds = env_int("ROUNDS", 300), applied = 0;
+    for (int64_t i = 0; i < rounds; i++)
+        applied += fuzz_round(kernels[i % COUNT_OF(kernels)], seed + (uint64_t)i);
+    CHECK(applied > 2 * rounds);
+}
