@@ -1,0 +1,91 @@
+/* codegen.h - from a kernel to text: the program dialect, lowering to it, the C renderer. */
+#ifndef PICOGRAD_CODEGEN_H
+#define PICOGRAD_CODEGEN_H
+#include "ir/ir.h"
+
+// ---- program.c: the program dialect -------------------------------------------------------------
+// A Program is an ordered list of steps, close to C. A step's id is its place in the list; %7 is the
+// value of step 7. Values are assigned once; what changes lies in buffers and in variables.
+//
+// Values compute in f32, i32, u32, i64 and bool. The other dtypes are storage: values of them are
+// only loaded, stored, cast to and from, and bitcast. Narrow integers are i32 kept in their range.
+// With lanes above 1 a value is a vector, a bool vector a mask of 0 and -1 in i32 lanes.
+typedef struct {
+    DType dtype;
+    int lanes;
+} ValueType;
+typedef enum {
+    STEP_LET,      // value = op(source...)
+    STEP_GET,      // value = variable
+    STEP_SET,      // variable = source[0], or one lane of it
+    STEP_STORE,    // buffer[index] = source[0], if (or in the lanes where) condition
+    STEP_FOR,      // 0 <= it < index, and < limit
+    STEP_IF,       // condition
+    STEP_ELSE,     // ends an IF's body
+    STEP_ONCE,     // thread 0 alone
+    STEP_END,      // of the innermost FOR, IF, ELSE or ONCE
+    STEP_BARRIER,  // all threads meet; they all come here
+} StepKind;
+typedef struct {
+    StepKind kind;
+    Op op;              // LET: CONST INDEX LOAD VEC LANE PERM CAST BITCAST, or an elementwise one
+    ValueType type;     // of the value
+    int32_t source[3];  // steps; -1: none
+    int32_t condition;  // LOAD, STORE, IF: a bool, or a mask over the lanes; -1: always
+    int32_t of;         // LOAD, STORE: buffer. GET, SET: variable
+    int32_t lane;       // LANE, SET: which (SET: -1 for all). PERM: lane l takes l ^ lane
+    Index index;        // LOAD, STORE, INDEX: where lanes differ, of lane_atom. FOR: the extent
+    Index limit;        // FOR; -1: none
+    bool share;         // FOR: this thread's share of the iterations, as thread_share gives it
+    const char *name;   // FOR
+    double number;      // CONST f32
+    int64_t integer;    // CONST of the other dtypes
+} Step;
+typedef struct {
+    const char *name;
+    DType dtype;
+    Space space;        // PARAM, REGISTER (an array on the stack), THREAD or SHARED
+    int64_t size;       // elements
+    bool written;
+    bool restricted;    // while the program runs, its memory is changed through this name alone
+    int64_t offset;     // THREAD, SHARED: bytes into the thread's, the shared part of the workspace
+} ProgramBuffer;
+typedef struct {
+    const char *name;
+    ValueType type;
+} Variable;
+typedef struct {
+    Arena *arena;
+    const char *name;
+    IndexTable *indices;   // LOOP: a FOR's step, or lane_atom; VAR; VALUE: a step with an integer value
+    LIST(Var) vars;
+    LIST(ProgramBuffer) buffers;   // PARAMs first, in ABI order
+    LIST(Variable) variables;
+    LIST(Step) steps;
+    int64_t own_bytes, shared_bytes;   // of workspace: a thread's, and for all; multiples of 64
+} Program;
+static inline bool step_has_value(const Step *step) {
+    return step->kind == STEP_LET || step->kind == STEP_GET;
+}
+DType dtype_computed(DType dtype);                // f32 for f16, i32 for u8, ...
+Index lane_atom(IndexTable *indices, int lanes);  // the number of the lane, in a vector of so many
+int index_lanes(const Program *program, Index index);   // 1 where all lanes agree
+char *program_print(Arena *arena, const Program *program);
+void program_verify(const Program *program);      // fatal with the step: scopes, types, lanes
+
+// ---- lower.c, expression.c, scan.c: kernel to program -------------------------------------------
+typedef struct {
+    const bool *aliased;   // by PARAM: its memory is also that of another one, and written; NULL: none
+} LowerOptions;
+// The kernel is in explicit form: no REDUCE, no EXP2, LOG2 or SIN are left.
+Program *lower(Arena *arena, const Kernel *kernel, const LowerOptions *options);
+
+// ---- render_c.c, prelude.c: program to C --------------------------------------------------------
+// C11 with GCC's vectors, no includes: void pg_k_<hash>(const PgArgs *, int, int, PgBarrier *). Several of
+// these texts may stand in one file. The hash is of the text itself; it is written to symbol.
+enum { SYMBOL_SIZE = 24 };
+char *render_c(Arena *arena, const Program *program, const char *comment, char symbol[SYMBOL_SIZE]);
+// The types and functions that `body` uses, by their names: f32x8, fma_f32x8, f16_to_f32x8 ...
+void prelude_add(Text *text, Arena *arena, const char *body);
+bool prelude_has(const char *name);   // a name of its own
+#endif

@@ -1,0 +1,53 @@
+/* lower.h - what the files of lowering share: lower.c (statements), expression.c, scan.c. */
+#ifndef PICOGRAD_LOWER_H
+#define PICOGRAD_LOWER_H
+#include "codegen/codegen.h"
+
+// How a REGISTER buffer is kept: in variables of so many lanes each, or (0) in an array.
+typedef struct {
+    int lanes;
+    int32_t first;  // variable
+} Promotion;
+typedef LIST(const Statement *) StatementList;
+
+typedef struct {
+    Arena *arena;
+    const Kernel *kernel;
+    Program *program;
+    Promotion *promotion;    // by buffer of the kernel
+    int32_t *place;          // by buffer of the kernel: the program's, if it is not promoted
+    StatementList barriers;  // a barrier stands before each of these
+    Index *loop_value;       // by the kernel's loop: its value in the program
+    int lanes;               // of the vector loop around, else 1
+    int32_t mask;            // which of its lanes run; -1: all
+    bool inside;             // a thread loop, or what thread 0 does alone
+    int32_t statement;       // counts them: values are remembered within one
+    int32_t *value;          // by node of the kernel
+    int32_t *valued_in;      // by node: the statement that its value belongs to
+} Lower;
+
+// scan.c: what must be known of the whole kernel before its first step is written
+Promotion *scan_promotions(Arena *arena, const Kernel *kernel);  // by buffer, `first` not set
+// Statements outside of thread loops that must not start before all threads are done with the last.
+StatementList scan_barriers(Arena *arena, const Kernel *kernel, const bool *aliased);
+bool scan_has_thread_loop(const Kernel *kernel, const Statement *list);
+bool scan_is_for_one(const Kernel *kernel, const Statement *statement);  // to be run by thread 0
+
+// expression.c: steps that give values; conditions are values, -1 being true
+int32_t step_add(Lower *lower, Step step);  // its id
+int lanes_of(const Lower *lower, int32_t value);
+// One step; scalar sources are widened if others are vectors. -1 for sources that it does not have.
+int32_t let(Lower *lower, Op op, DType dtype, int32_t x, int32_t y, int32_t z);
+int32_t let_integer(Lower *lower, DType dtype, int64_t value);
+int32_t let_index(Lower *lower, Index index, DType dtype);
+int32_t let_lane(Lower *lower, int32_t value, int lane);    // of a scalar: itself
+int32_t let_get(Lower *lower, int32_t variable);
+int32_t widened(Lower *lower, int32_t value, int lanes);    // a scalar to a vector
+int32_t both(Lower *lower, int32_t a, int32_t b);           // of two conditions
+int32_t apply(Lower *lower, Op op, DType dtype, int32_t x, int32_t y, int32_t z);  // as scalar_apply
+int32_t stored(Lower *lower, int32_t value, DType dtype);   // as it lies in memory
+Index mapped(Lower *lower, Index index);                    // an index of the kernel's, in the program
+// Where an element of a promoted buffer is: the lane of a variable, or (-1) all of it.
+int32_t variable_of(const Lower *lower, int32_t buffer, Index index, int *lane);
+int32_t expression(Lower *lower, Id node);                  // of dtype_computed(its dtype)
+#endif

@@ -1,0 +1,312 @@
+/* program.c - the program dialect: an ordered list of typed steps, printed and verified.
+ * In: steps as lower.c writes them.  Out: text for people and golden tests, or a fatal with the step.
+ * Invariant: a value is used only behind its step and inside the block that it was made in.
+ *   for i < 4 {
+ *     %1 = f32x8 load a[8*i + lane]
+ *     store c[8*i + lane] %1
+ *   }                                                                                          */
+#include "codegen/codegen.h"
+
+#include <string.h>
+
+DType dtype_computed(DType dtype) {
+    if (dtype_is_float(dtype)) return DT_F32;
+    return dtypes[dtype].bytes < 4 && dtype != DT_BOOL ? DT_I32 : dtype;
+}
+
+Index lane_atom(IndexTable *indices, int lanes) {
+    return index_atom(indices, ATOM_LOOP, -lanes, 0, lanes - 1);
+}
+
+int index_lanes(const Program *program, Index index) {
+    const Term *terms;
+    int lanes = 1, count = index_terms(program->indices, index, &terms);
+    for (int i = 0; i < count && lanes == 1; i++) {
+        const Atom *atom = index_atom_of(program->indices, terms[i].atom);
+        if (atom->kind == ATOM_LOOP && atom->of < 0) lanes = -atom->of;
+        if (atom->kind == ATOM_DIV || atom->kind == ATOM_MOD) lanes = index_lanes(program, atom->of);
+        if (atom->kind == ATOM_VALUE) lanes = program->steps.at[atom->of].type.lanes;
+    }
+    return lanes;
+}
+
+// ---- text ---------------------------------------------------------------------------------------
+
+static const char *atom_name(void *context, const Atom *atom) {
+    const Program *program = context;
+    if (atom->kind == ATOM_VAR) return program->vars.at[atom->of].name;
+    if (atom->kind == ATOM_VALUE) return arena_print(program->arena, "%%%d", atom->of);
+    return atom->of < 0 ? "lane" : program->steps.at[atom->of].name;
+}
+
+static void add_index(Text *text, const Program *program, Index index) {
+    index_print(text, program->indices, index, atom_name, (void *)(uintptr_t)program);
+}
+
+static void add_type(Text *text, ValueType type) {
+    text_add(text, type.lanes > 1 ? "%sx%d" : "%s", dtypes[type.dtype].text, type.lanes);
+}
+
+static void add_place(Text *text, const Program *program, const Step *step) {
+    text_add(text, " %s[", program->buffers.at[step->of].name);
+    add_index(text, program, step->index);
+    if (step->condition >= 0) text_add(text, " if %%%d", step->condition);
+    text_add(text, "]");
+}
+
+static void add_let(Text *text, const Program *program, const Step *step) {
+    add_type(text, step->type);
+    text_add(text, " %s", ops[step->op].text);
+    if (step->op == OP_CONST && step->type.dtype == DT_F32) text_add(text, " %.9g", step->number);
+    if (step->op == OP_CONST && step->type.dtype != DT_F32) text_add(text, " %ld", step->integer);
+    if (step->op == OP_LOAD) add_place(text, program, step);
+    if (step->op == OP_INDEX) {
+        text_add(text, " ");
+        add_index(text, program, step->index);
+    }
+    for (int i = 0; i < 3; i++)
+        if (step->source[i] >= 0) text_add(text, " %%%d", step->source[i]);
+    if (step->op == OP_LANE || step->op == OP_PERM) text_add(text, " %d", step->lane);
+}
+
+static void add_for(Text *text, const Program *program, const Step *step) {
+    text_add(text, "%sfor %s < ", step->share ? "share " : "", step->name);
+    add_index(text, program, step->index);
+    if (step->limit >= 0) {
+        text_add(text, ", ");
+        add_index(text, program, step->limit);
+    }
+    text_add(text, " {");
+}
+
+static void add_step(Text *text, const Program *program, int32_t id) {
+    const Step *step = &program->steps.at[id];
+    if (step_has_value(step)) text_add(text, "%%%d = ", id);
+    switch (step->kind) {
+    case STEP_LET: add_let(text, program, step); break;
+    case STEP_GET:
+        add_type(text, step->type);
+        text_add(text, " get %s", program->variables.at[step->of].name);
+        break;
+    case STEP_SET:
+        text_add(text, "set %s", program->variables.at[step->of].name);
+        text_add(text, step->lane < 0 ? " %%%d" : " lane %2$d %%%1$d", step->source[0], step->lane);
+        break;
+    case STEP_STORE:
+        text_add(text, "store");
+        add_place(text, program, step);
+        text_add(text, " %%%d", step->source[0]);
+        break;
+    case STEP_FOR: add_for(text, program, step); break;
+    case STEP_IF: text_add(text, "if %%%d {", step->condition); break;
+    case STEP_ELSE: text_add(text, "} else {"); break;
+    case STEP_ONCE: text_add(text, "once {"); break;
+    case STEP_END: text_add(text, "}"); break;
+    case STEP_BARRIER: text_add(text, "barrier"); break;
+    }
+}
+
+static void add_buffer(Text *text, const ProgramBuffer *buffer) {
+    static const char *const spaces[] = {"in", "stack", "own", "shared"};
+    bool param = buffer->space == SPACE_PARAM;
+    text_add(text, "%s %s %s[%ld]", param && buffer->written ? "out" : spaces[buffer->space],
+             buffer->name, dtypes[buffer->dtype].text, buffer->size);
+    if (buffer->space == SPACE_THREAD || buffer->space == SPACE_SHARED)
+        text_add(text, " at %ld", buffer->offset);
+    text_add(text, buffer->restricted ? "\n" : " aliased\n");
+}
+
+char *program_print(Arena *arena, const Program *program) {
+    Text text = text_new(arena);
+    text_add(&text, "program %s\n", program->name);
+    for (int i = 0; i < program->vars.count; i++) {
+        const Var *var = &program->vars.at[i];
+        text_add(&text, "var %s %ld..%ld\n", var->name, var->low, var->high);
+    }
+    for (int i = 0; i < program->buffers.count; i++) add_buffer(&text, &program->buffers.at[i]);
+    for (int i = 0; i < program->variables.count; i++) {
+        text_add(&text, "variable %s ", program->variables.at[i].name);
+        add_type(&text, program->variables.at[i].type);
+        text_add(&text, "\n");
+    }
+    int depth = 0;
+    for (int32_t id = 0; id < program->steps.count; id++) {
+        StepKind kind = program->steps.at[id].kind;
+        if (kind == STEP_END || kind == STEP_ELSE) depth--;
+        text_add(&text, "%*s", 2 * depth, "");
+        add_step(&text, program, id);
+        text_add(&text, "\n");
+        if (kind == STEP_FOR || kind == STEP_IF || kind == STEP_ELSE || kind == STEP_ONCE) depth++;
+    }
+    return text.at;
+}
+
+// ---- verification -------------------------------------------------------------------------------
+
+typedef struct {
+    const Program *program;
+    int32_t id;        // of the step being looked at
+    int32_t *block;    // by step: the step that opened the block it is in; -1: the program itself
+    bool *open;        // by step: a block opened there is not closed yet
+} Verifier;
+
+_Noreturn static void refuse(const Verifier *verifier, const char *what) {
+    Text text = text_new(verifier->program->arena);
+    add_step(&text, verifier->program, verifier->id);
+    fatal("program %s, step %d: `%s`: %s", verifier->program->name, verifier->id, text.at, what);
+}
+
+static bool in_scope(const Verifier *verifier, int32_t id) {
+    return id >= 0 && id < verifier->id &&
+           (verifier->block[id] < 0 || verifier->open[verifier->block[id]]);
+}
+
+static ValueType type_of(const Verifier *verifier, int32_t id) {
+    if (!in_scope(verifier, id) || !step_has_value(&verifier->program->steps.at[id]))
+        refuse(verifier, "it uses a value that is not there");
+    return verifier->program->steps.at[id].type;
+}
+
+static bool type_is(ValueType type, DType dtype, int lanes) {
+    return type.dtype == dtype && type.lanes == lanes;
+}
+
+static void check_index(const Verifier *verifier, Index index, int lanes) {
+    const Program *program = verifier->program;
+    if (index < 0) refuse(verifier, "it has no index");
+    const Term *terms;
+    int count = index_terms(program->indices, index, &terms);
+    for (int i = 0; i < count; i++) {
+        const Atom *atom = index_atom_of(program->indices, terms[i].atom);
+        if (atom->kind == ATOM_DIV || atom->kind == ATOM_MOD) {
+            check_index(verifier, atom->of, lanes);
+        } else if (atom->kind == ATOM_VAR) {
+            if (atom->of >= program->vars.count) refuse(verifier, "it uses a VAR that is not there");
+        } else if (atom->kind == ATOM_VALUE) {
+            ValueType type = type_of(verifier, atom->of);
+            if (type.dtype != DT_I32 && type.dtype != DT_I64 && type.dtype != DT_U32)
+                refuse(verifier, "an index is made of integers");
+            if (type.lanes != 1 && type.lanes != lanes) refuse(verifier, "the index has other lanes");
+        } else if (atom->of < 0) {
+            if (-atom->of != lanes) refuse(verifier, "the index has other lanes");
+        } else if (!in_scope(verifier, atom->of) || !verifier->open[atom->of]) {
+            refuse(verifier, "it uses a loop that is not around it");
+        }
+    }
+}
+
+static void check_condition(const Verifier *verifier, int lanes) {
+    int32_t condition = verifier->program->steps.at[verifier->id].condition;
+    if (condition < 0) return;
+    ValueType type = type_of(verifier, condition);
+    if (type.dtype != DT_BOOL) refuse(verifier, "its condition is not bool");
+    if (type.lanes != 1 && type.lanes != lanes) refuse(verifier, "its condition has other lanes");
+}
+
+static void check_place(const Verifier *verifier, ValueType type) {
+    const Step *step = &verifier->program->steps.at[verifier->id];
+    if (step->of < 0 || step->of >= verifier->program->buffers.count)
+        refuse(verifier, "there is no such buffer");
+    if (verifier->program->buffers.at[step->of].dtype != type.dtype)
+        refuse(verifier, "the buffer has another dtype");
+    check_index(verifier, step->index, type.lanes);
+    check_condition(verifier, type.lanes);
+}
+
+static void check_map(const Verifier *verifier, const Step *step) {
+    const OpInfo *info = &ops[step->op];
+    ValueType last = type_of(verifier, step->source[info->arity - 1]);
+    bool converts = step->op == OP_CAST || step->op == OP_BITCAST;
+    DType gives = info->properties & TO_BOOL ? DT_BOOL : converts ? step->type.dtype : last.dtype;
+    if (!type_is(last, last.dtype, step->type.lanes) || step->type.dtype != gives)
+        refuse(verifier, "it gives another type");
+    if (!converts && dtype_computed(last.dtype) != last.dtype)
+        refuse(verifier, "storage is not computed in");
+    if (step->op == OP_BITCAST && dtypes[last.dtype].bytes != dtypes[gives].bytes)
+        refuse(verifier, "the widths differ");
+    for (int i = 0; i < info->arity - 1; i++) {
+        DType wanted = i == 0 && info->properties & CHOOSES ? DT_BOOL : last.dtype;
+        if (!type_is(type_of(verifier, step->source[i]), wanted, last.lanes))
+            refuse(verifier, "its sources differ in type");
+    }
+}
+
+static void check_let(const Verifier *verifier, const Step *step) {
+    ValueType type = step->type;
+    if (step->op == OP_LOAD) {
+        check_place(verifier, type);
+    } else if (step->op == OP_INDEX) {
+        if (type.dtype != DT_I32 && type.dtype != DT_I64) refuse(verifier, "an index is i32 or i64");
+        check_index(verifier, step->index, type.lanes);
+    } else if (step->op == OP_VEC) {
+        if (!type_is(type_of(verifier, step->source[0]), type.dtype, 1))
+            refuse(verifier, "it takes a scalar of its dtype");
+    } else if (step->op == OP_LANE || step->op == OP_PERM) {
+        ValueType from = type_of(verifier, step->source[0]);
+        if (step->lane < 0 || step->lane >= from.lanes || from.dtype != type.dtype ||
+            type.lanes != (step->op == OP_LANE ? 1 : from.lanes))
+            refuse(verifier, "it does not fit its vector");
+    } else if (step->op == OP_CONST) {
+        if (type.lanes != 1 || dtype_computed(type.dtype) != type.dtype)
+            refuse(verifier, "a constant is one value to compute with");
+    } else if (ops[step->op].properties & MAPS) {
+        check_map(verifier, step);
+    } else {
+        refuse(verifier, "a program has no such op");
+    }
+}
+
+static void check_variable(const Verifier *verifier, const Step *step) {
+    if (step->of < 0 || step->of >= verifier->program->variables.count)
+        refuse(verifier, "there is no such variable");
+    ValueType type = verifier->program->variables.at[step->of].type;
+    ValueType value = step->kind == STEP_GET ? step->type : type_of(verifier, step->source[0]);
+    bool one = step->kind == STEP_SET && step->lane >= 0;
+    if (one && step->lane >= type.lanes) refuse(verifier, "the variable has fewer lanes");
+    if (!type_is(value, type.dtype, one ? 1 : type.lanes))
+        refuse(verifier, "the variable has another type");
+}
+
+static void check_step(const Verifier *verifier) {
+    const Step *step = &verifier->program->steps.at[verifier->id];
+    int lanes = step->type.lanes;
+    if (step_has_value(step) && (lanes < 1 || lanes > 64 || lanes & (lanes - 1)))
+        refuse(verifier, "lanes are a power of two up to 64");
+    switch (step->kind) {
+    case STEP_LET: check_let(verifier, step); break;
+    case STEP_GET:
+    case STEP_SET: check_variable(verifier, step); break;
+    case STEP_STORE: check_place(verifier, type_of(verifier, step->source[0])); break;
+    case STEP_FOR:
+        check_index(verifier, step->index, 1);
+        if (step->limit >= 0) check_index(verifier, step->limit, 1);
+        break;
+    case STEP_IF: check_condition(verifier, 1); break;
+    default: break;
+    }
+}
+
+void program_verify(const Program *program) {
+    int32_t count = program->steps.count, block = -1;
+    Verifier verifier = {.program = program,
+                         .block = arena_array(program->arena, int32_t, count),
+                         .open = arena_array(program->arena, bool, count)};
+    for (int32_t id = 0; id < count; id++) {
+        StepKind kind = program->steps.at[id].kind;
+        verifier.id = id;
+        check_step(&verifier);
+        if (kind == STEP_END || kind == STEP_ELSE) {
+            if (block < 0) refuse(&verifier, "it ends nothing");
+            if (kind == STEP_ELSE && program->steps.at[block].kind != STEP_IF)
+                refuse(&verifier, "it stands in no if");
+            verifier.open[block] = false;
+            block = verifier.block[block];
+        }
+        verifier.block[id] = block;
+        if (kind == STEP_FOR || kind == STEP_IF || kind == STEP_ELSE || kind == STEP_ONCE) {
+            verifier.open[id] = true;
+            block = id;
+        }
+    }
+    if (block >= 0) fatal("program %s: step %d is not ended", program->name, block);
+}

@@ -1,0 +1,166 @@
+/* scan.c - what lowering must know of the whole kernel: which buffers are variables, where threads meet.
+ * In: a kernel.  Out: a promotion per buffer; the statements that a barrier must precede.
+ * Invariants: a promoted buffer's accesses are constant once unrolled; between an access of shared
+ * memory and a later one of the same, one of the two a write by another thread, there is a barrier.
+ *   thread for i < 64 { p[i] = ... }  thread for j < 64 { c[j] = p[j + 1] }   =>   before the second */
+#include "codegen/lower.h"
+
+#include <string.h>
+
+enum { VARIABLES_MAX = 256 };    // of one buffer; far above any register file
+
+// ---- promotion ----------------------------------------------------------------------------------
+
+// Lanes that an access moves: of the vector loop that it stands in, 1 if it does not depend on that; 0
+// if it is not constant after unrolling, or if its lanes do not fill a whole variable.
+static int access_lanes(const Kernel *kernel, const Access *access) {
+    IndexTable *table = graph_indices(kernel->graph);
+    LoopSet loops = kernel_loops_of_index(kernel, access->index);
+    Index zero = index_const(table, 0), first = access->index, constant;
+    int lanes = 1;
+    const Statement *around = kernel_parent(kernel, access->statement);
+    if (around && kernel->loops.at[around->loop].kind == LOOP_VECTOR &&
+        loop_set_has(&loops, around->loop)) {
+        int64_t stride, extent, rest;
+        if (!index_stride(table, access->index, around->loop, &stride) || stride != 1) return 0;
+        first = index_replace(table, access->index, ATOM_LOOP, around->loop, zero);
+        if (!index_is_const(table, kernel->loops.at[around->loop].extent, &extent)) return 0;
+        if (!index_is_const(table, index_mod(table, first, extent), &rest) || rest) return 0;
+        lanes = (int)extent;
+    }
+    constant = first;
+    for (int32_t loop = 0; loop < kernel->loops.count; loop++)
+        if (loop_set_has(&loops, loop) && kernel->loops.at[loop].kind == LOOP_UNROLL)
+            constant = index_replace(table, constant, ATOM_LOOP, loop, zero);
+    return index_is_const(table, constant, &(int64_t){0}) ? lanes : 0;
+}
+
+Promotion *scan_promotions(Arena *arena, const Kernel *kernel) {
+    Promotion *promotion = arena_array(arena, Promotion, kernel->buffers.count);
+    for (int32_t buffer = 0; buffer < kernel->buffers.count; buffer++) {
+        if (kernel->buffers.at[buffer].space != SPACE_REGISTER) continue;
+        AccessList accesses = kernel_accesses(arena, kernel, kernel->body, buffer);
+        int lanes = 1;
+        for (int i = 0; lanes && i < accesses.count; i++) {
+            int moves = access_lanes(kernel, &accesses.at[i]);
+            if (moves != 1) lanes = moves && (lanes == 1 || lanes == moves) ? moves : 0;
+        }
+        if (lanes && kernel->buffers.at[buffer].size > (int64_t)lanes * VARIABLES_MAX) lanes = 0;
+        promotion[buffer].lanes = lanes;
+    }
+    return promotion;
+}
+
+// ---- threads ------------------------------------------------------------------------------------
+
+bool scan_has_thread_loop(const Kernel *kernel, const Statement *list) {
+    for (; list; list = list->next) {
+        if (list->kind != STATEMENT_LOOP) continue;
+        if (kernel->loops.at[list->loop].kind == LOOP_THREAD) return true;
+        if (scan_has_thread_loop(kernel, list->body)) return true;
+    }
+    return false;
+}
+
+static bool is_common(const Kernel *kernel, int32_t buffer) {    // memory that all threads see
+    Space space = kernel->buffers.at[buffer].space;
+    return space == SPACE_PARAM || space == SPACE_SHARED;
+}
+
+bool scan_is_for_one(const Kernel *kernel, const Statement *statement) {
+    if (statement->kind == STATEMENT_STORE) return is_common(kernel, statement->buffer);
+    if (statement->kind != STATEMENT_LOOP) return false;
+    if (kernel->loops.at[statement->loop].kind == LOOP_THREAD) return false;
+    for (const Statement *inner = statement->body; inner; inner = inner->next)
+        if (!scan_is_for_one(kernel, inner)) return false;
+    return true;
+}
+
+// What has been done with a buffer since the last barrier, by all threads or by thread 0 alone.
+enum { READ_BY_ALL = 1, WRITTEN_BY_ALL = 2, READ_BY_ONE = 4, WRITTEN_BY_ONE = 8 };
+
+typedef struct {
+    Arena *arena;
+    const Kernel *kernel;
+    const bool *aliased;
+    StatementList needed;
+} Scan;
+
+// Buffers that may be the same memory count as one.
+static int32_t memory_of(const Scan *scan, int32_t buffer) {
+    if (!scan->aliased || scan->kernel->buffers.at[buffer].space != SPACE_PARAM) return buffer;
+    for (int32_t other = 0; scan->aliased[buffer] && other < buffer; other++)
+        if (scan->aliased[other]) return other;
+    return buffer;
+}
+
+static uint8_t *accesses_of(const Scan *scan, const Statement *statement) {
+    uint8_t *done = arena_array(scan->arena, uint8_t, scan->kernel->buffers.count);
+    bool one = scan_is_for_one(scan->kernel, statement);
+    Statement alone = *statement;
+    alone.next = NULL;
+    AccessList accesses = kernel_accesses(scan->arena, scan->kernel, &alone, -1);
+    for (int i = 0; i < accesses.count; i++) {
+        const Access *access = &accesses.at[i];
+        if (!is_common(scan->kernel, access->buffer)) continue;
+        int what = access->load < 0 ? WRITTEN_BY_ALL : READ_BY_ALL;
+        done[memory_of(scan, access->buffer)] |= (uint8_t)(one ? what << 2 : what);
+    }
+    return done;
+}
+
+static bool conflict(int before, int now) {
+    int others = now & WRITTEN_BY_ALL   ? before
+                 : now & WRITTEN_BY_ONE ? before & (READ_BY_ALL | WRITTEN_BY_ALL)
+                                        : 0;
+    if (now & READ_BY_ALL) others |= before & (WRITTEN_BY_ALL | WRITTEN_BY_ONE);
+    if (now & READ_BY_ONE) others |= before & WRITTEN_BY_ALL;
+    return others != 0;
+}
+
+static bool is_needed(const Scan *scan, const Statement *statement) {
+    for (int i = 0; i < scan->needed.count; i++)
+        if (scan->needed.at[i] == statement) return true;
+    return false;
+}
+
+// `done` goes from what was done before the list to what is done behind it.
+static void scan_list(Scan *scan, const Statement *list, uint8_t *done) {
+    int32_t buffers = scan->kernel->buffers.count;
+    for (; list; list = list->next) {
+        if (list->kind == STATEMENT_BARRIER || is_needed(scan, list))
+            memset(done, 0, (size_t)buffers);
+        if (list->kind == STATEMENT_BARRIER) continue;
+        bool whole = list->kind == STATEMENT_STORE || scan_is_for_one(scan->kernel, list) ||
+                     scan->kernel->loops.at[list->loop].kind == LOOP_THREAD;
+        if (whole) {
+            const uint8_t *now = accesses_of(scan, list);
+            bool conflicts = false;
+            for (int32_t i = 0; i < buffers; i++) conflicts |= conflict(done[i], now[i]);
+            if (conflicts) {
+                *list_add(scan->arena, &scan->needed) = list;
+                memset(done, 0, (size_t)buffers);
+            }
+            for (int32_t i = 0; i < buffers; i++) done[i] |= now[i];
+            continue;
+        }
+        // A pass of the loop follows what was before the loop, or another pass.
+        uint8_t *before = arena_array(scan->arena, uint8_t, buffers);
+        for (bool more = true; more;) {
+            memcpy(before, done, (size_t)buffers);
+            scan_list(scan, list->body, done);
+            more = false;
+            for (int32_t i = 0; i < buffers; i++) {
+                more |= (done[i] & ~before[i]) != 0;
+                done[i] |= before[i];
+            }
+        }
+    }
+}
+
+StatementList scan_barriers(Arena *arena, const Kernel *kernel, const bool *aliased) {
+    Scan scan = {.arena = arena, .kernel = kernel, .aliased = aliased};
+    if (scan_has_thread_loop(kernel, kernel->body))
+        scan_list(&scan, kernel->body, arena_array(arena, uint8_t, kernel->buffers.count));
+    return scan.needed;
+}
