@@ -1,0 +1,35 @@
+/* library.h - the code that is compiled once for each instruction set: the chunk operations of the
+ * interpreter and the matmul of eager mode. Each C file of this folder becomes one object per ISA,
+ * its public names ending in it (PG_SUFFIX); ../library.c picks the best row that the CPU has. */
+#ifndef PICOGRAD_LIBRARY_H
+#define PICOGRAD_LIBRARY_H
+#include "runtime/chunk.h"
+#include "runtime/runtime.h"
+
+// The functions of chunk.h.
+typedef struct {
+    void (*map)(Op op, DType dtype, int count, const void *x, const void *y, const void *z,
+                void *to);
+    void (*where)(DType dtype, int count, const uint8_t *condition, const void *y, const void *z,
+                  void *to);
+    void (*cast)(DType from, DType into, int count, const void *x, void *to);
+    void (*fold)(Op fold, DType dtype, int count, void *x);
+    void (*fill)(DType dtype, int count, const void *value, void *to);
+    void (*read)(DType dtype, int count, const void *from, int64_t stride, void *to);
+    void (*write)(DType dtype, int count, const void *x, void *to, int64_t stride);
+} ChunkFunctions;
+
+typedef struct {
+    const char *name;  // what PG_ISA calls it
+    bool (*needs)(void);
+    const ChunkFunctions *chunk;
+    void (*matmul)(const Matmul *matmul);
+} Library;
+
+const Library *library(void);                // the best, or PG_ISA's
+const Library *library_row(int row);         // best first, whether or not this CPU has it; then NULL
+
+#define LIBRARY_JOIN(name, suffix)   name##_##suffix
+#define LIBRARY_EXPAND(name, suffix) LIBRARY_JOIN(name, suffix)
+#define LIBRARY_NAME(name)           LIBRARY_EXPAND(name, PG_SUFFIX)  // matmul_avx2
+#endif

@@ -1,0 +1,66 @@
+/* target.c - which instruction set kernels are compiled for.
+ * In: the CPU, PG_ISA.  Out: a row.
+ * Invariant: the best-first table's last row runs everywhere; a PG_ISA that this CPU does not have is
+ * fatal, not an illegal instruction later.   PG_ISA=avx2  =>  8 lanes, 16 registers, -mavx2 ...     */
+#include "runtime/runtime.h"
+
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+// The operating system keeps a register file's content if its bits are set in XCR0.
+static bool system_keeps(unsigned bits) {
+    unsigned a, b, c, d, low, high;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) return false;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (low & bits) == bits;
+}
+
+static bool has_avx2(void) {  // and what every CPU with both of these has: FMA came with BMI2 and F16C
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("bmi2");
+}
+
+static bool has_avx512(void) {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+
+static bool has_amx(void) {
+    enum { AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24, TILES = 3 << 17 };  // cpuid 7 edx; XCR0
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && d & AMX_BF16 && d & AMX_TILE && system_keeps(TILES);
+}
+#else
+static bool has_avx2(void) { return false; }
+static bool has_avx512(void) { return false; }
+static bool has_amx(void) { return false; }
+#endif
+
+static bool has_c(void) { return true; }
+
+#define AVX2_FLAGS "-mavx2 -mfma -mf16c -mbmi -mbmi2"
+
+static const struct {
+    bool (*needs)(void);
+    Target target;
+} rows[] = {
+    {has_amx, {"avx512", 16, 32, AVX2_FLAGS " -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512", true, true}},
+    {has_avx512, {"avx512", 16, 32, AVX2_FLAGS " -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512", true, false}},
+    {has_avx2, {"avx2", 8, 16, AVX2_FLAGS, true, false}},
+    {has_c, {"c", 4, 16, "", false, false}},
+};
+
+// PG_ISA=ref is the reference interpreter's name; what runs beside it may be the best.
+const Target *target(void) {
+    const char *wanted = env_text("ISA", "ref");
+    bool any = !strcmp(wanted, "ref"), known = any;
+    for (int i = 0; i < COUNT_OF(rows); i++) {
+        if (!any && strcmp(wanted, rows[i].target.name)) continue;
+        if (rows[i].needs()) return &rows[i].target;
+        known = true;
+    }
+    if (known) fatal("PG_ISA=%s: this CPU does not have it", wanted);
+    fatal("PG_ISA=%s is not known. Hint: c, avx2, avx512 or ref", wanted);
+}
