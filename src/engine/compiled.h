@@ -1,0 +1,46 @@
+/* compiled.h - inside the engine: what the passes fill in, one after the other, and what a call replays. */
+#ifndef PICOGRAD_COMPILED_H
+#define PICOGRAD_COMPILED_H
+#include "codegen/codegen.h"
+#include "engine/engine.h"
+#include "runtime/runtime.h"
+#include "schedule/schedule.h"
+
+// One kernel as compiled; the calls of a module whose kernels are equal share it.
+typedef struct {
+    Kernel *kernel;            // unscheduled, then scheduled
+    const char *text;          // unscheduled
+    const char *schedule;      // what was applied to it
+    Program *program;
+    char *source;
+    char symbol[SYMBOL_SIZE];
+    KernelFunction *function;
+} Unit;
+
+struct Compiled {
+    Arena *arena;
+    Graph *graph;
+    int outputs, effects;
+    Id *output, *effect;
+    Module *module;
+    LIST(Unit) units;
+    int32_t *unit;             // of each call
+    CompiledInfo info;
+    // what a call replays
+    PgArgs *args;              // of each call
+    void ***buffer;            // of each call: its PARAMs' memory
+    void **memory;             // of each slot
+    int64_t block, workspace;  // buffers: temporaries; own and shared memory of kernels
+};
+
+// One row a pass; the loop over them in realize.c dumps, verifies and times.
+typedef struct {
+    const char *name;
+    int (*run)(Compiled *compiled);    // -1 with error_text()
+} Pass;
+
+// dump.c
+void dump_pass(const Compiled *compiled, const char *pass);
+void dump_units(const Compiled *compiled, int level);
+void dump_times(const Compiled *compiled, const int64_t *var, const double *seconds);
+#endif

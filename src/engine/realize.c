@@ -1,0 +1,208 @@
+/* realize.c - the pipeline: from a traced graph to functions in memory.
+ * In: a graph, its outputs and effects.  Out: a Compiled, ready to be called again and again.
+ * Invariant: `passes` is the whole of it; a pass knows its input and its output, not its neighbours.
+ *   out = softmax(x)   =>   clean: 12 nodes, fuse: 1 kernel, ..., compile: pg_k_3f2a...                              */
+#include <string.h>
+
+#include "engine/compiled.h"
+#include "rewrite/rewrite.h"
+
+// ---- the passes -------------------------------------------------------------------------------------------------------
+static int pass_capture(Compiled *compiled) {   // the graph as traced
+    graph_verify(compiled->graph, compiled->outputs, compiled->output);
+    return 0;
+}
+
+// Outputs and effects go through a rewrite together, so that what they share stays shared.
+static int pass_clean(Compiled *compiled) {
+    int roots = compiled->outputs + compiled->effects;
+    Id *root = arena_array(compiled->arena, Id, roots), *clean = arena_array(compiled->arena, Id, roots);
+    memcpy(root, compiled->output, sizeof *root * (size_t)compiled->outputs);
+    memcpy(root + compiled->outputs, compiled->effect, sizeof *root * (size_t)compiled->effects);
+    compiled->graph = rewrite(compiled->arena, compiled->graph, rules(RULES_ALGEBRA), roots, root, clean);
+    memcpy(compiled->output, clean, sizeof *root * (size_t)compiled->outputs);
+    memcpy(compiled->effect, clean + compiled->outputs, sizeof *root * (size_t)compiled->effects);
+    for (int i = 0; i < compiled->outputs; i++)   // an output has memory of its own
+        compiled->output[i] = node_contiguous(compiled->graph, compiled->output[i]);
+    return 0;
+}
+
+static int pass_fuse(Compiled *compiled) {
+    compiled->module = fuse(compiled->arena, compiled->graph, compiled->outputs, compiled->output,
+                            compiled->effects, compiled->effect, false);
+    return 0;
+}
+
+static int32_t find_unit(const Compiled *compiled, const char *text) {
+    for (int32_t i = 0; i < compiled->units.count; i++)
+        if (!strcmp(compiled->units.at[i].text, text)) return i;
+    return -1;
+}
+
+static int pass_unify(Compiled *compiled) {   // equal kernels are compiled once
+    Module *module = compiled->module;
+    compiled->unit = arena_array(compiled->arena, int32_t, module->calls.count);
+    for (int32_t i = 0; i < module->calls.count; i++) {
+        const char *text = kernel_print(compiled->arena, module->calls.at[i].kernel);
+        compiled->unit[i] = find_unit(compiled, text);
+        if (compiled->unit[i] >= 0) continue;
+        compiled->unit[i] = compiled->units.count;
+        *list_add(compiled->arena, &compiled->units) = 
+            (Unit){.kernel = kernel_parse(compiled->arena, module->calls.at[i].kernel->name, text), .text = text};
+    }
+    compiled->info.kernels = module->calls.count;
+    compiled->info.unique_kernels = compiled->units.count;
+    return 0;
+}
+
+typedef struct {
+    Kernel *kernel;
+    const char *schedule;
+} Attempt;
+
+static void try_schedule(void *argument) {
+    Attempt *attempt = argument;
+    schedule_apply(attempt->kernel, attempt->schedule);
+}
+
+// The best candidate that every transform accepts; the last one is empty and always does.
+static void schedule_unit(Compiled *compiled, Unit *unit) {
+    static const ScheduleTarget targets[] = {{"avx512_fma", 16, 14, 32}, {"avx2_fma", 8, 6, 16}, {NULL, 4, 4, 8}};
+    const ScheduleTarget *row = targets;
+    while (row->lanes > target()->lanes && row->unit) row++;
+    const char *candidate[CANDIDATES_MAX];
+    if (wants_factoring(unit->kernel)) factor(unit->kernel);
+    accumulate(unit->kernel);
+    const char *text = kernel_print(compiled->arena, unit->kernel);
+    int candidates = schedule_candidates(compiled->arena, unit->kernel, row, candidate);
+    for (int i = 0; i < candidates; i++) {
+        Attempt attempt = {kernel_parse(compiled->arena, unit->kernel->name, text), candidate[i]};
+        unit->schedule = candidate[i];
+        if (try_call(try_schedule, &attempt) == 0) {
+            unit->kernel = attempt.kernel;
+            return;
+        }
+        if (env_int("DEBUG", 0) >= 3) say("schedule refused: %s", error_text());
+    }
+}
+
+static int pass_schedule(Compiled *compiled) {
+    for (int32_t i = 0; i < compiled->units.count; i++) schedule_unit(compiled, &compiled->units.at[i]);
+    return 0;
+}
+
+static int pass_expand(Compiled *compiled) {   // EXP2, LOG2, SIN become polynomials
+    for (int32_t i = 0; i < compiled->units.count; i++) expand_kernel(compiled->units.at[i].kernel);
+    return 0;
+}
+
+static int pass_plan(Compiled *compiled) {
+    plan_memory(compiled->module);
+    compiled->info.temporary_bytes = compiled->module->temporary_bytes;
+    return 0;
+}
+
+static int pass_lower(Compiled *compiled) {
+    for (int32_t i = 0; i < compiled->units.count; i++) {
+        Unit *unit = &compiled->units.at[i];
+        unit->program = lower(compiled->arena, unit->kernel, &(LowerOptions){0});
+    }
+    return 0;
+}
+
+static int pass_render(Compiled *compiled) {
+    for (int32_t i = 0; i < compiled->units.count; i++) {
+        Unit *unit = &compiled->units.at[i];
+        unit->source = render_c(compiled->arena, unit->program, unit->text, unit->symbol);
+    }
+    return 0;
+}
+
+static int pass_compile(Compiled *compiled) {
+    CompileUnit *unit = arena_array(compiled->arena, CompileUnit, compiled->units.count);
+    for (int32_t i = 0; i < compiled->units.count; i++)
+        unit[i] = (CompileUnit){.symbol = compiled->units.at[i].symbol, .source = compiled->units.at[i].source};
+    if (compile_units(unit, compiled->units.count) < 0) return -1;
+    for (int32_t i = 0; i < compiled->units.count; i++) {
+        compiled->units.at[i].function = unit[i].function;
+        compiled->info.from_cache += unit[i].from_cache;
+    }
+    return 0;
+}
+
+static const Pass passes[] = {
+    {"capture", pass_capture},   {"clean", pass_clean},   {"fuse", pass_fuse},   {"unify", pass_unify},
+    {"schedule", pass_schedule}, {"expand", pass_expand}, {"plan", pass_plan},   {"lower", pass_lower},
+    {"render", pass_render},     {"compile", pass_compile},
+};
+
+static double all_compile_seconds;
+double engine_compile_seconds(void) { return all_compile_seconds; }
+
+// ---- memory of a compiled module ------------------------------------------------------------------------------------
+static void bind_memory(Compiled *compiled) {
+    Module *module = compiled->module;
+    int64_t workspace = 0;
+    for (int32_t i = 0; i < compiled->units.count; i++) {
+        const Program *program = compiled->units.at[i].program;
+        workspace = max_i64(workspace, program->own_bytes * thread_count() + program->shared_bytes);
+    }
+    compiled->block = buffer_new((size_t)module->temporary_bytes);
+    compiled->workspace = buffer_new((size_t)workspace);
+    compiled->memory = arena_array(compiled->arena, void *, module->slots.count);
+    for (int32_t i = 0; i < module->slots.count; i++) {
+        const Slot *slot = &module->slots.at[i];
+        if (slot->kind == SLOT_TEMPORARY) compiled->memory[i] = (char *)buffer_data(compiled->block) + slot->offset;
+        if (slot->kind != SLOT_BUFFER) continue;
+        buffer_retain(slot->of);
+        compiled->memory[i] = buffer_data(slot->of);
+    }
+    compiled->args = arena_array(compiled->arena, PgArgs, module->calls.count);
+    compiled->buffer = arena_array(compiled->arena, void **, module->calls.count);
+    for (int32_t i = 0; i < module->calls.count; i++) {
+        compiled->buffer[i] = arena_array(compiled->arena, void *, module->calls.at[i].params);
+        compiled->args[i] = (PgArgs){.buffer = compiled->buffer[i], .workspace = buffer_data(compiled->workspace),
+                                     .wait = barrier_wait};
+    }
+}
+
+static int run_passes(Compiled *compiled) {
+    for (int i = 0; i < COUNT_OF(passes); i++) {
+        double start = clock_seconds();
+        if (passes[i].run(compiled) < 0) return -1;
+        if (env_int("DEBUG", 0) >= 2)
+            say("%-8s %8.2f ms", passes[i].name, 1e3 * (clock_seconds() - start));
+        dump_pass(compiled, passes[i].name);
+    }
+    return 0;
+}
+
+Compiled *engine_compile(const Graph *graph, int outputs, const Id *output, int effects, const Id *effect) {
+    double start = clock_seconds();
+    Arena *arena = arena_new();
+    Compiled *compiled = arena_object(arena, Compiled);
+    *compiled = (Compiled){.arena = arena, .outputs = outputs, .effects = effects};
+    compiled->output = arena_copy(arena, output, sizeof *output * (size_t)outputs);
+    compiled->effect = arena_copy(arena, effect, sizeof *effect * (size_t)effects);
+    compiled->graph = (Graph *)(uintptr_t)graph;   // read by `clean`, which makes a graph of our own
+    if (run_passes(compiled) < 0) {
+        arena_free(arena);
+        return NULL;
+    }
+    bind_memory(compiled);
+    compiled->info.compile_seconds = clock_seconds() - start;
+    all_compile_seconds += compiled->info.compile_seconds;
+    if (env_int("DEBUG", 0) >= 1) dump_units(compiled, (int)env_int("DEBUG", 0));
+    return compiled;
+}
+
+void engine_free(Compiled *compiled) {
+    if (!compiled) return;
+    for (int32_t i = 0; i < compiled->module->slots.count; i++)
+        if (compiled->module->slots.at[i].kind == SLOT_BUFFER) buffer_release(compiled->module->slots.at[i].of);
+    buffer_release(compiled->block);
+    buffer_release(compiled->workspace);
+    arena_free(compiled->arena);
+}
+
+CompiledInfo engine_info(const Compiled *compiled) { return compiled->info; }
