@@ -1,0 +1,196 @@
+/* create.c - tensors from numbers and from the host's memory, and back.
+ * In: shapes, values, memory.  Out: constants, which take no memory, or BUFFERs.
+ * Invariant: no byte count reaches memcpy without an overflow check; a wrapped BUFFER is read-only
+ * and readable 64 bytes past its end.
+ *   pg_arange(PG_I64, 2, 8, 3)   =>   %0 = iota (2); %1 = mul %0 3; %2 = add %1 2                 */
+#include "tensor/tensor.h"
+
+#include <string.h>
+
+// PgType and DType are one list.
+_Static_assert((int)PG_F32 == DT_F32 && (int)PG_F16 == DT_F16 && (int)PG_BF16 == DT_BF16 &&
+                   (int)PG_I8 == DT_I8 && (int)PG_I32 == DT_I32 && (int)PG_I64 == DT_I64 &&
+                   (int)PG_U8 == DT_U8 && (int)PG_U16 == DT_U16 && (int)PG_U32 == DT_U32 &&
+                   (int)PG_BOOL == DT_BOOL && (int)PG_BOOL + 1 == DT_COUNT,
+               "PgType follows dtypes.def");
+
+static DType dtype_of(const char *verb, PgType type) {
+    if ((int)type < 0 || (int)type >= DT_COUNT) fatal("%s: %d is no PgType", verb, (int)type);
+    return (DType)type;
+}
+
+// ---- facts ----------------------------------------------------------------------------------
+
+PgType pg_type(PgTensor *x) { return (PgType)node_dtype(scope_now()->graph, tensor_in(x)); }
+
+int pg_rank(PgTensor *x) { return node_shape(scope_now()->graph, tensor_in(x)).rank; }
+
+int64_t pg_shape(PgTensor *x, int axis) {
+    Graph *graph = scope_now()->graph;
+    Id id = tensor_in(x);
+    return node_shape(graph, id).size[axis_of("shape", graph, id, axis)];
+}
+
+int64_t pg_count(PgTensor *x) {
+    Graph *graph = scope_now()->graph;
+    Shape shape = node_shape(graph, tensor_in(x));
+    for (int i = 0; i < shape.rank; i++)
+        if (size_is_symbolic(shape.size[i]))
+            fatal("count: shape %s has no one count. Hint: pg_from_size of each axis",
+                  shape_name(graph, tensor_in(x)));
+    return shape_capacity(graph_indices(graph), shape);
+}
+
+// ---- constants ------------------------------------------------------------------------------
+
+PgTensor *pg_scalar(double value) {
+    PgTensor *scalar =
+        tensor_view(node_const_float(scope_now()->graph, DT_F32, (Shape){0}, value));
+    scalar->adapts = true;
+    return scalar;
+}
+
+PgTensor *pg_full(PgType type, int rank, const int64_t *shape, double value) {
+    Shape full = shape_from("full", rank, shape);
+    return tensor_view(constant(scope_now()->graph, dtype_of("full", type), full, value));
+}
+
+PgTensor *pg_zeros(PgType type, int rank, const int64_t *shape) {
+    return pg_full(type, rank, shape, 0);
+}
+
+PgTensor *pg_ones(PgType type, int rank, const int64_t *shape) {
+    return pg_full(type, rank, shape, 1);
+}
+
+
+PgTensor *pg_arange(PgType type, int64_t start, int64_t end, int64_t step) {
+    Graph *graph = scope_now()->graph;
+    IndexTable *table = graph_indices(graph);
+    DType dtype = dtype_of("arange", type);
+    if (step == 0) fatal("arange: a step of 0");
+    Size span = step < 0 ? size_sub(table, start, end) : size_sub(table, end, start);
+    if (size_is_symbolic(span) && step != 1)
+        fatal("arange: a step of %lld over a symbolic size. Hint: a step of 1", (long long)step);
+    int64_t stride = step < 0 ? -step : step;
+    Size count = size_is_symbolic(span) ? span : span <= 0 ? 0 : (span + stride - 1) / stride;
+    DType whole = dtype_is_float(dtype) ? DT_I64 : dtype;
+    Shape shape = shape_from("arange", 1, &count);
+    compose_begin();
+    PgTensor *index = tensor_view(node_iota(graph, whole, shape, 0));
+    if (step != 1) index = scaled(index, (double)step);
+    if (start != 0) index = pg_add(index, pg_cast(pg_from_size(start), (PgType)whole));
+    return compose_end(pg_cast(index, type));
+}
+
+PgTensor *pg_linspace(double first, double last, int64_t count) {
+    compose_begin();
+    double step = count > 1 ? (last - first) / (double)(count - 1) : 0;
+    return compose_end(shifted(scaled(pg_arange(PG_F32, 0, count, 1), step), first));
+}
+
+PgTensor *pg_eye(PgType type, int64_t size) {
+    compose_begin();
+    PgTensor *mask = pg_and(pg_tril_mask(size, size, 0), pg_not(pg_tril_mask(size, size, -1)));
+    return compose_end(pg_cast(mask, type));
+}
+
+PgTensor *pg_tril_mask(int64_t rows, int64_t columns, int64_t diagonal) {
+    Graph *graph = scope_now()->graph;
+    Shape shape = shape_from("tril_mask", 2, (const int64_t[]){rows, columns});
+    compose_begin();
+    PgTensor *row = tensor_view(node_iota(graph, DT_I64, shape, 0));
+    PgTensor *column = tensor_view(node_iota(graph, DT_I64, shape, 1));
+    PgTensor *bound = pg_add(row, shifted(pg_from_size(diagonal), 1));
+    return compose_end(pg_lt(column, bound));
+}
+
+// ---- the host -------------------------------------------------------------------------------
+
+size_t bytes_of(DType dtype, Shape shape) {
+    int64_t count = shape_capacity(graph_indices(scope_now()->graph), shape), bytes;
+    if (__builtin_mul_overflow(count, (int64_t)dtypes[dtype].bytes, &bytes))
+        fatal("%lld elements of %d bytes are too many", (long long)count, dtypes[dtype].bytes);
+    return (size_t)bytes;
+}
+
+static void must_be_plain(const char *verb, Shape shape) {
+    for (int i = 0; i < shape.rank; i++)
+        if (size_is_symbolic(shape.size[i]))
+            fatal("%s: the size of axis %d is symbolic. Hint: memory needs a number", verb, i);
+}
+
+PgTensor *pg_from_data(PgType type, int rank, const int64_t *shape, const void *data) {
+    must_not_trace("from_data", "make it outside, or give it as an input");
+    DType dtype = dtype_of("from_data", type);
+    Shape full = shape_from("from_data", rank, shape);
+    must_be_plain("from_data", full);
+    size_t bytes = bytes_of(dtype, full);
+    int64_t buffer = buffer_new(bytes);
+    if (bytes) memcpy(buffer_data(buffer), data, bytes);
+    scope_hold(scope_now(), buffer);
+    return tensor_view(node_buffer(scope_now()->graph, dtype, full, buffer, 0));
+}
+
+PgTensor *pg_wrap(PgType type, int rank, const int64_t *shape, const void *data, size_t beyond,
+                  void (*release)(void *owner), void *owner) {
+    enum { READABLE_PAST_END = 64 };
+    DType dtype = dtype_of("wrap", type);
+    Shape full = shape_from("wrap", rank, shape);
+    must_be_plain("wrap", full);
+    must_not_trace("wrap", "make it outside: the function captures it");
+    size_t bytes = bytes_of(dtype, full);
+    int64_t buffer;
+    if (beyond < READABLE_PAST_END) {
+        buffer = buffer_new(bytes);
+        if (bytes) memcpy(buffer_data(buffer), data, bytes);
+        if (release) release(owner);
+    } else {
+        buffer = buffer_wrap((void *)(uintptr_t)data, bytes, release, owner);
+    }
+    scope_hold(scope_now(), buffer);
+    return tensor_view(
+        node_buffer(scope_now()->graph, dtype, full, buffer, VERSION_READ_ONLY));
+}
+
+static const void *host_data(const char *verb, PgTensor *x, DType *dtype, Shape *shape) {
+    must_not_trace(verb, "return the tensor through out and read it after pg_call");
+    Scope *scope = scope_now();
+    Id id = tensor_in(x);
+    *dtype = node_dtype(scope->graph, id);
+    *shape = node_shape(scope->graph, id);
+    return buffer_data(realise_whole(scope, id));
+}
+
+void pg_to_host(PgTensor *x, void *data, size_t bytes) {
+    DType dtype;
+    Shape shape;
+    const void *from = host_data("to_host", x, &dtype, &shape);
+    if (bytes != bytes_of(dtype, shape))
+        fatal("to_host: %s of shape %s has %zu bytes, not %zu", dtypes[dtype].text,
+              shape_name(scope_now()->graph, tensor_in(x)), bytes_of(dtype, shape), bytes);
+    if (bytes) memcpy(data, from, bytes);
+}
+
+// Its one element as `type`, which holds every value of x's type.
+static void item(const char *verb, PgTensor *x, PgType type, void *value) {
+    must_not_trace(verb, "return the tensor through out and read it after pg_call");
+    if (pg_count(x) != 1)
+        fatal("%s: shape %s has more than one element, or none. Hint: pg_select, or pg_to_host",
+              verb, shape_name(scope_now()->graph, tensor_in(x)));
+    PgTensor *wide = pg_cast(x, type);
+    pg_to_host(wide, value, (size_t)dtypes[type].bytes);
+}
+
+double pg_item(PgTensor *x) {
+    float value;
+    if (!dtype_is_float((DType)pg_type(x))) return (double)pg_item_int(x);
+    item("item", x, PG_F32, &value);
+    return (double)value;
+}
+
+int64_t pg_item_int(PgTensor *x) {
+    int64_t value;
+    item("item_int", x, PG_I64, &value);
+    return value;
+}
