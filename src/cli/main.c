@@ -1,0 +1,121 @@
+/* main.c - the picograd command: finds the command and hands it the rest of the line.
+ * In: the command line.  Out: exit status 0 done, 1 the work failed, 2 the line was wrong.
+ * Invariant: done means that standard output took everything; what went wrong is one line.
+ *   picograd generate -m smollm2 -p "Once upon a time" -n 64                                   */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <string.h>
+
+int run_generate(int, char **), run_tokenize(int, char **), run_perplexity(int, char **);
+int run_models(int, char **), run_inspect(int, char **), run_bench(int, char **);
+int run_explain(int, char **), run_cache(int, char **);
+
+const Command commands[] = {
+    {"generate", "-m MODEL -p TEXT [options]", "continue a text",
+     "Standard output carries the generated text alone; everything else goes to standard error.\n"
+     "  picograd generate -m smollm2 -p \"The sky is blue because\" -n 64\n"
+     "  echo \"Why is the sky blue?\" | picograd generate -m smollm2 --chat -p - --temp 0\n"
+     "  picograd generate -m random -p \"no model at hand\" -n 16",
+     run_generate},
+    {"tokenize", "-m MODEL -p TEXT", "print the token ids of a text, on one line",
+     "  picograd tokenize -m smollm2 -p \"Hello, world!\"        prints  19556 28 905 17",
+     run_tokenize},
+    {"perplexity", "-m MODEL -f FILE [--ctx N]",
+     "print how badly a model predicts a text, in nats a token",
+     "The number is the mean of -log p(token | all tokens before it), over the first N tokens but\n"
+     "the very first. Lower is better; e to its power is the perplexity.",
+     run_perplexity},
+    {"models", "[pull NAME]", "list the models known by name, or fetch one",
+     "  picograd models pull smollm2        fetches a small model, 98 MB, into the cache",
+     run_models},
+    {"inspect", "MODEL", "print what a model file holds",
+     "  picograd inspect smollm2\n  picograd inspect some/model.gguf", run_inspect},
+    {"bench", "ROW... | -m MODEL [-p N] [-n N]", "measure speed",
+     "Each number is the median of five runs after a warm-up; ± is half of the distance from the\n"
+     "slowest to the fastest run. Inputs are made once, before.\n"
+     "  picograd bench matmul:1024 matmul:2048\n"
+     "  picograd bench decode:128 -m smollm2 --json -\n"
+     "  picograd bench -m smollm2 -p 512 -n 128 -o md        a table like llama-bench's",
+     run_bench},
+    {"explain", "ROW | -m MODEL", "show how a program becomes instructions, stage by stage", NULL,
+     run_explain},
+    {"cache", "info | clear", "say what compiled kernels are kept, or remove them",
+     "Kernels are compiled once and kept in $PG_CACHE, else $XDG_CACHE_HOME/picograd, else\n"
+     "~/.cache/picograd. Removing them is safe: what is needed is compiled again.",
+     run_cache},
+};
+const int command_count = COUNT_OF(commands);
+
+int failed(void) {
+    say("%s", error_text());
+    return EXIT_FAILED;
+}
+
+int usage_wrong(const char *format, ...) {
+    char what[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(what, sizeof what, format, arguments);
+    va_end(arguments);
+    say("%s", what);
+    return EXIT_USAGE;
+}
+
+static void print_usage(FILE *to) {
+    fprintf(to,
+            "picograd %s: runs language models, and shows how.\n\n"
+            "usage: picograd COMMAND [options]\n\n",
+            PG_VERSION);
+    for (int i = 0; i < command_count; i++)
+        fprintf(to, "  %-11s %s\n", commands[i].name, commands[i].about);
+    fputs("\npicograd COMMAND --help says more. A first try:\n"
+          "  picograd models pull smollm2\n"
+          "  picograd generate -m smollm2 -p \"Once upon a time\" -n 64\n\n"
+          "Exit status: 0 done, 1 the work failed, 2 the command line was wrong.\n",
+          to);
+}
+
+static const char *command_name(const void *table, int i) {
+    return ((const Command *)table)[i].name;
+}
+
+static const Command *find_command(const char *name) {
+    for (int i = 0; i < command_count; i++)
+        if (!strcmp(commands[i].name, name)) return &commands[i];
+    const char *near = closest_name(name, commands, command_count, command_name);
+    if (near) usage_wrong("no command %.100s. Did you mean %s?", name, near);
+    else usage_wrong("no command %.100s. Try: picograd --help", name);
+    return NULL;
+}
+
+static int run(int count, char **argument) {
+    if (count < 2) {
+        print_usage(stderr);
+        return EXIT_USAGE;
+    }
+    const char *name = argument[1];
+    bool help = !strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help");
+    if (help && count == 2) {
+        print_usage(stdout);
+        return EXIT_DONE;
+    }
+    if (!strcmp(name, "--version")) {
+        printf("picograd %s\n", PG_VERSION);
+        return EXIT_DONE;
+    }
+    const Command *command = find_command(help ? argument[2] : name);
+    if (!command) return EXIT_USAGE;
+    return help ? command->run(1, (char *[]){"--help"}) : command->run(count - 2, argument + 2);
+}
+
+int main(int count, char **argument) {
+    int status = run(count, argument);
+    errno = 0;
+    bool lost = fflush(stdout) || ferror(stdout);
+    if (lost && status == EXIT_DONE) {
+        fail("cannot write standard output: %s", errno ? strerror(errno) : "an error came up");
+        return failed();
+    }
+    return status;
+}

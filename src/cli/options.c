@@ -1,0 +1,153 @@
+/* options.c - the command line, read by a table.
+ * In: words, a row an option.  Out: variables set, and the words that are no options.
+ * Invariant: a wrong word is named, with what would have been right.
+ *   {"--temp", NULL, OPTION_NUMBER, &temperature, 0, 100, "T", "..."}  reads --temp 0.8, --temp=0.8 */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+// A long help text goes on below itself.
+static void print_option(const Option *option) {
+    enum { LEFT = 26, WIDTH = 90 };
+    char left[64];
+    snprintf(left, sizeof left, "%s%s%s%s%s", option->letter ? option->letter : "",
+             option->letter ? ", " : "", option->name, option->value ? " " : "",
+             option->value ? option->value : "");
+    printf("  %-*s", LEFT - 2, left);
+    int column = LEFT;
+    for (const char *word = option->help; *word;) {
+        int length = (int)strcspn(word, " ");
+        if (column + 1 + length > WIDTH && column > LEFT) {
+            printf("\n%*s", LEFT, "");
+            column = LEFT;
+        }
+        printf("%s%.*s", column > LEFT ? " " : "", length, word);
+        column += length + (column > LEFT);
+        word += length + (word[length] == ' ');
+    }
+    putchar('\n');
+}
+
+static void print_help(const char *name, const Option *option, int options) {
+    for (int i = 0; i < command_count; i++) {
+        if (strcmp(commands[i].name, name)) continue;
+        const char *about = commands[i].about;
+        printf("usage: picograd %s %s\n%c%s.\n\n", name, commands[i].arguments,
+               about[0] - 'a' + 'A', about + 1);
+        for (int j = 0; j < options; j++) print_option(&option[j]);
+        if (commands[i].help) printf("%s%s\n", options ? "\n" : "", commands[i].help);
+    }
+}
+
+// ---- words that are nearly right ----------------------------------------------------------------
+// Levenshtein's distance, of words up to 31 letters.
+static int distance(const char *a, const char *b) {
+    enum { LONGEST = 32 };
+    int row[LONGEST], length = (int)strlen(b);
+    if (strlen(a) >= LONGEST || length >= LONGEST) return LONGEST;
+    for (int j = 0; j <= length; j++) row[j] = j;
+    for (int i = 1; a[i - 1]; i++) {
+        int corner = row[0];
+        row[0] = i;
+        for (int j = 1; j <= length; j++) {
+            int other = corner + (a[i - 1] != b[j - 1]);
+            corner = row[j];
+            row[j] = (int)min_i64(other, min_i64(row[j], row[j - 1]) + 1);
+        }
+    }
+    return row[length];
+}
+
+const char *closest_name(const char *word, const void *table, int count, NameAt *name) {
+    const char *best = NULL;
+    int nearest = 3;  // two letters wrong
+    for (int i = 0; i < count; i++) {
+        int far = distance(word, name(table, i));
+        if (far >= nearest || far >= (int)strlen(word)) continue;
+        nearest = far;
+        best = name(table, i);
+    }
+    return best;
+}
+
+static const char *option_name(const void *table, int i) { return ((const Option *)table)[i].name; }
+
+// ---- reading ------------------------------------------------------------------------------------
+static int wrong(const char *command, const char *format, ...) PRINTF(2, 3);
+
+static int wrong(const char *command, const char *format, ...) {
+    char what[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(what, sizeof what, format, arguments);
+    va_end(arguments);
+    usage_wrong("%s: %s. Try: picograd %s --help", command, what, command);
+    return -1;
+}
+
+static int unknown(const char *command, const Option *option, int options, const char *word) {
+    char name[64];
+    snprintf(name, sizeof name, "%.*s", (int)min_i64((int64_t)strcspn(word, "="), 60), word);
+    const char *near = closest_name(name, option, options, option_name);
+    if (near) return wrong(command, "no option %s; did you mean %s?", name, near);
+    return wrong(command, "no option %s", name);
+}
+
+static int set_number(const char *command, const Option *option, const char *text) {
+    char *end;
+    errno = 0;
+    double value = strtod(text, &end);
+    bool right = *text && !*end && !errno && value >= option->low && value <= option->high;
+    if (!right || (option->kind == OPTION_INT && value != floor(value)))
+        return wrong(command, "%s takes %s from %.15g to %.15g, not %.60s", option->name,
+                     option->kind == OPTION_INT ? "an integer" : "a number", option->low,
+                     option->high, *text ? text : "an empty text");
+    if (option->kind == OPTION_INT) *(int64_t *)option->to = (int64_t)value;
+    else *(double *)option->to = value;
+    return 0;
+}
+
+// The row that a word names; *value is what follows an `=` in it.
+static const Option *find_option(const Option *option, int options, const char *word,
+                                 const char **value) {
+    size_t length = strcspn(word, "=");
+    *value = word[length] && !strncmp(word, "--", 2) ? word + length + 1 : NULL;
+    for (int i = 0; i < options; i++) {
+        if (option[i].letter && !strcmp(option[i].letter, word)) return &option[i];
+        if (strlen(option[i].name) == length && !strncmp(option[i].name, word, length))
+            return &option[i];
+    }
+    return NULL;
+}
+
+int options_parse(const char *command, const Option *option, int options, int count,
+                  char **argument, int rest_max, const char **rest, int *rests) {
+    *rests = 0;
+    for (int i = 0; i < count; i++) {
+        const char *word = argument[i], *value;
+        if (!strcmp(word, "--help") || !strcmp(word, "-h")) {
+            print_help(command, option, options);
+            return 1;
+        }
+        if (word[0] != '-' || !word[1]) {
+            if (*rests == rest_max) return wrong(command, "what is '%.100s' for", word);
+            rest[(*rests)++] = word;
+            continue;
+        }
+        const Option *found = find_option(option, options, word, &value);
+        if (!found) return unknown(command, option, options, word);
+        if (found->kind == OPTION_FLAG) {
+            if (value) return wrong(command, "%s takes no value", found->name);
+            *(bool *)found->to = true;
+            continue;
+        }
+        if (!value && ++i == count) return wrong(command, "%s needs a value", word);
+        if (!value) value = argument[i];
+        if (found->kind == OPTION_TEXT) *(const char **)found->to = value;
+        else if (set_number(command, found, value) < 0) return -1;
+    }
+    return 0;
+}

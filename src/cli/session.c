@@ -1,0 +1,129 @@
+/* session.c - a model, opened as the options that commands share say.
+ * In: common.  Out: tokenizer and llama, ready.
+ * Invariant: every refusal is one line and an exit status.
+ *   common.model = "smollm2"; session_open(&session, true)   =>   EXIT_DONE                      */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+Common common;
+
+static bool is_one_of(const char *word, const char *one, const char *other) {
+    return !word || !strcmp(word, one) || (other && !strcmp(word, other));
+}
+
+int common_apply(void) {
+    if (!is_one_of(common.device, "cpu", NULL))
+        return usage_wrong("--device %.60s: this build runs on cpu", common.device);
+    if (!is_one_of(common.precision, "fp32", "tf32"))
+        return usage_wrong("--precision %.60s: fp32 or tf32", common.precision);
+    if (!is_one_of(common.mode, "graph", "eager"))
+        return usage_wrong("--mode %.60s: graph or eager", common.mode);
+    if (common.mode) pg_set_mode(strcmp(common.mode, "eager") ? PG_GRAPH : PG_EAGER);
+    if (common.threads) thread_set_count((int)common.threads);
+    return common.metrics && metrics_check(common.metrics) < 0 ? failed() : EXIT_DONE;
+}
+
+const char *mode_name(void) { return pg_mode() == PG_EAGER ? "eager" : "graph"; }
+
+static int open_file(Session *session, bool with_weights) {
+    Arena *scratch = arena_new();
+    const char *path = models_find(scratch, common.model);
+    session->gguf = path ? gguf_open(path) : NULL;
+    arena_free(scratch);
+    if (!session->gguf) return -1;
+    session->tokenizer = tokenizer_open(session->gguf);
+    if (!session->tokenizer) return -1;
+    if (!with_weights) return 0;
+    session->llama = llama_open(session->gguf, common.context);
+    if (!session->llama) return -1;
+    if (tokenizer_count(session->tokenizer) <= llama_config(session->llama)->vocabulary) return 0;
+    return fail("%s: the tokenizer has %d tokens, the weights are for %lld", common.model,
+                tokenizer_count(session->tokenizer),
+                (long long)llama_config(session->llama)->vocabulary);
+}
+
+int session_open(Session *session, bool with_weights) {
+    double start = clock_seconds();
+    *session = (Session){0};
+    int status = common_apply();
+    if (status != EXIT_DONE) return status;
+    if (!common.model)
+        return usage_wrong("which model? Try: -m smollm2 (first: picograd models pull smollm2)");
+    if (!strcmp(common.model, "random")) {
+        if (with_weights) session->llama = llama_random(common.context, 1);
+    } else if (open_file(session, with_weights) < 0) {
+        session_close(session);
+        return failed();
+    }
+    session->load_seconds = clock_seconds() - start;
+    return EXIT_DONE;
+}
+
+void session_close(Session *session) {
+    if (session->llama) llama_close(session->llama);
+    tokenizer_close(session->tokenizer);
+    gguf_close(session->gguf);
+    *session = (Session){0};
+}
+
+int session_encode(const Session *session, Arena *arena, const char *text, size_t length,
+                   bool special, IdList *ids) {
+    int flags = TOKENIZE_BOS | (special ? TOKENIZE_SPECIAL : 0);
+    if (session->tokenizer)
+        return tokenizer_encode(session->tokenizer, arena, text, length, flags, ids);
+    for (size_t i = 0; i < length; i++) *list_add(arena, ids) = (uint8_t)text[i];
+    return 0;
+}
+
+TextSpan session_piece(const Session *session, int32_t id) {
+    if (session->tokenizer) return tokenizer_piece(session->tokenizer, id);
+    static const char letters[] = "e t a o i n s h r d l u c m w f g y p b ";
+    return (TextSpan){letters + (uint32_t)id % (sizeof letters - 1), 1};
+}
+
+bool session_is_end(const Session *session, int32_t id) {
+    return session->tokenizer && tokenizer_is_end(session->tokenizer, id);
+}
+
+static int read_input(Arena *arena, TextSpan *to) {
+    Text text = text_new(arena);
+    char bytes[4096];
+    if (isatty(STDIN_FILENO)) say("type the prompt; Ctrl-D on an empty line ends it");
+    for (size_t count; (count = fread(bytes, 1, sizeof bytes, stdin)) > 0;)
+        text_add_bytes(&text, bytes, count);
+    if (ferror(stdin)) return fail("cannot read standard input: %s", strerror(errno));
+    *to = (TextSpan){text.at, text.count};
+    return 0;
+}
+
+int prompt_read(Arena *arena, const char *prompt, const char *file, TextSpan *text) {
+    if (prompt && file) return usage_wrong("-p and -f are both given; one is enough");
+    if (!prompt && !file)
+        return usage_wrong("which text? Give -p TEXT, -p - for standard input, or -f FILE");
+    *text = (TextSpan){prompt, prompt ? strlen(prompt) : 0};
+    if (file) {
+        text->at = file_read(arena, file, &text->length);
+        return text->at ? EXIT_DONE : failed();
+    }
+    return strcmp(prompt, "-") || read_input(arena, text) == 0 ? EXIT_DONE : failed();
+}
+
+// The cursor's place is kept, since the text may stand on the same line.
+void hint(const char *format, ...) {
+    static const char save[] = "\0337", restore_and_erase[] = "\0338\033[K";
+    static bool shown;
+    if (!isatty(STDERR_FILENO)) return;
+    if (shown) fputs(restore_and_erase, stderr);
+    shown = *format;
+    if (!shown) return;
+    va_list arguments;
+    va_start(arguments, format);
+    fputs(save, stderr);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+}
+
+void hint_clear(void) { hint("%s", ""); }
