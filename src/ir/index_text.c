@@ -33,13 +33,15 @@ static uint64_t magnitude(int64_t value) { return value < 0 ? -(uint64_t)value :
 typedef struct {
     const Atom *atom;
     int64_t scale;
-    const char *text;
+    int order;
+    const char *text;    // NULL until it is made, in order of scales, then of making
 } Printed;
 
 static int printing_order(const void *a, const void *b) {
     const Printed *x = a, *y = b;
     uint64_t first = magnitude(x->scale), second = magnitude(y->scale);
-    return first != second ? first < second ? 1 : -1 : strcmp(x->text, y->text);
+    if (first != second) return first < second ? 1 : -1;
+    return x->text ? strcmp(x->text, y->text) : x->order - y->order;
 }
 
 static void print_term(Text *text, const Printed *term, bool first) {
@@ -56,10 +58,11 @@ void index_print(Text *text, const IndexTable *table, Index a, IndexName *name, 
     int64_t constant = index_constant(table, a);
     bool first = true;
     Printed *printed = arena_array(text->arena, Printed, count);
+    for (int i = 0; i < count; i++)
+        printed[i] = (Printed){index_atom_of(table, terms[i].atom), terms[i].scale, i, NULL};
+    if (count) qsort(printed, (size_t)count, sizeof *printed, printing_order);
     for (int i = 0; i < count; i++) {
         Text atom = text_new(text->arena);
-        printed[i].atom = index_atom_of(table, terms[i].atom);
-        printed[i].scale = terms[i].scale;
         print_atom(&atom, table, printed[i].atom, name, context);
         printed[i].text = atom.at;
     }

@@ -21,17 +21,21 @@ typedef struct {
     const Kernel *kernel;
     const Graph *graph;
     Arena *arena;
-    Text text;
-    const char **name;    // by node: its `let` within the statement being printed
-    int lets;
+    Text text;            // where the next word goes
+    Text lets;            // the `let` lines of the statement being printed
+    bool *wanted;         // by node: it gets a `let` when it is met; NULL: there are none
+    const Atom **atom;    // by node: as what it stands in an index; NULL if in none
+    const char **name;    // by node: its `let`, once it has one
+    int depth, count;     // of indentation, of lets
 } Printer;
 
+static const char *let_name(Printer *printer, Id id);
+
 static const char *atom_name(void *context, const Atom *atom) {
-    const Printer *printer = context;
+    Printer *printer = context;
     if (atom->kind == ATOM_LOOP) return printer->kernel->loops.at[atom->of].name;
     if (atom->kind == ATOM_VAR) return graph_var_info(printer->graph, atom->of)->name;
-    const char *name = printer->name ? printer->name[atom->of] : NULL;
-    return name ? name : arena_print(printer->arena, "%%%d", atom->of);
+    return printer->wanted ? let_name(printer, atom->of) : arena_print(printer->arena, "%%%d", atom->of);
 }
 
 static void print_index(Printer *printer, Index index) {
@@ -117,14 +121,10 @@ static void print_node(Printer *printer, Id id) {
 }
 
 static void print_value(Printer *printer, Id id) {
-    if (printer->name[id])
-        text_add(&printer->text, "%s", printer->name[id]);
+    if (printer->wanted[id])
+        text_add(&printer->text, "%s", let_name(printer, id));
     else
         print_node(printer, id);
-}
-
-static void print_indent(Printer *printer, int depth) {
-    text_add(&printer->text, "%*s", 2 * depth, "");
 }
 
 // The atoms in `index` that stand for values, by node.
@@ -138,17 +138,16 @@ static void find_values(const IndexTable *table, Index index, const Atom **value
     }
 }
 
-static void print_let(Printer *printer, Id id, const Atom *atom, int depth) {
+// The name of a node that has a `let`; its line is made the first time, after those that it needs.
+static const char *let_name(Printer *printer, Id id) {
     const Kernel *kernel = printer->kernel;
+    if (printer->name[id]) return printer->name[id];
+    Text outer = printer->text;
+    printer->text = text_new(printer->arena);
+    print_node(printer, id);
+    const char *value = printer->text.at, *name;
+    printer->text = text_new(printer->arena);
     LoopSet loops = kernel_loops_of(kernel, id), around = kernel_loops_inside(kernel->body);
-    const char *name;
-    do {
-        name = arena_print(printer->arena, "t%d", ++printer->lets);
-    } while (kernel_has_name(kernel, name));
-    print_indent(printer, depth);
-    text_add(&printer->text, "let %s", name);
-    if (atom)
-        text_add(&printer->text, " in %lld..%lld", (long long)atom->low, (long long)atom->high);
     const char *over = " over";    // loops of a REDUCE that is written further on
     for (int32_t loop = 0; loop < kernel->loops.count; loop++) {
         if (!loop_set_has(&loops, loop) || loop_set_has(&around, loop)) continue;
@@ -156,24 +155,33 @@ static void print_let(Printer *printer, Id id, const Atom *atom, int depth) {
         print_bound(printer, loop);
         over = "";
     }
-    text_add(&printer->text, " = ");
-    print_node(printer, id);
-    text_add(&printer->text, "\n");
+    do {
+        name = arena_print(printer->arena, "t%d", ++printer->count);
+    } while (kernel_has_name(kernel, name));
+    text_add(&printer->lets, "%*slet %s", 2 * printer->depth, "", name);
+    const Atom *atom = printer->atom[id];
+    if (atom) text_add(&printer->lets, " in %lld..%lld", (long long)atom->low, (long long)atom->high);
+    text_add(&printer->lets, "%s = %s\n", printer->text.at, value);
+    printer->text = outer;
     printer->name[id] = name;
+    return name;
 }
 
-// Names what a store uses twice or more and is long to write, and what stands in an index.
-static void print_lets(Printer *printer, const Statement *store, int depth) {
+// A `let` is for what a store uses twice or more and is long to write, and what stands in an index.
+static void find_lets(Printer *printer, const Statement *store) {
+    int32_t count = graph_count(printer->graph);
     IdList nodes = statement_nodes(printer->arena, printer->kernel, store);
-    int *uses = arena_array(printer->arena, int, graph_count(printer->graph));
-    const Atom **atom = arena_array(printer->arena, const Atom *, graph_count(printer->graph));
+    int *uses = arena_array(printer->arena, int, count);
+    printer->atom = arena_array(printer->arena, const Atom *, count);
+    printer->wanted = arena_array(printer->arena, bool, count);
+    printer->name = arena_array(printer->arena, const char *, count);
     const IndexTable *table = graph_indices(printer->graph);
-    find_values(table, store->index, atom);
+    find_values(table, store->index, printer->atom);
     for (int i = 0; i < nodes.count; i++) {
         const Node *node = graph_node(printer->graph, nodes.at[i]);
         for (int s = 0; s < node->sources; s++) uses[node->source[s]]++;
-        if (node->op == OP_LOAD) find_values(table, (Index)node->arg[1], atom);
-        if (node->op == OP_INDEX) find_values(table, (Index)node->arg[0], atom);
+        if (node->op == OP_LOAD) find_values(table, (Index)node->arg[1], printer->atom);
+        if (node->op == OP_INDEX) find_values(table, (Index)node->arg[0], printer->atom);
     }
     uses[store->value]++;
     if (store->condition >= 0) uses[store->condition]++;
@@ -182,14 +190,16 @@ static void print_lets(Printer *printer, const Statement *store, int depth) {
         const Node *node = graph_node(printer->graph, id);
         bool longer = node->op == OP_LOAD ? node->sources > 0
                                           : node->op != OP_CONST && node->op != OP_INDEX;
-        if (atom[id] || (longer && uses[id] > 1)) print_let(printer, id, atom[id], depth);
+        printer->wanted[id] = printer->atom[id] || (longer && uses[id] > 1);
     }
 }
 
 static void print_store(Printer *printer, const Statement *store, int depth) {
-    print_lets(printer, store, depth);
-    print_indent(printer, depth);
-    text_add(&printer->text, "%s%s[", role_texts[store->role],
+    Text outer = printer->text;
+    find_lets(printer, store);
+    printer->depth = depth;
+    printer->lets = printer->text = text_new(printer->arena);
+    text_add(&printer->text, "%*s%s%s[", 2 * depth, "", role_texts[store->role],
              printer->kernel->buffers.at[store->buffer].name);
     print_index(printer, store->index);
     text_add(&printer->text, "] = ");
@@ -198,8 +208,9 @@ static void print_store(Printer *printer, const Statement *store, int depth) {
         text_add(&printer->text, " when ");
         print_value(printer, store->condition);
     }
-    text_add(&printer->text, "\n");
-    memset(printer->name, 0, (size_t)graph_count(printer->graph) * sizeof *printer->name);
+    text_add(&outer, "%s%s\n", printer->lets.at, printer->text.at);
+    printer->text = outer;
+    printer->wanted = NULL;
 }
 
 static void print_loop_head(Printer *printer, int32_t loop) {
@@ -217,7 +228,7 @@ static void print_list(Printer *printer, const Statement *list, int depth) {
             print_store(printer, list, depth);
             continue;
         }
-        print_indent(printer, depth);
+        text_add(&printer->text, "%*s", 2 * depth, "");
         if (list->kind == STATEMENT_BARRIER) {
             text_add(&printer->text, "barrier\n");
             continue;
@@ -225,8 +236,7 @@ static void print_list(Printer *printer, const Statement *list, int depth) {
         print_loop_head(printer, list->loop);
         text_add(&printer->text, " {\n");
         print_list(printer, list->body, depth + 1);
-        print_indent(printer, depth);
-        text_add(&printer->text, "}\n");
+        text_add(&printer->text, "%*s}\n", 2 * depth, "");
     }
 }
 
@@ -242,8 +252,7 @@ static void print_buffer(Printer *printer, int32_t id) {
 }
 
 char *kernel_print(Arena *arena, const Kernel *kernel) {
-    Printer printer = {kernel, kernel->graph, arena, text_new(arena), NULL, 0};
-    printer.name = arena_array(arena, const char *, graph_count(kernel->graph));
+    Printer printer = {.kernel = kernel, .graph = kernel->graph, .arena = arena, .text = text_new(arena)};
     text_add(&printer.text, "kernel %s\n", kernel->name);
     for (int32_t var = 0; var < graph_vars(kernel->graph); var++) {
         const Var *info = graph_var_info(kernel->graph, var);
@@ -257,7 +266,7 @@ char *kernel_print(Arena *arena, const Kernel *kernel) {
 }
 
 char *statement_text(Arena *arena, const Kernel *kernel, const Statement *statement) {
-    Printer printer = {kernel, kernel->graph, arena, text_new(arena), NULL, 0};
+    Printer printer = {.kernel = kernel, .graph = kernel->graph, .arena = arena, .text = text_new(arena)};
     if (statement->kind == STATEMENT_LOOP) {
         print_loop_head(&printer, statement->loop);
     } else if (statement->kind == STATEMENT_STORE) {

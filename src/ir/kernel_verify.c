@@ -103,13 +103,6 @@ static int64_t bound(const Verifier *verifier, Index index, bool upper) {
     return upper ? index_high(table, index) : index_low(table, index);
 }
 
-static bool uses_limit(const Verifier *verifier, Index index) {
-    LoopSet used = kernel_loops_of_index(verifier->kernel, index);
-    for (int32_t loop = 0; loop < verifier->kernel->loops.count; loop++)
-        if (loop_set_has(&used, loop) && verifier->kernel->loops.at[loop].limit >= 0) return true;
-    return false;
-}
-
 static void check_bounds(Verifier *verifier, int32_t buffer, Index index, Id condition) {
     const KernelBuffer *info = &verifier->kernel->buffers.at[buffer];
     if (verifier->never) return;
@@ -118,7 +111,7 @@ static void check_bounds(Verifier *verifier, int32_t buffer, Index index, Id con
     add_condition_facts(verifier, verifier->at->condition);
     int64_t low = bound(verifier, index, false), high = bound(verifier, index, true);
     verifier->facts.count = facts;
-    bool guarded = condition >= 0 || verifier->at->condition >= 0 || uses_limit(verifier, index);
+    bool guarded = condition >= 0 || verifier->at->condition >= 0;
     if ((low < 0 || high >= info->size) && !guarded)
         refuse(verifier, "%s is indexed from %lld to %lld, it has %lld elements", info->name,
                (long long)low, (long long)high, (long long)info->size);
@@ -219,7 +212,8 @@ static void check_loop(Verifier *verifier, const Statement *statement) {
     check_kind(verifier, statement);
     if (!statement->body) refuse(verifier, "an empty loop");
     loop_set_add(&verifier->running, statement->loop);
-    if (loop->kind == LOOP_THREAD) verifier->thread = statement->loop;
+    bool several = index_high(verifier->table, loop->extent) > 1;
+    if (loop->kind == LOOP_THREAD && several) verifier->thread = statement->loop;
     if (loop->kind == LOOP_VECTOR) verifier->vector = statement->loop;
     verifier->never |= index_high(verifier->table, loop->extent) <= 0;
     check_list(verifier, statement->body);

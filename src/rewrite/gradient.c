@@ -177,7 +177,6 @@ static void gradient_WINDOW(Gradient *g, const Node *node, Id id, Id out) {
     int axis = (int)node->arg[0], last = node->rank - 1;
     int64_t size = node->arg[1], stride = node->arg[2], dilation = node->arg[3];
     Shape x = node_shape(graph, node->source[0]);
-    // Windows to the front: without their axis the shape may need one less than RANK_MAX for spread.
     Id sum = -1;
     for (int64_t j = 0; j < size; j++) {
         Shape place = node_shape(graph, out);
@@ -393,9 +392,7 @@ static bool is_wrt(const Gradient *g, Id id) {
     return false;
 }
 
-static bool leads(const Gradient *g, Id id) {
-    const Node *node = graph_node(g->graph, id);
-    if (is_wrt(g, id)) return true;
+static bool source_leads(const Gradient *g, const Node *node) {
     if (!dtype_is_float((DType)node->dtype) || node->op == OP_DETACH) return false;
     bool any = false;
     for (int i = node->op == OP_WITHGRAD; i < node->sources; i++) any |= g->leads[node->source[i]];
@@ -428,13 +425,13 @@ void gradient(Graph *graph, Id loss, Id seed, int count, const Id *wrt, Id *out)
     if (seed >= 0) check_seed(graph, loss, seed);
     int32_t nodes = graph_count(graph);
     for (Id id = 0; id < nodes; id++) {
-        g.leads[id] = leads(&g, id);
+        g.leads[id] = is_wrt(&g, id) || source_leads(&g, graph_node(graph, id));
         g.flow[id] = -1;
     }
     if (g.leads[loss]) g.flow[loss] = seed >= 0 ? seed : constant(graph, loss, 1);
     for (Id id = loss; id >= 0; id--) {
         const Node *node = graph_node(graph, id);
-        if (g.flow[id] >= 0) rule_of[node->op](&g, node, id, g.flow[id]);
+        if (g.flow[id] >= 0 && source_leads(&g, node)) rule_of[node->op](&g, node, id, g.flow[id]);
     }
     for (int i = 0; i < count; i++)
         out[i] = g.flow[wrt[i]] >= 0 ? g.flow[wrt[i]] : constant(graph, wrt[i], 0);

@@ -261,11 +261,10 @@ static void copy_vars(Graph *to, const Graph *from) {
 
 // What the outputs need of a graph, and nothing of what rules left behind.
 static Graph *copy_reached(Arena *arena, const Graph *graph, int outputs, Id *output) {
-    Arena *scratch = graph_arena(graph);
     Graph *to = graph_new(arena);
     copy_vars(to, graph);
-    bool *reached = graph_reached(scratch, graph, outputs, output);
-    Id *map = arena_array(scratch, Id, graph_count(graph));
+    bool *reached = graph_reached(arena, graph, outputs, output);
+    Id *map = arena_array(arena, Id, graph_count(graph));
     for (Id id = 0; id < graph_count(graph); id++)
         if (reached[id]) map[id] = node_rebuild(to, graph, id, map);
     for (int i = 0; i < outputs; i++) output[i] = map[output[i]];
@@ -274,15 +273,12 @@ static Graph *copy_reached(Arena *arena, const Graph *graph, int outputs, Id *ou
 
 Graph *rewrite(Arena *arena, const Graph *graph, const RuleTable *table, int outputs,
                const Id *output, Id *new_output) {
-    Arena *scratch = arena_new();
-    Rewriter rewriter = {.arena = scratch, .table = table, .graph = graph_new(scratch)};
+    Rewriter rewriter = {.arena = arena, .table = table, .graph = graph_new(arena)};
     copy_vars(rewriter.graph, graph);
-    bool *reached = graph_reached(scratch, graph, outputs, output);
-    Id *map = arena_array(scratch, Id, graph_count(graph));
+    bool *reached = graph_reached(arena, graph, outputs, output);
+    Id *map = arena_array(arena, Id, graph_count(graph));
     for (Id id = 0; id < graph_count(graph); id++)
         if (reached[id]) map[id] = settle(&rewriter, node_rebuild(rewriter.graph, graph, id, map));
     for (int i = 0; i < outputs; i++) new_output[i] = map[output[i]];
-    Graph *result = copy_reached(arena, rewriter.graph, outputs, new_output);
-    arena_free(scratch);
-    return result;
+    return copy_reached(arena, rewriter.graph, outputs, new_output);
 }

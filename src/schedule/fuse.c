@@ -248,7 +248,7 @@ static bool is_stored(Fusion *fusion, Id id) {
     if (always_stored(node) || place->forced) return true;
     if (ops[node->op].properties & (LEAF | MOVES)) return false;
     if (node->op == OP_REDUCE) return !fold_in_place(fusion, id);
-    if (place->owner >= 0 || node->op == OP_DETACH || node->op == OP_CAST) return false;
+    if (place->owner >= 0 || node->op == OP_DETACH || node->op == OP_CAST || node->op == OP_BITCAST) return false;
     return place->reads > 0 && !reads_less_than_it_has(fusion, id);
 }
 

@@ -19,6 +19,7 @@ typedef struct {
     int32_t chain[CHAIN_MAX];      // loops of the perfect nest from the top, outermost first
     int loops;
     Statement *body;               // what the nest holds
+    int32_t vectors;               // the last loop that became vectors
     Text text;
 } Heuristic;
 
@@ -92,6 +93,7 @@ static void add_lanes(Heuristic *to, int32_t loop) {
 
 static void add_vector(Heuristic *to, int32_t loop) {
     int64_t extent;
+    to->vectors = loop;
     const char *name = name_of(to, loop);
     if (constant_extent(to, loop, &extent) && extent < to->target->lanes) return;
     if (constant_extent(to, loop, &extent) && extent == to->target->lanes)
@@ -99,21 +101,48 @@ static void add_vector(Heuristic *to, int32_t loop) {
     else text_add(&to->text, "SPLIT %s %d peel\nVECTORIZE %s1\n", name, to->target->lanes, name);
 }
 
-static void add_innermost(Heuristic *to, Statement *list) {
+// A group's sums, scaled and added up in the loop around: the lanes stay apart until all groups are done.
+static void add_group_lanes(Heuristic *to, int32_t loop) {
+    int64_t extent, lanes = to->target->lanes;
+    const char *inner = name_of(to, loop);
+    if (!constant_extent(to, loop, &extent) || extent % lanes) return;
+    if (extent > lanes) {
+        text_add(&to->text, "SPLIT %s %lld\nUNROLL %s0\n", inner, (long long)lanes, inner);
+        inner = arena_print(to->arena, "%s1", inner);
+    }
+    text_add(&to->text, "RFACTOR %s\nDISTRIBUTE %s_fold\nRFACTOR %s_fold\n", inner, inner, inner);
+    const char *const suffixes[] = {"", "_init", "_fold", "_fold_init", "_fold_fold"};
+    for (int i = 0; i < COUNT_OF(suffixes); i++) text_add(&to->text, "VECTORIZE %s%s\n", inner, suffixes[i]);
+}
+
+static bool is_scaled(const Statement *after) {   // the sum just made is added to another one
+    for (const Statement *at = after; at; at = at->next)
+        if (at->kind == STATEMENT_STORE && at->role == ROLE_UPDATE) return true;
+    return false;
+}
+
+// grouped: what the loops here sum up is scaled and added to a sum outside.
+static void add_innermost(Heuristic *to, Statement *list, bool grouped) {
     for (Statement *at = list; at; at = at->next) {
         bool jumps;
+        int64_t extent;
         if (at->kind != STATEMENT_LOOP) continue;
+        bool in_group = grouped || is_scaled(at->next);
         if (!is_innermost(at)) {
-            add_innermost(to, at->body);
+            add_innermost(to, at->body, in_group);
+            if (in_group && constant_extent(to, at->loop, &extent) && extent <= 4)
+                text_add(&to->text, "UNROLL %s\n", name_of(to, at->loop));
             continue;
         }
         if (!contiguous_accesses(to, at->body, at->loop, &jumps) || jumps) continue;
-        if (is_fold_loop(to, at)) add_lanes(to, at->loop);
+        if (is_fold_loop(to, at) && in_group) add_group_lanes(to, at->loop);
+        else if (is_fold_loop(to, at)) add_lanes(to, at->loop);
         else if (!legal_vector(to->kernel, at)) add_vector(to, at->loop);
     }
 }
 
-static void add_thread(Heuristic *to) {
+// The outermost loop with something to share; `cut` was split, and its blocks are what is shared.
+static void add_thread(Heuristic *to, int32_t cut) {
     double operations, bytes;
     int64_t *highest = arena_array(to->arena, int64_t, graph_vars(to->kernel->graph) + 1);
     for (int32_t i = 0; i < graph_vars(to->kernel->graph); i++)
@@ -123,17 +152,19 @@ static void add_thread(Heuristic *to) {
     for (int i = 0; i < to->loops; i++) {
         if (largest_extent(to, to->chain[i]) < 2) continue;
         Statement *loop = kernel_loop_statement(to->kernel, to->chain[i]);
-        bool split = is_innermost(loop);   // its vectors are what is shared
-        if (!legal_parallel(to->kernel, loop)) text_add(&to->text, "THREAD %s%s\n", name_of(to, to->chain[i]),
-                                                        split ? "0" : "");
+        if (!legal_parallel(to->kernel, loop))
+            text_add(&to->text, "THREAD %s%s\n", name_of(to, to->chain[i]), to->chain[i] == cut ? "0" : "");
         return;
     }
 }
 
 static const char *plain_schedule(Heuristic *to) {
     to->text = text_new(to->arena);
-    add_innermost(to, to->kernel->body);
-    add_thread(to);
+    add_innermost(to, to->kernel->body, false);
+    int32_t last = to->loops ? to->chain[to->loops - 1] : -1;
+    int64_t extent = 0;
+    bool whole = last < 0 || (constant_extent(to, last, &extent) && extent <= to->target->lanes);
+    add_thread(to, to->vectors == last && !whole ? last : -1);
     return to->text.at ? to->text.at : "";
 }
 
@@ -147,16 +178,18 @@ static const char *row_schedule(Heuristic *to) {
     if (row < 0 || init->kind != STATEMENT_STORE || init->role != ROLE_INIT) return NULL;
     if (!sum || sum->kind != STATEMENT_LOOP || !sum->next || sum->next->next) return NULL;
     if (!constant_extent(to, row, &extent) || extent < to->target->lanes) return NULL;
-    if (!contiguous_accesses(to, sum, row, &jumps)) return NULL;
+    if (!contiguous_accesses(to, sum, row, &jumps) || jumps) return NULL;
     const char *accumulator = to->kernel->buffers.at[init->buffer].name;
     to->text = text_new(to->arena);
     const char *tile = name_of(to, row), *place = to->loops > 1 ? name_of(to, to->chain[to->loops - 2]) : "top";
     int64_t wide = 8 * to->target->lanes;
+    int32_t cut = -1;
     if (extent > wide && extent % wide == 0) {
         text_add(&to->text, "SPLIT %s %lld\n", tile, (long long)wide);
         place = arena_print(to->arena, "%s0", tile);
         tile = arena_print(to->arena, "%s1", tile);
         extent = wide;
+        cut = row;
     }
     if (extent > wide || extent % to->target->lanes) return NULL;
     text_add(&to->text, "STAGE %s at %s in reg\nORDER", accumulator, place);
@@ -170,7 +203,7 @@ static const char *row_schedule(Heuristic *to) {
     for (int i = 0; i < COUNT_OF(suffixes); i++)
         text_add(&to->text, "SPLIT %s%s %d\nUNROLL %s%s0\nVECTORIZE %s%s1\n", tile, suffixes[i], to->target->lanes,
                  tile, suffixes[i], tile, suffixes[i]);
-    add_thread(to);
+    add_thread(to, cut);
     return to->text.at;
 }
 
@@ -252,7 +285,8 @@ static const char *tile_schedule(Heuristic *to) {
 // ---- all together -----------------------------------------------------------------------------------------------------
 int schedule_candidates(Arena *arena, Kernel *kernel, const ScheduleTarget *target,
                         const char *candidate[CANDIDATES_MAX]) {
-    Heuristic to = {.arena = arena, .kernel = kernel, .indices = graph_indices(kernel->graph), .target = target};
+    Heuristic to = {.arena = arena, .kernel = kernel, .indices = graph_indices(kernel->graph), .target = target,
+                    .vectors = -1};
     int candidates = 0;
     find_chain(&to);
     const char *tile = tile_schedule(&to), *row = tile ? tile : row_schedule(&to);

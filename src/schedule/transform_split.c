@@ -93,7 +93,8 @@ int32_t split_loop(const ScheduleLine *line, int32_t loop, int64_t factor, const
     if (!even && peels) {
         const char *name = arena_print(line->arena, "%s2", info.name);
         int32_t last = kernel_loop(kernel, name, size_from_index(table, rest));
-        Statement *copy = peel_tail(kernel, at->body, loop, last, index_sub(table, info.extent, rest));
+        Index first = index_scale(table, index_div(table, info.extent, factor), factor);
+        Statement *copy = peel_tail(kernel, at->body, loop, last, first);
         copy->next = at->next;
         at->next = copy;
     }

@@ -30,11 +30,12 @@ static const struct {
     PgType type;
 } plain[] = {{"F32", PG_F32}, {"F16", PG_F16}, {"BF16", PG_BF16}};
 
-// An f16 of each block, as f32 (..., blocks, 1).
+// An f16 of each block, as f32 (..., blocks, 1). All of the bytes are seen as halves first: memory read under
+// another width needs no copy, a part of it would.
 static Id half_at(Graph *graph, Id blocks, int at) {
     int last = node_shape(graph, blocks).rank - 1;
-    Id half = node_bitcast(graph, shrink_axis(graph, blocks, last, at, 2), DT_F16);
-    return node_cast(graph, half, DT_F32);
+    Id halves = node_bitcast(graph, blocks, DT_F16);
+    return node_cast(graph, shrink_axis(graph, halves, last, at / 2, 1), DT_F32);
 }
 
 static Id byte_codes(Graph *graph, Id blocks, int at) {

@@ -59,7 +59,9 @@ static inline void run_compare(const Kernel *kernel, void **got, void **wanted, 
 // Text must survive being read, and say the same kernel.
 static inline void run_check_text(Arena *arena, const Kernel *kernel) {
     char *text = kernel_print(arena, kernel);
-    CHECK_TEXT(kernel_print(arena, kernel_parse(arena, "printed", text)), text);
+    Kernel *again = kernel_parse(arena, "printed", text);
+    kernel_verify(again);
+    CHECK_TEXT(kernel_print(arena, again), text);
 }
 
 static inline Kernel *run_read(Arena *arena, const char *path) {
