@@ -35,12 +35,12 @@ struct Compiled {
 
 // One row a pass; the loop over them in realize.c dumps, verifies and times.
 typedef struct {
-    const char *name;
+    const char *name, *about;          // about: what there is after it
     int (*run)(Compiled *compiled);    // -1 with error_text()
 } Pass;
 
 // dump.c
-void dump_pass(const Compiled *compiled, const char *pass);
+void dump_pass(const Compiled *compiled, const Pass *pass);
 void dump_units(const Compiled *compiled, int level);
 void dump_times(const Compiled *compiled, const int64_t *var, const double *seconds);
 #endif

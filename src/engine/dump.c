@@ -4,6 +4,10 @@
 
 #include "engine/compiled.h"
 
+static FILE *told;
+void engine_dump_to(FILE *to) { told = to; }
+static FILE *output(void) { return told ? told : stderr; }
+
 static bool is_wanted(const char *pass) {
     const char *list = env_text("DUMP", "");
     size_t length = strlen(pass);
@@ -11,6 +15,11 @@ static bool is_wanted(const char *pass) {
     for (const char *at = list; *at; at += strcspn(at, ","), at += *at == ',')
         if (strcspn(at, ",") == length && !strncmp(at, pass, length)) return true;
     return false;
+}
+
+static bool is_wanted_unit(int32_t unit) {
+    int64_t only = env_int("KERNEL", -1);
+    return only < 0 || only == unit;
 }
 
 static void dump_calls(const Compiled *compiled, Text *text) {
@@ -26,25 +35,40 @@ static void dump_calls(const Compiled *compiled, Text *text) {
         }
         text_add(text, ")\n");
         if (!compiled->unit) text_add(text, "%s", kernel_print(compiled->arena, call->kernel));
-        else text_add(text, "#   unit %d\n", compiled->unit[i]);
+        else text_add(text, "#   kernel %d\n", compiled->unit[i]);
     }
 }
 
-void dump_pass(const Compiled *compiled, const char *pass) {
-    if (!is_wanted(pass)) return;
+static const char *assembly_of(const Compiled *compiled, const Unit *unit) {
+    const char *text = compiler_assembly(compiled->arena, unit->source);
+    return text ? text : arena_print(compiled->arena, "# none: %s\n", error_text());
+}
+
+static void dump_unit(const Compiled *compiled, const char *pass, const Unit *unit, Text *text) {
+    text_add(text, "# kernel %d: %s\n", (int)(unit - compiled->units.at), unit->kernel->name);
+    if (!strcmp(pass, "schedule")) text_add(text, "# schedule\n%s# loops\n", unit->schedule);
+    if (unit->function) text_add(text, "%s", assembly_of(compiled, unit));
+    else if (unit->source) text_add(text, "%s", unit->source);
+    else if (unit->program) text_add(text, "%s", program_print(compiled->arena, unit->program));
+    else text_add(text, "%s", kernel_print(compiled->arena, unit->kernel));
+}
+
+// A graph, then calls of kernels, then kernels; the memory plan is again about calls.
+void dump_pass(const Compiled *compiled, const Pass *pass) {
+    if (!is_wanted(pass->name)) return;
+    bool calls = compiled->module && (!compiled->unit || !strcmp(pass->name, "plan"));
+    bool units = compiled->unit && !calls;
+    if (!units && !is_wanted_unit(-1)) return;
     Text text = text_new(compiled->arena);
-    text_add(&text, "#### after %s\n", pass);
+    text_add(&text, "\n#### %s: %s\n", pass->name, pass->about);
     if (!compiled->module)
         text_add(&text, "%s", graph_print(compiled->arena, compiled->graph, compiled->outputs, compiled->output));
-    else if (!compiled->unit || !strcmp(pass, "plan")) dump_calls(compiled, &text);
-    for (int32_t i = 0; i < compiled->units.count && strcmp(pass, "plan"); i++) {
-        const Unit *unit = &compiled->units.at[i];
-        text_add(&text, "# unit %d\n", i);
-        if (unit->source) text_add(&text, "%s", unit->source);
-        else if (unit->program) text_add(&text, "%s", program_print(compiled->arena, unit->program));
-        else text_add(&text, "%s", kernel_print(compiled->arena, unit->kernel));
-    }
-    fputs(text.at, stderr);
+    if (calls) dump_calls(compiled, &text);
+    for (int32_t i = 0; units && i < compiled->units.count; i++)
+        if (is_wanted_unit(i)) dump_unit(compiled, pass->name, &compiled->units.at[i], &text);
+    if (units && env_int("KERNEL", -1) >= compiled->units.count)
+        text_add(&text, "# there is no kernel %s: the last is %d\n", env_text("KERNEL", ""), compiled->units.count - 1);
+    fputs(text.at, output());
 }
 
 void dump_units(const Compiled *compiled, int level) {
@@ -54,22 +78,39 @@ void dump_units(const Compiled *compiled, int level) {
         (double)info->temporary_bytes / 1e6);
     for (int32_t i = 0; i < compiled->units.count && level >= 3; i++) {
         const Unit *unit = &compiled->units.at[i];
-        fprintf(stderr, "#### %s %s\n%s", unit->symbol, unit->kernel->name, unit->text);
-        fprintf(stderr, "# schedule\n%s# kernel\n%s", unit->schedule, kernel_print(compiled->arena, unit->kernel));
-        if (level >= 4) fprintf(stderr, "%s", unit->source);
-        if (level >= 5) fprintf(stderr, "%s", compiler_assembly(compiled->arena, unit->source));
+        fprintf(output(), "#### %s %s\n%s", unit->symbol, unit->kernel->name, unit->text);
+        fprintf(output(), "# schedule\n%s# kernel\n%s", unit->schedule, kernel_print(compiled->arena, unit->kernel));
+        if (level >= 4) fputs(unit->source, output());
+        if (level >= 5) fputs(assembly_of(compiled, unit), output());
     }
 }
 
+typedef struct {
+    int calls;
+    double seconds, operations, bytes;
+} Cost;
+
+static void dump_cost(int number, const char *name, const Cost *cost, double all) {
+    double time = cost->seconds > 0 ? cost->seconds : 1e-9;
+    fprintf(output(), "%6d %5d  %-28s %10.1f %5.1f %9.2f %8.2f\n", number, cost->calls, name, 1e6 * time,
+            100 * time / all, 1e-9 * cost->operations / time, 1e-9 * cost->bytes / time);
+}
+
+// A row a kernel: the sums over its calls.
 void dump_times(const Compiled *compiled, const int64_t *var, const double *seconds) {
     double all = 0;
+    Arena *arena = arena_new();
+    Cost *cost = arena_array(arena, Cost, compiled->units.count);
     for (int32_t i = 0; i < compiled->module->calls.count; i++) {
-        const KernelCall *call = &compiled->module->calls.at[i];
-        double operations, bytes, time = seconds[i] > 0 ? seconds[i] : 1e-9;
-        kernel_cost(call->kernel, var, &operations, &bytes);
-        all += time;
-        fprintf(stderr, "%4d %-28s %9.1f us %8.2f GFLOP/s %7.2f GB/s  %s\n", i, call->kernel->name, 1e6 * time,
-                1e-9 * operations / time, 1e-9 * bytes / time, compiled->units.at[compiled->unit[i]].symbol);
+        double operations, bytes;
+        kernel_cost(compiled->module->calls.at[i].kernel, var, &operations, &bytes);
+        Cost *sum = &cost[compiled->unit[i]];
+        *sum = (Cost){sum->calls + 1, sum->seconds + seconds[i], sum->operations + operations, sum->bytes + bytes};
+        all += seconds[i];
     }
-    fprintf(stderr, "     %-28s %9.1f us\n", "all kernels", 1e6 * all);
+    fprintf(output(), "%6s %5s  %-28s %10s %5s %9s %8s\n", "kernel", "calls", "name", "us", "%", "GFLOP/s", "GB/s");
+    for (int32_t i = 0; i < compiled->units.count; i++)
+        if (is_wanted_unit(i)) dump_cost(i, compiled->units.at[i].kernel->name, &cost[i], all);
+    fprintf(output(), "%6s %5d  %-28s %10.1f\n", "all", compiled->module->calls.count, "", 1e6 * all);
+    arena_free(arena);
 }

@@ -131,10 +131,22 @@ static int pass_compile(Compiled *compiled) {
 }
 
 static const Pass passes[] = {
-    {"capture", pass_capture},   {"clean", pass_clean},   {"fuse", pass_fuse},   {"unify", pass_unify},
-    {"schedule", pass_schedule}, {"expand", pass_expand}, {"plan", pass_plan},   {"lower", pass_lower},
-    {"render", pass_render},     {"compile", pass_compile},
+    {"capture", "the graph, as the calls recorded it", pass_capture},
+    {"clean", "the graph, rewritten by the rules of algebra", pass_clean},
+    {"fuse", "kernels in the order in which they run, and the buffers of each", pass_fuse},
+    {"unify", "the different ones among them: those are compiled", pass_unify},
+    {"schedule", "each kernel's schedule, and its loops after it", pass_schedule},
+    {"expand", "the same, with exp2, log2 and sin as polynomials", pass_expand},
+    {"plan", "where temporaries lie; those that never live together share memory", pass_plan},
+    {"lower", "each kernel as a list of steps", pass_lower},
+    {"render", "each kernel in C", pass_render},
+    {"compile", "each kernel in assembly", pass_compile},
 };
+const char *engine_pass(int i, const char **about) {
+    if (i >= COUNT_OF(passes)) return NULL;
+    *about = passes[i].about;
+    return passes[i].name;
+}
 
 static double all_compile_seconds;
 double engine_compile_seconds(void) { return all_compile_seconds; }
@@ -172,7 +184,7 @@ static int run_passes(Compiled *compiled) {
         if (passes[i].run(compiled) < 0) return -1;
         if (env_int("DEBUG", 0) >= 2)
             say("%-8s %8.2f ms", passes[i].name, 1e3 * (clock_seconds() - start));
-        dump_pass(compiled, passes[i].name);
+        dump_pass(compiled, &passes[i]);
     }
     return 0;
 }

@@ -327,8 +327,8 @@ static Id scan_max(Gradient *g, const Node *node, Id id, Id out, int axis) {
     return node_scatter_add(graph, constant(graph, x, 0), winner, out, axis);
 }
 
-// y[i] = y[i-1] * x[i], so x[i] gets y[i-1] * a[i] with a[i] = out[i] + x[i+1] * a[i+1]. That recurrence
-// is solved by doubling: after a step, a[i] = sum[i] + reach[i] * a[i + step].
+// y[i] = y[i-1] * x[i], so x[i] gets y[i-1] * a[i] with a[i] = out[i] + x[i+1] * a[i+1]. That
+// recurrence is solved by doubling: after a step, a[i] = sum[i] + reach[i] * a[i + step].
 static Id scan_mul(Gradient *g, const Node *node, Id id, Id out, int axis) {
     Graph *graph = g->graph;
     int64_t most = size_max(graph_indices(graph), node->size[axis]);
@@ -409,11 +409,10 @@ static void check_float(const Graph *graph, Id id, const char *what) {
 static void check_seed(const Graph *graph, Id loss, Id seed) {
     if (node_dtype(graph, seed) != node_dtype(graph, loss) ||
         !shape_equal(node_shape(graph, seed), node_shape(graph, loss)))
-        fatal("gradient: the seed is %s %s, the loss %s %s. Hint: they must be alike",
-              dtypes[node_dtype(graph, seed)].text,
-              graph_shape_text(graph, node_shape(graph, seed)),
-              dtypes[node_dtype(graph, loss)].text,
-              graph_shape_text(graph, node_shape(graph, loss)));
+        fatal(
+            "gradient: the seed is %s %s, the loss %s %s. Hint: they must be alike",
+            dtypes[node_dtype(graph, seed)].text, graph_shape_text(graph, node_shape(graph, seed)),
+            dtypes[node_dtype(graph, loss)].text, graph_shape_text(graph, node_shape(graph, loss)));
 }
 
 void gradient(Graph *graph, Id loss, Id seed, int count, const Id *wrt, Id *out) {

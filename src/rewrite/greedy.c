@@ -83,7 +83,8 @@ static int parse_node(Parsing *parsing) {
         node.source[node.sources++] = parse_pattern(parsing);
     }
     if (node.op != ANY_OP && node.sources != ops[node.op].arity)
-        reader_fatal(&parsing->reader, "%s takes %d sources", ops[node.op].text, ops[node.op].arity);
+        reader_fatal(&parsing->reader, "%s takes %d sources", ops[node.op].text,
+                     ops[node.op].arity);
     return pattern_new(parsing, node);
 }
 
@@ -125,7 +126,8 @@ void rule_table_add(RuleTable *table, const Rule *rule) {
     parsed->right = parse_pattern(&parsing);
     parsed->commuting = commuting;
     const Pattern *left = &parsed->pattern[parsed->left];
-    if (left->kind != PATTERN_NODE || (parsed->pattern[parsed->right].kind == PATTERN_MADE) != (rule->make != NULL))
+    if (left->kind != PATTERN_NODE ||
+        (parsed->pattern[parsed->right].kind == PATTERN_MADE) != (rule->make != NULL))
         reader_fatal(&parsing.reader, "a rule is (op ...) => ..., with make() if that is `!`");
     for (int op = 0; op < OP_COUNT; op++)
         if (left->op == (Op)op || (left->op == ANY_OP && folds_exactly((Op)op)))
@@ -138,8 +140,7 @@ static bool has_value(const Graph *graph, Id id, double number) {
     const Node *node = graph_node(graph, id);
     if (node->op != OP_CONST) return false;
     double value = node_const_value(graph, id, NULL);
-    return value == number &&
-           (!dtype_is_float(node->dtype) || !signbit(value) == !signbit(number));
+    return value == number && (!dtype_is_float(node->dtype) || !signbit(value) == !signbit(number));
 }
 
 static bool bind(Match *match, int slot, Id id) {
@@ -193,11 +194,9 @@ static Id build(const ParsedRule *parsed, int index, const Match *match) {
     if (pattern->kind == PATTERN_NUMBER) return number_node(match, pattern->number);
     if (pattern->kind == PATTERN_MADE) return parsed->rule->make(match);
     if (pattern->kind != PATTERN_NODE) return match->at[pattern->slot];
-    for (int i = 0; i < pattern->sources; i++)
-        source[i] = build(parsed, pattern->source[i], match);
+    for (int i = 0; i < pattern->sources; i++) source[i] = build(parsed, pattern->source[i], match);
     if (pattern->sources == 1) return node_unary(match->graph, pattern->op, source[0]);
-    if (pattern->sources == 2)
-        return node_binary(match->graph, pattern->op, source[0], source[1]);
+    if (pattern->sources == 2) return node_binary(match->graph, pattern->op, source[0], source[1]);
     if (pattern->op == OP_FMA) return node_fma(match->graph, source[0], source[1], source[2]);
     return node_where(match->graph, source[0], source[1], source[2]);
 }
@@ -260,10 +259,11 @@ static void copy_vars(Graph *to, const Graph *from) {
 }
 
 // What the outputs need of a graph, and nothing of what rules left behind.
-static Graph *copy_reached(Arena *arena, const Graph *graph, int outputs, Id *output) {
+static Graph *copy_reached(Arena *arena, Graph *graph, int outputs, Id *output) {
+    bool *reached = graph_reached(arena, graph, outputs, output);
+    if (!memchr(reached, false, (size_t)graph_count(graph))) return graph;
     Graph *to = graph_new(arena);
     copy_vars(to, graph);
-    bool *reached = graph_reached(arena, graph, outputs, output);
     Id *map = arena_array(arena, Id, graph_count(graph));
     for (Id id = 0; id < graph_count(graph); id++)
         if (reached[id]) map[id] = node_rebuild(to, graph, id, map);

@@ -4,7 +4,7 @@
 #define PICOGRAD_REWRITE_H
 #include "ir/ir.h"
 
-// ---- greedy.c: rules as text, and the rewriter that applies them ---------------------------------
+// ---- greedy.c: rules as text, and the rewriter that applies them --------------------------------
 // How far the two sides of a rule may differ. A NaN counts as a NaN, whatever its bits.
 typedef enum {
     RULE_EXACT,         // not at all, but for max, which may give either zero of two
@@ -14,20 +14,20 @@ typedef enum {
 enum { RULE_SLOTS = 4 };
 typedef struct {
     Graph *graph;
-    Id root;             // what the left side matched
-    Id at[RULE_SLOTS];   // the rule's variables, in the order of their first appearance
+    Id root;            // what the left side matched
+    Id at[RULE_SLOTS];  // the rule's variables, in the order of their first appearance
 } Match;
-// LEFT => RIGHT. ?x is any node, $c a CONST, a number a CONST of that value (0 and -0 differ). (op a b)
-// is a node; where the op commutes both orders match. `*` is any elementwise op that folds exactly, so
-// not EXP2, LOG2 and SIN. On the right a number has the root's dtype and shape, and `!` stands for
-// what make() gives.
+// LEFT => RIGHT. ?x is any node, $c a CONST, a number a CONST of that value (0 and -0 differ).
+// (op a b) is a node; where the op commutes both orders match. `*` is any elementwise op that folds
+// exactly, so not EXP2, LOG2 and SIN. On the right a number has the root's dtype and shape, and `!`
+// stands for what make() gives.
 typedef struct {
     const char *text;
     RuleClass class;
-    bool (*when)(const Match *match);   // NULL: always
-    Id (*make)(const Match *match);     // for `!`; -1: the rule does not hold here
+    bool (*when)(const Match *match);  // NULL: always
+    Id (*make)(const Match *match);    // for `!`; -1: the rule does not hold here
 } Rule;
-typedef struct RuleTable RuleTable;   // rules, parsed; read-only, so any thread may use it
+typedef struct RuleTable RuleTable;  // rules, parsed; read-only, so any thread may use it
 RuleTable *rule_table_new(Arena *arena);
 void rule_table_add(RuleTable *table, const Rule *rule);
 // Bottom-up into a new graph: each node and what it becomes is rewritten until no rule matches.
@@ -37,16 +37,16 @@ Graph *rewrite(Arena *arena, const Graph *graph, const RuleTable *table, int out
 
 // ---- rules.c, expand.c: the rules ---------------------------------------------------------------
 typedef enum {
-    RULES_CLEAN,     // what only gradients needed: DETACH, WITHGRAD
-    RULES_ALGEBRA,   // exact and reassociating ones
-    RULES_FINITE,    // those too that hold only without infinities and NaNs
-    RULES_LATE,      // mul and add into fma; when nothing else is to be matched
-    RULES_EXPAND,    // EXP2, LOG2 and SIN into polynomials over the other ops
+    RULES_CLEAN,    // what only gradients needed: DETACH, WITHGRAD
+    RULES_ALGEBRA,  // exact and reassociating ones
+    RULES_FINITE,   // those too that hold only without infinities and NaNs
+    RULES_LATE,     // mul and add into fma; when nothing else is to be matched
+    RULES_EXPAND,   // EXP2, LOG2 and SIN into polynomials over the other ops
     RULES_SETS
 } RuleSet;
-const RuleTable *rules(RuleSet set);                // parsed once for the process
-int rules_list(RuleSet set, const Rule **list);     // the rules that only this set has; their number
-extern const Rule rules_expand[];                   // expand.c
+const RuleTable *rules(RuleSet set);             // parsed once for the process
+int rules_list(RuleSet set, const Rule **list);  // the rules that only this set has; their number
+extern const Rule rules_expand[];                // expand.c
 extern const int rules_expand_count;
 
 // kernel.c: the same expansion inside a kernel, in place.

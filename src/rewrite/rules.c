@@ -126,7 +126,8 @@ static Id move_const(const Match *match) {
     Scalar value = scalar_of(match->graph, match->at[0]);
     bool zero = gives_integers(match) ? !value.integer : value.real == 0 && !signbit(value.real);
     if (root_node(match)->op == OP_PAD && !zero) return -1;
-    return const_node(match->graph, root_dtype(match), node_shape(match->graph, match->root), value);
+    return const_node(match->graph, root_dtype(match), node_shape(match->graph, match->root),
+                      value);
 }
 
 // How many elements one fold takes together; -1 if that is symbolic or 0.
@@ -158,8 +159,9 @@ static Id reduce_expand(const Match *match) {
         if (axes >> axis & 1 && narrow->size[axis] == 1 && wide->size[axis] != 1)
             equal |= (int64_t)1 << axis;
     int64_t count = folded_count(wide, equal);
-    bool overflows = dtype_is_float(root->dtype) && count >= 1 << 11;  // a count that f16 may not hold
-    if (!equal || count < 0 || root->arg[0] == OP_MUL || (overflows && root->dtype != DT_F32))
+    if (!equal || count < 0 || root->arg[0] == OP_MUL) return -1;
+    // The count must be exact as a factor; bf16 has 8 bits for it.
+    if (dtype_is_float(root->dtype) && count > (root->dtype == DT_F32 ? 1 << 24 : 1 << 8))
         return -1;
     Shape shape = node_shape(graph, root->source[0]);
     for (int axis = 0; axis < shape.rank; axis++)
@@ -276,117 +278,121 @@ static Id bitcast_again(const Match *match) {
 
 // ---- the tables ---------------------------------------------------------------------------------
 
+#define EXACT(...) \
+    { .class = RULE_EXACT, .text = __VA_ARGS__ }
+#define REASSOCIATES(...) \
+    { .class = RULE_REASSOCIATES, .text = __VA_ARGS__ }
+#define FINITE(...) \
+    { .class = RULE_FINITE, .text = __VA_ARGS__ }
+
 static const Rule clean[] = {
-    {"(detach ?x) => ?x", RULE_EXACT, NULL, NULL},
-    {"(withgrad ?x ?y) => ?x", RULE_EXACT, NULL, NULL},
+    EXACT("(detach ?x) => ?x"),
+    EXACT("(withgrad ?x ?y) => ?x"),
 };
 
 static const Rule algebra[] = {
     // constants
-    {"(* $a) => !", RULE_EXACT, NULL, fold},
-    {"(* $a $b) => !", RULE_EXACT, NULL, fold},
-    {"(* $a $b $c) => !", RULE_EXACT, NULL, fold},
-    {"(add (add ?x $a) $b) => (add ?x (add $a $b))", RULE_EXACT, gives_integers, NULL},
-    {"(mul (mul ?x $a) $b) => (mul ?x (mul $a $b))", RULE_EXACT, gives_integers, NULL},
-    {"(add (add ?x $a) $b) => (add ?x (add $a $b))", RULE_REASSOCIATES, joins_safely, NULL},
-    {"(mul (mul ?x -1) -1) => ?x", RULE_EXACT, NULL, NULL},
-    {"(mul (mul ?x $a) $b) => (mul ?x (mul $a $b))", RULE_REASSOCIATES, joins_safely, NULL},
-    {"(max (max ?x $a) $b) => (max ?x (max $a $b))", RULE_EXACT, NULL, NULL},
-    {"(and (and ?x $a) $b) => (and ?x (and $a $b))", RULE_EXACT, NULL, NULL},
-    {"(or (or ?x $a) $b) => (or ?x (or $a $b))", RULE_EXACT, NULL, NULL},
-    {"(xor (xor ?x $a) $b) => (xor ?x (xor $a $b))", RULE_EXACT, NULL, NULL},
+    EXACT("(* $a) => !", .make = fold),
+    EXACT("(* $a $b) => !", .make = fold),
+    EXACT("(* $a $b $c) => !", .make = fold),
+    EXACT("(add (add ?x $a) $b) => (add ?x (add $a $b))", .when = gives_integers),
+    EXACT("(mul (mul ?x $a) $b) => (mul ?x (mul $a $b))", .when = gives_integers),
+    REASSOCIATES("(add (add ?x $a) $b) => (add ?x (add $a $b))", .when = joins_safely),
+    EXACT("(mul (mul ?x -1) -1) => ?x"),
+    REASSOCIATES("(mul (mul ?x $a) $b) => (mul ?x (mul $a $b))", .when = joins_safely),
+    EXACT("(max (max ?x $a) $b) => (max ?x (max $a $b))"),
+    EXACT("(and (and ?x $a) $b) => (and ?x (and $a $b))"),
+    EXACT("(or (or ?x $a) $b) => (or ?x (or $a $b))"),
+    EXACT("(xor (xor ?x $a) $b) => (xor ?x (xor $a $b))"),
     // identities
-    {"(add ?x -0) => ?x", RULE_EXACT, NULL, NULL},
-    {"(add ?x 0) => ?x", RULE_REASSOCIATES, NULL, NULL},
-    {"(mul ?x 1) => ?x", RULE_EXACT, NULL, NULL},
-    {"(mul ?x 0) => 0", RULE_EXACT, gives_integers, NULL},
-    {"(fma ?x 1 ?y) => (add ?x ?y)", RULE_EXACT, NULL, NULL},
-    {"(fma 1 ?x ?y) => (add ?x ?y)", RULE_EXACT, NULL, NULL},
-    {"(fma ?x ?y -0) => (mul ?x ?y)", RULE_EXACT, NULL, NULL},
-    {"(max ?x ?x) => ?x", RULE_EXACT, NULL, NULL},
-    {"(max ?x $c) => ?x", RULE_EXACT, second_is_lowest, NULL},
-    {"(max (max ?x ?y) ?y) => (max ?x ?y)", RULE_EXACT, NULL, NULL},
-    {"(trunc (trunc ?x)) => (trunc ?x)", RULE_EXACT, NULL, NULL},
-    {"(idiv ?x 1) => ?x", RULE_EXACT, NULL, NULL},
-    {"(idiv 0 ?x) => 0", RULE_EXACT, NULL, NULL},
-    {"(mod ?x 1) => 0", RULE_EXACT, NULL, NULL},
-    {"(mod 0 ?x) => 0", RULE_EXACT, NULL, NULL},
-    {"(mod ?x ?x) => 0", RULE_EXACT, NULL, NULL},
-    {"(shl ?x 0) => ?x", RULE_EXACT, NULL, NULL},
-    {"(shl 0 ?x) => 0", RULE_EXACT, NULL, NULL},
-    {"(shr ?x 0) => ?x", RULE_EXACT, NULL, NULL},
-    {"(shr 0 ?x) => 0", RULE_EXACT, NULL, NULL},
-    {"(and ?x ?x) => ?x", RULE_EXACT, NULL, NULL},
-    {"(and ?x 0) => 0", RULE_EXACT, NULL, NULL},
-    {"(and ?x $c) => ?x", RULE_EXACT, second_is_all_ones, NULL},
-    {"(or ?x ?x) => ?x", RULE_EXACT, NULL, NULL},
-    {"(or ?x 0) => ?x", RULE_EXACT, NULL, NULL},
-    {"(or ?x $c) => $c", RULE_EXACT, second_is_all_ones, NULL},
-    {"(xor ?x ?x) => 0", RULE_EXACT, NULL, NULL},
-    {"(xor ?x 0) => ?x", RULE_EXACT, NULL, NULL},
+    EXACT("(add ?x -0) => ?x"),
+    REASSOCIATES("(add ?x 0) => ?x"),
+    EXACT("(mul ?x 1) => ?x"),
+    EXACT("(mul ?x 0) => 0", .when = gives_integers),
+    EXACT("(fma ?x 1 ?y) => (add ?x ?y)"),
+    EXACT("(fma 1 ?x ?y) => (add ?x ?y)"),
+    EXACT("(fma ?x ?y -0) => (mul ?x ?y)"),
+    EXACT("(max ?x ?x) => ?x"),
+    EXACT("(max ?x $c) => ?x", .when = second_is_lowest),
+    EXACT("(max (max ?x ?y) ?y) => (max ?x ?y)"),
+    EXACT("(trunc (trunc ?x)) => (trunc ?x)"),
+    EXACT("(idiv ?x 1) => ?x"),
+    EXACT("(idiv 0 ?x) => 0"),
+    EXACT("(mod ?x 1) => 0"),
+    EXACT("(mod 0 ?x) => 0"),
+    EXACT("(mod ?x ?x) => 0"),
+    EXACT("(shl ?x 0) => ?x"),
+    EXACT("(shl 0 ?x) => 0"),
+    EXACT("(shr ?x 0) => ?x"),
+    EXACT("(shr 0 ?x) => 0"),
+    EXACT("(and ?x ?x) => ?x"),
+    EXACT("(and ?x 0) => 0"),
+    EXACT("(and ?x $c) => ?x", .when = second_is_all_ones),
+    EXACT("(or ?x ?x) => ?x"),
+    EXACT("(or ?x 0) => ?x"),
+    EXACT("(or ?x $c) => $c", .when = second_is_all_ones),
+    EXACT("(xor ?x ?x) => 0"),
+    EXACT("(xor ?x 0) => ?x"),
     // conditions
-    {"(cmplt ?x ?x) => 0", RULE_EXACT, NULL, NULL},
-    {"(cmplt ?x $c) => 0", RULE_EXACT, second_is_lowest, NULL},
-    {"(cmpne ?x ?x) => 0", RULE_EXACT, first_is_integer, NULL},
-    {"(cmpne ?x 0) => ?x", RULE_EXACT, first_is_bool, NULL},
-    {"(cmpne (cast ?x) 0) => ?x", RULE_EXACT, first_is_bool, NULL},
-    {"(cmpne (cmpne ?x 1) 1) => ?x", RULE_EXACT, first_is_bool, NULL},
-    {"(where 1 ?x ?y) => ?x", RULE_EXACT, NULL, NULL},
-    {"(where 0 ?x ?y) => ?y", RULE_EXACT, NULL, NULL},
-    {"(where ?c ?x ?x) => ?x", RULE_EXACT, NULL, NULL},
-    {"(where ?c 1 0) => ?c", RULE_EXACT, gives_bool, NULL},
-    {"(where (cmpne ?c 1) ?x ?y) => (where ?c ?y ?x)", RULE_EXACT, first_is_bool, NULL},
-    {"(where ?c (where ?c ?x ?y) ?z) => (where ?c ?x ?z)", RULE_EXACT, NULL, NULL},
-    {"(where ?c ?x (where ?c ?y ?z)) => (where ?c ?x ?z)", RULE_EXACT, NULL, NULL},
+    EXACT("(cmplt ?x ?x) => 0"),
+    EXACT("(cmplt ?x $c) => 0", .when = second_is_lowest),
+    EXACT("(cmpne ?x ?x) => 0", .when = first_is_integer),
+    EXACT("(cmpne ?x 0) => ?x", .when = first_is_bool),
+    EXACT("(cmpne (cast ?x) 0) => ?x", .when = first_is_bool),
+    EXACT("(cmpne (cmpne ?x 1) 1) => ?x", .when = first_is_bool),
+    EXACT("(where 1 ?x ?y) => ?x"),
+    EXACT("(where 0 ?x ?y) => ?y"),
+    EXACT("(where ?c ?x ?x) => ?x"),
+    EXACT("(where ?c 1 0) => ?c", .when = gives_bool),
+    EXACT("(where (cmpne ?c 1) ?x ?y) => (where ?c ?y ?x)", .when = first_is_bool),
+    EXACT("(where ?c (where ?c ?x ?y) ?z) => (where ?c ?x ?z)"),
+    EXACT("(where ?c ?x (where ?c ?y ?z)) => (where ?c ?x ?z)"),
     // casts
-    {"(cast ?x) => ?x", RULE_EXACT, same_dtype, NULL},
-    {"(cast (cast ?x)) => !", RULE_EXACT, NULL, cast_again},
-    {"(bitcast ?x) => ?x", RULE_EXACT, same_dtype, NULL},
-    {"(bitcast (bitcast ?x)) => !", RULE_EXACT, NULL, bitcast_again},
+    EXACT("(cast ?x) => ?x", .when = same_dtype),
+    EXACT("(cast (cast ?x)) => !", .make = cast_again),
+    EXACT("(bitcast ?x) => ?x", .when = same_dtype),
+    EXACT("(bitcast (bitcast ?x)) => !", .make = bitcast_again),
     // movements
-    {"(reshape ?x) => ?x", RULE_EXACT, same_shape, NULL},
-    {"(reshape (reshape ?x)) => !", RULE_EXACT, NULL, reshape_again},
-    {"(reshape $c) => !", RULE_EXACT, NULL, move_const},
-    {"(permute ?x) => ?x", RULE_EXACT, keeps_order, NULL},
-    {"(permute (permute ?x)) => !", RULE_EXACT, NULL, permute_again},
-    {"(permute $c) => !", RULE_EXACT, NULL, move_const},
-    {"(expand ?x) => ?x", RULE_EXACT, same_shape, NULL},
-    {"(expand (expand ?x)) => !", RULE_EXACT, NULL, expand_again},
-    {"(expand $c) => !", RULE_EXACT, NULL, move_const},
-    {"(pad ?x) => ?x", RULE_EXACT, same_shape, NULL},
-    {"(pad (pad ?x)) => !", RULE_EXACT, NULL, pad_again},
-    {"(pad $c) => !", RULE_EXACT, NULL, move_const},
-    {"(shrink ?x) => ?x", RULE_EXACT, same_shape, NULL},
-    {"(shrink (shrink ?x)) => !", RULE_EXACT, NULL, shrink_again},
-    {"(shrink (pad ?x)) => !", RULE_EXACT, NULL, shrink_pad},
-    {"(shrink $c) => !", RULE_EXACT, NULL, move_const},
-    {"(flip ?x) => ?x", RULE_EXACT, flips_nothing, NULL},
-    {"(flip (flip ?x)) => !", RULE_EXACT, NULL, flip_again},
-    {"(flip $c) => !", RULE_EXACT, NULL, move_const},
-    {"(window $c) => !", RULE_EXACT, NULL, move_const},
-    {"(iota) => 0", RULE_EXACT, counts_nothing, NULL},
+    EXACT("(reshape ?x) => ?x", .when = same_shape),
+    EXACT("(reshape (reshape ?x)) => !", .make = reshape_again),
+    EXACT("(reshape $c) => !", .make = move_const),
+    EXACT("(permute ?x) => ?x", .when = keeps_order),
+    EXACT("(permute (permute ?x)) => !", .make = permute_again),
+    EXACT("(permute $c) => !", .make = move_const),
+    EXACT("(expand ?x) => ?x", .when = same_shape),
+    EXACT("(expand (expand ?x)) => !", .make = expand_again),
+    EXACT("(expand $c) => !", .make = move_const),
+    EXACT("(pad ?x) => ?x", .when = same_shape),
+    EXACT("(pad (pad ?x)) => !", .make = pad_again),
+    EXACT("(pad $c) => !", .make = move_const),
+    EXACT("(shrink ?x) => ?x", .when = same_shape),
+    EXACT("(shrink (shrink ?x)) => !", .make = shrink_again),
+    EXACT("(shrink (pad ?x)) => !", .make = shrink_pad),
+    EXACT("(shrink $c) => !", .make = move_const),
+    EXACT("(flip ?x) => ?x", .when = flips_nothing),
+    EXACT("(flip (flip ?x)) => !", .make = flip_again),
+    EXACT("(flip $c) => !", .make = move_const),
+    EXACT("(window $c) => !", .make = move_const),
+    EXACT("(iota) => 0", .when = counts_nothing),
     // folds
-    {"(reduce ?x) => ?x", RULE_REASSOCIATES, folds_nothing, NULL},
-    {"(reduce (reduce ?x)) => !", RULE_REASSOCIATES, NULL, reduce_again},
-    {"(reduce $c) => !", RULE_REASSOCIATES, NULL, reduce_const},
-    {"(reduce (expand ?x)) => !", RULE_REASSOCIATES, NULL, reduce_expand},
-    {"(scan ?x) => ?x", RULE_REASSOCIATES, scans_nothing, NULL},
+    REASSOCIATES("(reduce ?x) => ?x", .when = folds_nothing),
+    REASSOCIATES("(reduce (reduce ?x)) => !", .make = reduce_again),
+    REASSOCIATES("(reduce $c) => !", .make = reduce_const),
+    REASSOCIATES("(reduce (expand ?x)) => !", .make = reduce_expand),
+    REASSOCIATES("(scan ?x) => ?x", .when = scans_nothing),
     // values
-    {"(detach (detach ?x)) => (detach ?x)", RULE_EXACT, NULL, NULL},
-    {"(contiguous (contiguous ?x)) => (contiguous ?x)", RULE_EXACT, NULL, NULL},
+    EXACT("(detach (detach ?x)) => (detach ?x)"),
+    EXACT("(contiguous (contiguous ?x)) => (contiguous ?x)"),
 };
 
 static const Rule finite_only[] = {
-    {"(mul ?x 0) => 0", RULE_FINITE, NULL, NULL},
-    {"(fma ?x 0 ?y) => ?y", RULE_FINITE, NULL, NULL},
-    {"(add ?x (mul ?x -1)) => 0", RULE_FINITE, NULL, NULL},
-    {"(mul ?x (recip ?x)) => 1", RULE_FINITE, NULL, NULL},
-    {"(recip (recip ?x)) => ?x", RULE_FINITE, NULL, NULL},
-    {"(log2 (exp2 ?x)) => ?x", RULE_FINITE, NULL, NULL},
+    FINITE("(mul ?x 0) => 0"),           FINITE("(fma ?x 0 ?y) => ?y"),
+    FINITE("(add ?x (mul ?x -1)) => 0"), FINITE("(mul ?x (recip ?x)) => 1"),
+    FINITE("(recip (recip ?x)) => ?x"),  FINITE("(log2 (exp2 ?x)) => ?x"),
 };
 
 static const Rule late[] = {
-    {"(add (mul ?x ?y) ?z) => (fma ?x ?y ?z)", RULE_REASSOCIATES, gives_f32, NULL},
+    REASSOCIATES("(add (mul ?x ?y) ?z) => (fma ?x ?y ?z)", .when = gives_f32),
 };
 
 int rules_list(RuleSet set, const Rule **list) {

@@ -10,7 +10,7 @@
  *     the row loop): accumulate() then places it there, once. A contraction, whose operands are read again and again,
  *     only under all of the owner's loops, and one a kernel;
  *   - an operand of a contraction is stored, unless it reads fewer bytes than it has: a packed weight is unpacked in place.
- * A node with several owners is stored, unless it reads nothing or is movement, a cast or an unpacking.                 */
+ * A node with several owners is stored, unless it is movement, a cast, an unpacking, or cheap and reads nothing.       */
 #include "schedule/schedule.h"
 
 enum { NOBODY = -1, MANY = -2 };
@@ -19,6 +19,8 @@ typedef struct {
     bool aligned;              // each axis of size > 1 is an axis of the owner, or a loop of a fold inside it
     bool inside;               // some reader in the owner is a fold
     bool contracts;            // (owner) holds a contraction already
+    bool folds_rows;           // (owner) holds a fold under some of its loops only
+    bool costly;               // its expression has an EXP2, LOG2 or SIN
     Id owner;
     int8_t axis[RANK_MAX];     // the owner's axis, -1 none
     int64_t reads;             // bytes of the memory that its expression reads; saturates
@@ -84,15 +86,18 @@ static bool is_contraction(const Fusion *fusion, const Node *node) {
     return false;
 }
 
-// Bytes read by each node's expression if only what must be stored is.
+// Bytes read by each node's expression, and what it costs, if only what must be stored is.
 static void count_reads(Fusion *fusion) {
     for (Id id = 0; id < graph_count(fusion->graph); id++) {
         const Node *node = graph_node(fusion->graph, id);
-        int64_t reads = 0;
-        if (always_stored(node)) reads = node_bytes(fusion, id);
-        for (int i = 0; i < node->sources && !always_stored(node); i++)
-            reads = min_i64(reads + fusion->place[node->source[i]].reads, INT64_MAX / 4);
-        fusion->place[id].reads = reads;
+        Place *place = &fusion->place[id];
+        bool ends = always_stored(node);
+        if (ends) place->reads = node_bytes(fusion, id);
+        place->costly = node->op == OP_EXP2 || node->op == OP_LOG2 || node->op == OP_SIN;
+        for (int i = 0; i < node->sources && !ends; i++) {
+            place->reads = min_i64(place->reads + fusion->place[node->source[i]].reads, INT64_MAX / 4);
+            place->costly |= fusion->place[node->source[i]].costly;
+        }
     }
 }
 
@@ -236,10 +241,15 @@ static bool fold_in_place(Fusion *fusion, Id id) {
     if (place->owner < 0 || !under_prefix(fusion, id, &loops, &owner_loops)) return false;
     const Node *owner = graph_node(fusion->graph, place->owner);
     if (owner->op == OP_SCAN || owner->op == OP_SCATTER_ADD) return false;
-    if (!is_contraction(fusion, node)) return true;
-    if (fusion->contractions_alone || loops < owner_loops || place->inside || fusion->place[place->owner].contracts) return false;
+    Place *home = &fusion->place[place->owner];
+    if (!is_contraction(fusion, node)) {   // a tile of a contraction has no place for a row's fold
+        if (loops < owner_loops && home->contracts) return false;
+        home->folds_rows |= loops < owner_loops;
+        return true;
+    }
+    if (home->folds_rows || fusion->contractions_alone || loops < owner_loops || place->inside || home->contracts) return false;
     if (is_contraction(fusion, owner)) return false;
-    return fusion->place[place->owner].contracts = true;
+    return home->contracts = true;
 }
 
 static bool is_stored(Fusion *fusion, Id id) {
@@ -249,7 +259,7 @@ static bool is_stored(Fusion *fusion, Id id) {
     if (ops[node->op].properties & (LEAF | MOVES)) return false;
     if (node->op == OP_REDUCE) return !fold_in_place(fusion, id);
     if (place->owner >= 0 || node->op == OP_DETACH || node->op == OP_CAST || node->op == OP_BITCAST) return false;
-    return place->reads > 0 && !reads_less_than_it_has(fusion, id);
+    return place->costly || (place->reads > 0 && !reads_less_than_it_has(fusion, id));
 }
 
 static void store_operands(Fusion *fusion, const Node *node) {

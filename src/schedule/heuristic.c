@@ -19,7 +19,7 @@ typedef struct {
     int32_t chain[CHAIN_MAX];      // loops of the perfect nest from the top, outermost first
     int loops;
     Statement *body;               // what the nest holds
-    int32_t vectors;               // the last loop that became vectors
+    int32_t split;                 // the last loop that was split into vectors
     Text text;
 } Heuristic;
 
@@ -93,12 +93,14 @@ static void add_lanes(Heuristic *to, int32_t loop) {
 
 static void add_vector(Heuristic *to, int32_t loop) {
     int64_t extent;
-    to->vectors = loop;
     const char *name = name_of(to, loop);
     if (constant_extent(to, loop, &extent) && extent < to->target->lanes) return;
     if (constant_extent(to, loop, &extent) && extent == to->target->lanes)
         text_add(&to->text, "VECTORIZE %s\n", name);
-    else text_add(&to->text, "SPLIT %s %d peel\nVECTORIZE %s1\n", name, to->target->lanes, name);
+    else {
+        text_add(&to->text, "SPLIT %s %d peel\nVECTORIZE %s1\n", name, to->target->lanes, name);
+        to->split = loop;
+    }
 }
 
 // A group's sums, scaled and added up in the loop around: the lanes stay apart until all groups are done.
@@ -141,30 +143,32 @@ static void add_innermost(Heuristic *to, Statement *list, bool grouped) {
     }
 }
 
-// The outermost loop with something to share; `cut` was split, and its blocks are what is shared.
-static void add_thread(Heuristic *to, int32_t cut) {
+// The outermost loop with enough to share evenly, else the longest; -1 if waking a thread costs more than it saves.
+static int32_t thread_loop(Heuristic *to) {
     double operations, bytes;
     int64_t *highest = arena_array(to->arena, int64_t, graph_vars(to->kernel->graph) + 1);
     for (int32_t i = 0; i < graph_vars(to->kernel->graph); i++)
         highest[i] = graph_var_info(to->kernel->graph, i)->high;
     kernel_cost(to->kernel, highest, &operations, &bytes);
-    if (operations + bytes < THREAD_WORK) return;
+    if (operations + bytes < THREAD_WORK) return -1;
+    int32_t best = -1;
     for (int i = 0; i < to->loops; i++) {
-        if (largest_extent(to, to->chain[i]) < 2) continue;
-        Statement *loop = kernel_loop_statement(to->kernel, to->chain[i]);
-        if (!legal_parallel(to->kernel, loop))
-            text_add(&to->text, "THREAD %s%s\n", name_of(to, to->chain[i]), to->chain[i] == cut ? "0" : "");
-        return;
+        int64_t extent = largest_extent(to, to->chain[i]);
+        if (extent < 2 || legal_parallel(to->kernel, kernel_loop_statement(to->kernel, to->chain[i]))) continue;
+        if (best < 0 || extent > largest_extent(to, best)) best = to->chain[i];
+        if (extent >= 8) break;
     }
+    return best;
 }
 
+// The loop that threads share goes first, while its iterations are plain to see; if its vectors are what is shared, last.
 static const char *plain_schedule(Heuristic *to) {
     to->text = text_new(to->arena);
+    int32_t shared = thread_loop(to), last = to->loops ? to->chain[to->loops - 1] : -1;
+    bool cut = shared >= 0 && shared == last && is_innermost(kernel_loop_statement(to->kernel, last));
+    if (shared >= 0 && !cut) text_add(&to->text, "THREAD %s\n", name_of(to, shared));
     add_innermost(to, to->kernel->body, false);
-    int32_t last = to->loops ? to->chain[to->loops - 1] : -1;
-    int64_t extent = 0;
-    bool whole = last < 0 || (constant_extent(to, last, &extent) && extent <= to->target->lanes);
-    add_thread(to, to->vectors == last && !whole ? last : -1);
+    if (cut) text_add(&to->text, "THREAD %s%s\n", name_of(to, last), to->split == last ? "0" : "");
     return to->text.at ? to->text.at : "";
 }
 
@@ -181,15 +185,15 @@ static const char *row_schedule(Heuristic *to) {
     if (!contiguous_accesses(to, sum, row, &jumps) || jumps) return NULL;
     const char *accumulator = to->kernel->buffers.at[init->buffer].name;
     to->text = text_new(to->arena);
+    int32_t shared = thread_loop(to);
+    if (shared >= 0 && shared != row) text_add(&to->text, "THREAD %s\n", name_of(to, shared));
     const char *tile = name_of(to, row), *place = to->loops > 1 ? name_of(to, to->chain[to->loops - 2]) : "top";
     int64_t wide = 8 * to->target->lanes;
-    int32_t cut = -1;
     if (extent > wide && extent % wide == 0) {
         text_add(&to->text, "SPLIT %s %lld\n", tile, (long long)wide);
         place = arena_print(to->arena, "%s0", tile);
         tile = arena_print(to->arena, "%s1", tile);
         extent = wide;
-        cut = row;
     }
     if (extent > wide || extent % to->target->lanes) return NULL;
     text_add(&to->text, "STAGE %s at %s in reg\nORDER", accumulator, place);
@@ -203,7 +207,7 @@ static const char *row_schedule(Heuristic *to) {
     for (int i = 0; i < COUNT_OF(suffixes); i++)
         text_add(&to->text, "SPLIT %s%s %d\nUNROLL %s%s0\nVECTORIZE %s%s1\n", tile, suffixes[i], to->target->lanes,
                  tile, suffixes[i], tile, suffixes[i]);
-    add_thread(to, cut);
+    if (shared >= 0 && shared == row && place[0] != 't') text_add(&to->text, "THREAD %s\n", place);
     return to->text.at;
 }
 
@@ -212,7 +216,7 @@ typedef struct {
     int32_t rows, columns;        // loops of the result
     int32_t sum[CHAIN_MAX];       // loops summed over, outermost first
     int sums;
-    Statement *update;
+    Statement *update, *finish;
     int32_t packed;               // the buffer of the operand that moves with the columns
 } Product;
 
@@ -235,7 +239,8 @@ static int32_t main_buffer(const Heuristic *to, Id operand, LoopSet loops) {
 static bool find_product(const Heuristic *to, Product *product) {
     Statement *init = to->body, *at = init ? init->next : NULL;
     if (to->loops < 2 || !init || init->role != ROLE_INIT || !at || at->kind != STATEMENT_LOOP) return false;
-    *product = (Product){.rows = to->chain[to->loops - 2], .columns = to->chain[to->loops - 1]};
+    *product = (Product){.rows = to->chain[to->loops - 2], .columns = to->chain[to->loops - 1], .finish = at->next};
+    if (!product->finish || product->finish->kind != STATEMENT_STORE || product->finish->next) return false;
     for (; at->kind == STATEMENT_LOOP; at = at->body) {
         if (product->sums == CHAIN_MAX || (product->sums && at->next)) return false;
         product->sum[product->sums++] = at->loop;
@@ -255,30 +260,37 @@ static bool find_product(const Heuristic *to, Product *product) {
     return product->packed >= 0;
 }
 
-static int64_t divisor_up_to(int64_t value, int64_t most) {
-    while (value % most) most--;
+// A divisor where there is a good one, so that no rows are left over.
+static int64_t rows_of_tile(int64_t rows, int64_t most) {
+    for (int64_t tile = most; tile > most / 2; tile--)
+        if (rows % tile == 0) return tile;
     return most;
 }
 
+// Columns outside, so that a panel of the packed operand serves all rows; what does not fill a tile is peeled off.
 static const char *tile_schedule(Heuristic *to) {
     Product product;
-    int64_t m, n;
+    int64_t m;
     if (!to->target->unit || !find_product(to, &product)) return NULL;
-    if (!constant_extent(to, product.rows, &m) || !constant_extent(to, product.columns, &n)) return NULL;
-    int64_t tile_m = divisor_up_to(m, to->target->tile_m), tile_n = to->target->tile_n;
-    if (m < 4 || tile_m < 2 || n % tile_n || n < 2 * tile_n) return NULL;
+    int64_t columns = largest_extent(to, product.columns), tile_n = to->target->tile_n;
+    if (!constant_extent(to, product.rows, &m) || m < 4 || columns < 2 * tile_n) return NULL;
+    int64_t tile_m = rows_of_tile(m, min_i64(m, to->target->tile_m));
     const char *i = name_of(to, product.rows), *j = name_of(to, product.columns);
     const char *s = to->kernel->buffers.at[product.update->buffer].name;
     const char *b = to->kernel->buffers.at[product.packed].name;
     to->text = text_new(to->arena);
-    text_add(&to->text, "SPLIT %s %lld\nSPLIT %s %lld\n", i, (long long)tile_m, j, (long long)tile_n);
-    text_add(&to->text, "ORDER %s0 %s0 %s1 %s1\nSTAGE %s at %s0 in reg\nORDER", j, i, i, j, s, i);
+    text_add(&to->text, "SPLIT %s %lld peel\nORDER %s %s0 %s1\n", i, (long long)tile_m, j, i, i);
+    text_add(&to->text, "SPLIT %s %lld peel\nORDER %s0 %s0 %s1 %s1\n", j, (long long)tile_n, j, i, i, j);
+    text_add(&to->text, "STAGE %s at %s0 in reg\nORDER", s, i);
     for (int sum = 0; sum < product.sums; sum++) text_add(&to->text, " %s", name_of(to, product.sum[sum]));
     text_add(&to->text, " %s1 %s1\nSTAGE %s at %s0 over", i, j, b, j);
     for (int sum = 0; sum < product.sums; sum++) text_add(&to->text, " %s", name_of(to, product.sum[sum]));
     text_add(&to->text, " %s1 in L2 convert\n", j);
-    text_add(&to->text, "TENSORCORE %s %lldx%lld on %s\n", to->target->unit, (long long)tile_m, (long long)tile_n, s);
-    text_add(&to->text, "THREAD %s0\n", j);
+    bool computes = graph_node(to->kernel->graph, product.finish->value)->op != OP_LOAD;
+    if (computes)
+        text_add(&to->text, "SPILL %s\nSPLIT %s1_finish %d\nVECTORIZE %s1_finish1\n", s, j, to->target->lanes, j);
+    text_add(&to->text, "TENSORCORE %s %lldx%lld on %s\nTHREAD %s0\n", to->target->unit, (long long)tile_m,
+             (long long)tile_n, s, j);
     return to->text.at;
 }
 
@@ -286,7 +298,7 @@ static const char *tile_schedule(Heuristic *to) {
 int schedule_candidates(Arena *arena, Kernel *kernel, const ScheduleTarget *target,
                         const char *candidate[CANDIDATES_MAX]) {
     Heuristic to = {.arena = arena, .kernel = kernel, .indices = graph_indices(kernel->graph), .target = target,
-                    .vectors = -1};
+                    .split = -1};
     int candidates = 0;
     find_chain(&to);
     const char *tile = tile_schedule(&to), *row = tile ? tile : row_schedule(&to);

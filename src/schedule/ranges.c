@@ -274,8 +274,9 @@ static Id lower_move(Lowering *to, const Node *node, const Index *coordinate, Id
 static Id lower_map(Lowering *to, const Node *node, const Index *coordinate, Id condition) {
     Id source[3];
     for (int i = 0; i < node->sources; i++) source[i] = lower(to, node->source[i], coordinate, condition);
-    Shape scalar = {0};
-    return node_make(to->kernel->graph, (Op)node->op, (DType)node->dtype, scalar, node->sources, source,
+    Id folded = index_fold(to->kernel, (Op)node->op, (DType)node->dtype, source);
+    if (folded >= 0) return folded;
+    return node_make(to->kernel->graph, (Op)node->op, (DType)node->dtype, (Shape){0}, node->sources, source,
                      node->arg_count, node->arg);
 }
 
@@ -416,7 +417,8 @@ static Statement *store_scatter(Lowering *to, Id root) {
 
 static const char *root_name(Arena *arena, const Graph *graph, Id root) {
     const Node *node = graph_node(graph, root), *named = node;
-    while (ops[named->op].properties & MOVES || named->op == OP_CONTIGUOUS || named->op == OP_COPY)
+    while (ops[named->op].properties & MOVES || named->op == OP_CONTIGUOUS || named->op == OP_COPY ||
+           named->op == OP_DETACH)
         named = graph_node(graph, named->source[0]);
     Text name = text_new(arena);
     text_add(&name, "%s", ops[named->op].text);

@@ -44,6 +44,9 @@ typedef struct {
 } Ranges;
 KernelCall kernel_from_root(const Ranges *ranges, Id root);
 
+// index_fold.c: op over INDEX and CONST nodes as one INDEX, or narrower; -1 if it is not of that kind.
+Id index_fold(Kernel *kernel, Op op, DType dtype, const Id *source);
+
 // plan.c: offsets of temporaries by liveness.
 void plan_memory(Module *module);
 
@@ -84,6 +87,7 @@ void accumulate(Kernel *kernel);
 //                                  other loop. `at top` is the kernel's beginning. Spaces: reg, own (or L1, L2), shared
 //   RFACTOR k1 [in shared]         accumulators updated in k1 get an element an iteration; a loop k1_fold folds them
 //   DISTRIBUTE k1_fold             s += x * (sum of p over k1_fold) becomes a sum over k1_fold of x * p
+//   SPILL s                        s's tile is copied from registers to memory for the nest that finishes it
 //   TENSORCORE avx2_fma 6x16 on s  every nest on s becomes a tile of vector registers
 void schedule_apply(Kernel *kernel, const char *schedule);
 
@@ -105,7 +109,7 @@ Space line_space(const ScheduleLine *line, int word);
 Statement **line_place(const ScheduleLine *line, int word);          // the list that `at i0` or `at top` means
 typedef void Transform(const ScheduleLine *line);
 Transform transform_split, transform_fuse, transform_order, transform_thread, transform_vectorize, transform_unroll,
-    transform_stage, transform_rfactor, transform_distribute, transform_tensorcore;
+    transform_stage, transform_rfactor, transform_distribute, transform_tensorcore, transform_spill;
 void transform_stage_copy(const ScheduleLine *line);                 // STAGE with `over`
 // The loop's iterations, in pieces of `factor`; returns the inner loop. tail: 'g'uard, 'p'eel or p'a'd.
 int32_t split_loop(const ScheduleLine *line, int32_t loop, int64_t factor, const char *tail);
@@ -113,6 +117,7 @@ int32_t split_loop(const ScheduleLine *line, int32_t loop, int64_t factor, const
 // transform_legal.c: which iterations may change places.
 // Different iterations of `loop` never touch one element through a and b, however the loops in `varying` run.
 bool legal_disjoint(const Kernel *kernel, int32_t loop, LoopSet varying, Index a, Index b);
+bool legal_element(const Kernel *kernel, Index index);   // it means the same everywhere: no gather from written memory
 // store is `element = element (op) x`, nested: x does not read the buffer. fold: ADD, MAX or MUL.
 bool legal_fold(const Kernel *kernel, const Statement *store, Op *fold);
 bool legal_folds(Kernel *kernel, Statement *list, int32_t buffer, Op *fold);   // nothing else touches it there

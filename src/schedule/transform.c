@@ -16,6 +16,7 @@ static const struct {
     {"VECTORIZE", transform_vectorize}, {"UNROLL", transform_unroll},
     {"STAGE", transform_stage},         {"RFACTOR", transform_rfactor},
     {"DISTRIBUTE", transform_distribute}, {"TENSORCORE", transform_tensorcore},
+    {"SPILL", transform_spill},
 };
 
 _Noreturn void line_refuse(const ScheduleLine *line, const Statement *at, const char *format, ...) {

@@ -36,12 +36,26 @@ static bool reads_written(const Kernel *kernel, Id value) {
     return false;
 }
 
+bool legal_element(const Kernel *kernel, Index index) {
+    const IndexTable *table = graph_indices(kernel->graph);
+    const Term *terms;
+    int count = index_terms(table, index, &terms);
+    for (int i = 0; i < count; i++) {
+        const Atom *atom = index_atom_of(table, terms[i].atom);
+        bool nested = atom->kind == ATOM_DIV || atom->kind == ATOM_MOD;
+        if (nested && !legal_element(kernel, atom->of)) return false;
+        if (atom->kind == ATOM_VALUE && reads_written(kernel, atom->of)) return false;
+    }
+    return true;
+}
+
 // False if the index moves with `loop` in another way than by a stride. loop -1: none.
 static bool motion_of(const Kernel *kernel, int32_t loop, LoopSet varying, Index index, Motion *motion) {
     IndexTable *table = graph_indices(kernel->graph);
     const Term *terms;
     int count = index_terms(table, index, &terms);
     *motion = (Motion){.low = index_constant(table, index), .high = index_constant(table, index)};
+    if (!legal_element(kernel, index)) return false;
     if (loop >= 0 && !index_stride(table, index, loop, &motion->stride)) return false;
     motion->fixed = index_sub(table, index, index_const(table, motion->low));
     for (int i = 0; i < count; i++) {
@@ -51,7 +65,6 @@ static bool motion_of(const Kernel *kernel, int32_t loop, LoopSet varying, Index
         bool moves = false, is_loop = atom->kind == ATOM_LOOP && atom->of == loop;
         for (int32_t l = 0; l < kernel->loops.count; l++)
             moves |= loop_set_has(&used, l) && (l == loop || loop_set_has(&varying, l));
-        if (atom->kind == ATOM_VALUE && reads_written(kernel, atom->of)) return false;
         if (!moves) continue;
         motion->fixed = index_sub(table, motion->fixed, index_scale(table, alone, terms[i].scale));
         if (is_loop) continue;
@@ -71,11 +84,46 @@ static int64_t last_iteration(const Kernel *kernel, int32_t loop) {
     return index_high(graph_indices(kernel->graph), kernel->loops.at[loop].extent) - 1;
 }
 
+// Different iterations of the moving loops give different values: taken by size, each stride exceeds what the
+// smaller ones reach together (a number in mixed radix). loop itself must be among them.
+static bool is_injective(const Kernel *kernel, int32_t loop, LoopSet moving, Index index) {
+    IndexTable *table = graph_indices(kernel->graph);
+    const Term *terms;
+    int count = index_terms(table, index, &terms);
+    int64_t reach = 0, before = 0;
+    bool found = false;
+    for (;;) {   // the next larger stride of a moving loop
+        int64_t stride = INT64_MAX, last = 0, span;
+        int same = 0;
+        for (int i = 0; i < count; i++) {
+            const Atom *atom = index_atom_of(table, terms[i].atom);
+            LoopSet used = kernel_loops_of_index(kernel, atom_index(table, atom));
+            bool moves = false;
+            for (int32_t l = 0; l < kernel->loops.count; l++) moves |= loop_set_has(&used, l) && loop_set_has(&moving, l);
+            if (!moves) continue;
+            if (atom->kind != ATOM_LOOP) return false;
+            int64_t scale = llabs(terms[i].scale);
+            if (scale <= before || scale > stride) continue;
+            same = scale == stride ? same + 1 : 1;
+            stride = scale;
+            last = last_iteration(kernel, atom->of);
+            found |= atom->of == loop;
+        }
+        if (stride == INT64_MAX) return found;
+        if (same > 1 || stride <= reach || __builtin_mul_overflow(stride, max_i64(last, 0), &span)) return false;
+        reach += span;
+        before = stride;
+    }
+}
+
 bool legal_disjoint(const Kernel *kernel, int32_t loop, LoopSet varying, Index a, Index b) {
     IndexTable *table = graph_indices(kernel->graph);
     Motion in_a, in_b;
     int64_t fixed, last = last_iteration(kernel, loop);
     if (last <= 0) return true;
+    LoopSet moving = varying;
+    loop_set_add(&moving, loop);
+    if (a == b && legal_element(kernel, a) && is_injective(kernel, loop, moving, a)) return true;
     if (!motion_of(kernel, loop, varying, a, &in_a) || !motion_of(kernel, loop, varying, b, &in_b))
         return false;
     if (!index_is_const(table, index_sub(table, in_a.fixed, in_b.fixed), &fixed) || fixed) return false;

@@ -68,6 +68,7 @@ static Statement *over_elements(const Rfactor *to, LoopSet loops, Statement *sto
 static LoopSet moving_loops(const Rfactor *to, const Statement *update, Index element) {
     Kernel *kernel = to->kernel;
     LoopSet used = kernel_loops_of_index(kernel, element), inside = kernel_loops_inside(to->region->body);
+    if (!legal_element(kernel, element)) line_refuse(to->line, update, "its element is read from memory");
     for (int32_t loop = 0; loop < kernel->loops.count; loop++)
         if (!loop_set_has(&inside, loop)) loop_set_remove(&used, loop);
     for (int32_t loop = 0; loop < kernel->loops.count; loop++) {

@@ -59,6 +59,7 @@ static void attempt(void *argument) {
 }
 
 typedef struct {
+    Arena *arena;
     const Kernel *kernel;
     void **memory;
     const int64_t *var;
@@ -67,6 +68,7 @@ typedef struct {
 static void evaluate(void *argument) {
     Evaluation *it = argument;
     kernel_eval(it->kernel, it->memory, it->var);
+    kernel_verify(kernel_parse(it->arena, "printed", kernel_print(it->arena, it->kernel)));
 }
 
 static uint64_t fuzz_state;
@@ -147,7 +149,7 @@ static int fuzz_round(const char *source, uint64_t seed) {
         const char *said = arena_print(arena, "seed %llu\n%s%s\nof\n%s\n", (unsigned long long)seed,
                                        schedule.at, it.line, source);
         void **got = run_memory(arena, it.kernel);
-        if (try_call(evaluate, &(Evaluation){it.kernel, got, var}) < 0)
+        if (try_call(evaluate, &(Evaluation){arena, it.kernel, got, var}) < 0)
             fatal("%s: %s", said, error_text());
         run_compare(it.kernel, got, wanted, said);
         run_check_text(arena, it.kernel);
