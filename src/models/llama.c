@@ -8,7 +8,7 @@
  * J. Su and others, RoFormer (2021).                                                                                  */
 #include "models/models.h"
 
-#include <stdlib.h>
+#include <math.h>
 #include <string.h>
 
 typedef struct {
@@ -149,6 +149,7 @@ int llama_forward(Llama *llama, const int32_t *ids, int64_t count, float *logits
 const LlamaConfig *llama_config(const Llama *llama) { return &llama->config; }
 int64_t llama_position(const Llama *llama) { return llama->position; }
 void llama_rewind(Llama *llama, int64_t position) { llama->position = min_i64(position, llama->position); }
+int llama_traces(const Llama *llama) { return pg_function_traces(llama->step) + pg_function_traces(llama->step_all); }
 int64_t llama_weight_bytes(const Llama *llama) { return llama->weight_bytes; }
 
 int64_t llama_cache_bytes(const Llama *llama) {
@@ -157,7 +158,7 @@ int64_t llama_cache_bytes(const Llama *llama) {
     return 2 * config->layers * config->key_heads * config->head_size * positions * (int64_t)sizeof(float);
 }
 
-// ---- loading ------------------------------------------------------------------------------------
+// ---- what a file says ---------------------------------------------------------------------------
 static int read_size(const Gguf *gguf, const char *name, int64_t low, int64_t high, int64_t *value) {
     if (gguf_int(gguf, name, value) < 0) return -1;
     if (*value >= low && *value <= high) return 0;
@@ -193,16 +194,66 @@ static int read_config(const Gguf *gguf, LlamaConfig *config) {
         return fail("%s: heads %lld, key heads %lld, rope size %lld, epsilon %g, rope base %g do not make a llama",
                     gguf_path(gguf), (long long)config->heads, (long long)config->key_heads,
                     (long long)config->rope_size, config->epsilon, config->rope_base);
+    const GgufTensor *embedding = gguf_find_tensor(gguf, "token_embd.weight");
+    if (!embedding) return fail("%s: tensor token_embd.weight is missing", gguf_path(gguf));
+    config->vocabulary = embedding->shape[1];
     return 0;
 }
 
 typedef struct {
     Llama *llama;
-    const Gguf *gguf;
+    const Gguf *gguf;   // NULL: random weights
+    uint64_t counter;   // of random numbers drawn so far
 } Loading;
 
+// ---- random weights -----------------------------------------------------------------------------
+// S. Vigna's splitmix64: number `counter` of a sequence.
+static uint64_t random_bits(uint64_t counter) {
+    uint64_t z = counter * 0x9e3779b97f4a7c15;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+    z = (z ^ z >> 27) * 0x94d049bb133111eb;
+    return z ^ z >> 31;
+}
+
+// Blocks of 32 values, of mean 0 and variance 1 / columns, so that a product keeps the size of what it is applied to.
+// Q4_1: f16 scale, f16 offset, codes of 4 bits, 0 to 15. Q8_0: f16 scale, codes of 8 bits, -128 to 127.
+static uint8_t *random_blocks(Loading *loading, int64_t rows, int64_t columns, const GgufFormat *format) {
+    bool nibbles = format->type == GGUF_Q4_1;
+    int64_t blocks = rows * columns / format->length;
+    uint8_t *data = arena_array(loading->llama->arena, uint8_t, blocks * format->bytes + 64), *at = data;
+    double deviation = nibbles ? 4.61 : 73.9;   // of evenly spread codes: sqrt((n^2 - 1) / 12)
+    float scale = (float)(1 / (deviation * sqrt((double)columns)));
+    uint16_t head[] = {f16_from_f32(scale), f16_from_f32(-7.5f * scale)};
+    size_t head_bytes = nibbles ? 4 : 2;
+    for (int64_t i = 0; i < blocks; i++, at += format->bytes) {
+        memcpy(at, head, head_bytes);
+        for (size_t j = head_bytes; j < (size_t)format->bytes; j += sizeof(uint64_t)) {
+            uint64_t bits = random_bits(++loading->counter);
+            memcpy(at + j, &bits, sizeof bits);
+        }
+    }
+    return data;
+}
+
+// A norm's weights are ones, not to change the size of what passes through.
+static int make_random(Loading *loading, PgTensor **to, int64_t rows, int64_t columns) {
+    Llama *llama = loading->llama;
+    if (!rows) {
+        *to = pg_keep(pg_ones(PG_F32, PG_SHAPE(columns)));
+        llama->weight_bytes += columns * (int64_t)sizeof(float);
+        return 0;
+    }
+    const GgufFormat *format = gguf_format(rows == llama->config.vocabulary ? GGUF_Q8_0 : GGUF_Q4_1);
+    const uint8_t *data = random_blocks(loading, rows, columns, format);
+    *to = pg_from_blocks(format->name, PG_SHAPE(rows, columns), data, 64, NULL, NULL);
+    llama->weight_bytes += rows * columns / format->length * format->bytes;
+    return 0;
+}
+
+// ---- loading ------------------------------------------------------------------------------------
 // A tensor of the given sizes (0: as the file has it), its bytes left where the file is mapped.
 static int load(Loading *loading, PgTensor **to, int64_t rows, int64_t columns, const char *name) {
+    if (!loading->gguf) return make_random(loading, to, rows, columns);
     const GgufTensor *tensor = gguf_find_tensor(loading->gguf, name);
     if (!tensor) return fail("%s: tensor %s is missing", gguf_path(loading->gguf), name);
     int rank = rows ? 2 : 1;
@@ -218,6 +269,10 @@ static int load(Loading *loading, PgTensor **to, int64_t rows, int64_t columns, 
     if (!*to) return fail("%s: tensor %s: %s is not supported yet", gguf_path(loading->gguf), name, format);
     loading->llama->weight_bytes += tensor->bytes;
     return 0;
+}
+
+static bool has_tensor(const Loading *loading, const char *name) {
+    return loading->gguf && gguf_find_tensor(loading->gguf, name);
 }
 
 static int load_layer(Loading *loading, int64_t number, Layer *layer) {
@@ -244,16 +299,14 @@ static int load_layer(Loading *loading, int64_t number, Layer *layer) {
 
 static int load_weights(Loading *loading) {
     Llama *llama = loading->llama;
-    LlamaConfig *config = &llama->config;
-    const GgufTensor *embedding = gguf_find_tensor(loading->gguf, "token_embd.weight");
-    if (!embedding) return fail("%s: tensor token_embd.weight is missing", gguf_path(loading->gguf));
-    config->vocabulary = embedding->shape[1];
+    const LlamaConfig *config = &llama->config;
+    llama->layer = arena_array(llama->arena, Layer, config->layers);
     if (load(loading, &llama->embedding, config->vocabulary, config->width, "token_embd.weight") < 0) return -1;
     if (load(loading, &llama->norm, 0, config->width, "output_norm.weight") < 0) return -1;
     llama->head = llama->embedding;
-    if (gguf_find_tensor(loading->gguf, "output.weight") &&
+    if (has_tensor(loading, "output.weight") &&
         load(loading, &llama->head, config->vocabulary, config->width, "output.weight") < 0) return -1;
-    if (gguf_find_tensor(loading->gguf, "rope_freqs.weight") &&
+    if (has_tensor(loading, "rope_freqs.weight") &&
         load(loading, &llama->rope_factors, 0, config->rope_size / 2, "rope_freqs.weight") < 0) return -1;
     for (int64_t i = 0; i < config->layers; i++)
         if (load_layer(loading, i, &llama->layer[i]) < 0) return -1;
@@ -280,25 +333,35 @@ static Llama *llama_new(void) {
     return llama;
 }
 
-Llama *llama_open(const Gguf *gguf, int64_t context) {
-    Llama *llama = llama_new();
-    Loading loading = {llama, gguf};
-    if (read_config(gguf, &llama->config) < 0) {
-        llama_close(llama);
-        return NULL;
-    }
-    LlamaConfig *config = &llama->config;
-    config->context = context ? context : min_i64(4096, config->trained);
-    if (config->context > config->trained)
-        say("a context of %lld is more than the %lld positions that the model was trained on",
-            (long long)config->context, (long long)config->trained);
-    llama->layer = arena_array(llama->arena, Layer, config->layers);
-    if (load_weights(&loading) < 0) {
+static Llama *llama_with_weights(Llama *llama, Loading *loading) {
+    if (load_weights(loading) < 0) {
         llama_close(llama);
         return NULL;
     }
     make_cache(llama);
     return llama;
+}
+
+Llama *llama_open(const Gguf *gguf, int64_t context) {
+    Llama *llama = llama_new();
+    LlamaConfig *config = &llama->config;
+    if (read_config(gguf, config) < 0) {
+        llama_close(llama);
+        return NULL;
+    }
+    config->context = context ? context : min_i64(4096, config->trained);
+    if (config->context > config->trained)
+        say("a context of %lld is more than the %lld positions that the model was trained on",
+            (long long)config->context, (long long)config->trained);
+    return llama_with_weights(llama, &(Loading){.llama = llama, .gguf = gguf});
+}
+
+Llama *llama_random(int64_t context, uint64_t seed) {
+    Llama *llama = llama_new();
+    llama->config = (LlamaConfig){.layers = 30, .width = 576, .hidden = 1536, .heads = 9, .key_heads = 3,
+                                  .head_size = 64, .vocabulary = 49152, .context = context ? context : 4096,
+                                  .trained = 8192, .epsilon = 1e-5, .rope_base = 100000, .rope_size = 64};
+    return llama_with_weights(llama, &(Loading){.llama = llama, .counter = seed << 32});
 }
 
 void llama_close(Llama *llama) {

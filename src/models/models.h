@@ -23,6 +23,7 @@ void llama_close(Llama *llama);
 const LlamaConfig *llama_config(const Llama *llama);
 int64_t llama_position(const Llama *llama);               // tokens in the cache
 void llama_rewind(Llama *llama, int64_t position);        // forgets what came after
+int llama_traces(const Llama *llama);                     // how often a step was traced and compiled
 int64_t llama_weight_bytes(const Llama *llama);
 int64_t llama_cache_bytes(const Llama *llama);            // of the cache blocks in use
 // Appends the tokens to the cache and writes the logits (vocabulary) after the last to `logits`; all_logits, if not

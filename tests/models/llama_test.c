@@ -1,0 +1,176 @@
+/* llama_test.c - SmolLM2 against transformers in fp32 (tests/golden/llama.txt), and eager against compiled.
+ * A greedy continuation is compared while the golden margin between the two best logits is 0.01 or more; after a
+ * narrower one the two may rightly part.                                                                          */
+#include <math.h>
+#include <string.h>
+
+#include "models/models.h"
+#include "test.h"
+
+enum { TOP = 20, SAMPLE = 200, GREEDY = 64, PROMPT_MAX = 1024 };
+typedef struct {
+    char name[32];
+    int prompts;
+    int32_t prompt[PROMPT_MAX];
+    double logsumexp;
+    int32_t top[TOP], sample[SAMPLE], greedy[GREEDY];
+    double top_logit[TOP], sample_logit[SAMPLE], margin[GREEDY];
+} Case;
+
+static Gguf *gguf;
+static Arena *arena;
+
+static void open_file(void) {
+    if (!arena) arena = arena_new();
+    const char *path = gguf ? NULL : models_find(arena, "smollm2");
+    if (!gguf && !path) SKIP("smollm2 is not in the cache: picograd models pull smollm2");
+    if (!gguf) gguf = gguf_open(path);
+    CHECK(gguf != NULL);
+}
+
+static FILE *open_golden(void) {
+    FILE *file = fopen("tests/golden/llama.txt", "r");
+    CHECK(file != NULL);
+    return file;
+}
+
+static void read_pairs(FILE *file, const char *word, int count, int32_t *id, double *value) {
+    char found[32];
+    int counted;
+    CHECK(fscanf(file, "%31s %d", found, &counted) == 2);
+    CHECK_TEXT(found, word);
+    CHECK_INT(counted, count);
+    for (int i = 0; i < count; i++) CHECK(fscanf(file, "%d %lf", &id[i], &value[i]) == 2);
+}
+
+static bool read_case(FILE *file, Case *golden) {
+    char word[32];
+    double rounding;
+    if (fscanf(file, "%31s %31s text%*[^\n]", word, golden->name) != 2 || strcmp(word, "case")) return false;
+    CHECK(fscanf(file, " prompt %d", &golden->prompts) == 1);
+    CHECK(golden->prompts > 0 && golden->prompts <= PROMPT_MAX);
+    for (int i = 0; i < golden->prompts; i++) CHECK(fscanf(file, "%d", &golden->prompt[i]) == 1);
+    CHECK(fscanf(file, " logsumexp %lf rounding %lf", &golden->logsumexp, &rounding) == 2);
+    read_pairs(file, "top", TOP, golden->top, golden->top_logit);
+    read_pairs(file, "sample", SAMPLE, golden->sample, golden->sample_logit);
+    read_pairs(file, "greedy", GREEDY, golden->greedy, golden->margin);
+    CHECK(fscanf(file, "%31s", word) == 1);
+    CHECK_TEXT(word, "end");
+    return true;
+}
+
+static int32_t largest(const float *logits, int64_t count) {
+    int64_t best = 0;
+    for (int64_t i = 1; i < count; i++) best = logits[i] > logits[best] ? i : best;
+    return (int32_t)best;
+}
+
+// Logits after the prompt, then the greedy continuation. Returns how many tokens were compared.
+static int check_case(Llama *llama, const Case *golden, int tokens) {
+    int64_t vocabulary = llama_config(llama)->vocabulary;
+    float *logits = arena_array(arena, float, vocabulary);
+    llama_rewind(llama, 0);
+    CHECK_INT(llama_forward(llama, golden->prompt, golden->prompts, logits, NULL), 0);
+    double sum = 0;
+    for (int64_t i = 0; i < vocabulary; i++) sum += exp((double)logits[i] - golden->top_logit[0]);
+    CHECK_NEAR(golden->top_logit[0] + log(sum), golden->logsumexp, 2e-3);
+    for (int i = 0; i < TOP; i++) CHECK_NEAR(logits[golden->top[i]], golden->top_logit[i], 2e-3);
+    for (int i = 0; i < SAMPLE; i++) CHECK_NEAR(logits[golden->sample[i]], golden->sample_logit[i], 2e-3);
+    for (int i = 0; i < tokens; i++) {
+        if (golden->margin[i] < 0.01) return i;
+        CHECK_INT(largest(logits, vocabulary), golden->greedy[i]);
+        CHECK_INT(llama_forward(llama, &golden->greedy[i], 1, logits, NULL), 0);
+    }
+    return tokens;
+}
+
+static void check_mode(PgMode mode, int cases, int tokens) {
+    open_file();
+    pg_set_mode(mode);
+    Llama *llama = llama_open(gguf, 2048);
+    CHECK(llama != NULL);
+    FILE *file = open_golden();
+    Case golden;
+    int done = 0, compared = 0;
+    for (; done < cases && read_case(file, &golden); done++) compared += check_case(llama, &golden, tokens);
+    fclose(file);
+    llama_close(llama);
+    CHECK_INT(done, cases);
+    CHECK(compared >= cases * tokens / 2);   // near-ties end a comparison early, but not most of them
+}
+
+TEST(llama_graph_equals_transformers) { check_mode(PG_GRAPH, 9, GREEDY); }
+TEST(llama_eager_equals_transformers) { check_mode(PG_EAGER, 3, GREEDY); }
+
+TEST(llama_perplexity_equals_transformers) {
+    open_file();
+    FILE *file = open_golden();
+    char word[32] = "";
+    int32_t ids[256];
+    int count = 0;
+    double golden, loss = 0;
+    while (fscanf(file, "%31s", word) == 1 && strcmp(word, "perplexity")) {}
+    CHECK(fscanf(file, "%d", &count) == 1);
+    CHECK_INT(count, 256);
+    for (int i = 0; i < count; i++) CHECK(fscanf(file, "%d", &ids[i]) == 1);
+    CHECK(fscanf(file, " nll %lf", &golden) == 1);
+    fclose(file);
+    pg_set_mode(PG_GRAPH);
+    Llama *llama = llama_open(gguf, 512);
+    int64_t vocabulary = llama_config(llama)->vocabulary;
+    float *logits = arena_array(arena, float, 255 * vocabulary);
+    CHECK_INT(llama_forward(llama, ids, 255, NULL, logits), 0);
+    for (int i = 0; i < 255; i++) {
+        const float *row = logits + i * vocabulary;
+        double top = row[largest(row, vocabulary)], sum = 0;
+        for (int64_t j = 0; j < vocabulary; j++) sum += exp(row[j] - top);
+        loss += top + log(sum) - row[ids[i + 1]];
+    }
+    llama_close(llama);
+    CHECK_NEAR(loss / 255, golden, 1e-4);
+}
+
+// One decode step serves all positions, one prefill each chunk size.
+TEST(llama_compiles_once) {
+    open_file();
+    pg_set_mode(PG_GRAPH);
+    Llama *llama = llama_open(gguf, 256);
+    int64_t vocabulary = llama_config(llama)->vocabulary;
+    float *logits = arena_array(arena, float, vocabulary);
+    int32_t ids[20] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20};
+    CHECK_INT(llama_forward(llama, ids, 1, logits, NULL), 0);
+    int traces = llama_traces(llama);
+    for (int i = 0; i < 10; i++) CHECK_INT(llama_forward(llama, ids + i, 1, logits, NULL), 0);
+    CHECK_INT(llama_traces(llama), traces);
+    CHECK_INT(llama_forward(llama, ids, 8, logits, NULL), 0);
+    CHECK_INT(llama_forward(llama, ids, 7, logits, NULL), 0);
+    CHECK_INT(llama_traces(llama), traces + 1);
+    llama_close(llama);
+}
+
+TEST(llama_refuses_what_does_not_fit) {
+    open_file();
+    Llama *llama = llama_open(gguf, 16);
+    float logits[1];
+    int32_t ids[17] = {0}, outside = 49152;
+    CHECK_FAIL(llama_forward(llama, ids, 17, logits, NULL), "do not fit a context of 16");
+    CHECK_FAIL(llama_forward(llama, &outside, 1, logits, NULL), "outside the vocabulary");
+    CHECK_FAIL(llama_forward(llama, ids, 0, logits, NULL), "no tokens");
+    llama_close(llama);
+}
+
+TEST(llama_random_weights_eager_equals_graph) {
+    if (!arena) arena = arena_new();
+    int32_t ids[3] = {5, 77, 4095};
+    float *logits[2];
+    for (int mode = 0; mode < 2; mode++) {
+        pg_set_mode(mode ? PG_EAGER : PG_GRAPH);
+        Llama *llama = llama_random(64, 7);
+        int64_t vocabulary = llama_config(llama)->vocabulary;
+        logits[mode] = arena_array(arena, float, vocabulary);
+        CHECK_INT(llama_forward(llama, ids, 3, logits[mode], NULL), 0);
+        for (int64_t i = 0; i < vocabulary; i++) CHECK(isfinite(logits[mode][i]));
+        llama_close(llama);
+    }
+    for (int i = 0; i < 49152; i += 97) CHECK_NEAR(logits[0][i], logits[1][i], 1e-3);
+}
