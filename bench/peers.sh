@@ -1,5 +1,5 @@
 #!/bin/bash
-# peers.sh [PEER...] - installs what picograd is measured beside: openblas, torch, llama (llama.cpp).
+# peers.sh [PEER...] - installs what picograd is measured beside: openblas, torch, llama(.cpp).
 # In: the pinned, hashed lists bench/peers/*.txt.  Out: a private Python environment under the cache
 # folder of picograd; one line per peer. A peer that cannot be had is a note, never a failure.
 # Done once: a second call finds the same lists installed and does nothing.
@@ -19,7 +19,7 @@ environment() {
         return 1
     fi
     rm -rf "$venv"
-    mkdir -p -m 700 "$cache" "$cache/peers" && python3 -m venv "$venv" >>"$log" 2>&1 && return
+    (umask 077 && mkdir -p "$cache/peers") && python3 -m venv "$venv" >>"$log" 2>&1 && return
     rm -rf "$venv"
     note "no peers: python3 -m venv failed (see $log); as root: apt-get install python3-venv"
     return 1

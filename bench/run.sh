@@ -80,7 +80,7 @@ measure() {
             [ $model = F32 ] && file=$floats
             [ -e "$file" ] || continue
             own picograd $model "$row" -m "$file"
-            own eager $model "$row" -m "$file" --mode eager
+            [[ $row == decode:* ]] && own eager $model "$row" -m "$file" --mode eager
             peer llama $model "$row" -m "$file"
         done
         ;;

@@ -174,13 +174,19 @@ static void for_gathered(const Transfer *transfer, Index index, Piece *piece) {
 static void for_pieces(const Transfer *transfer, const Reach *reach, Piece *piece) {
     Run *run = transfer->run;
     const Region *region = &level_of(run)->region;
-    int64_t stride[RUN_LOOPS], counter[RUN_LOOPS] = {0};
+    int64_t stride[RUN_LOOPS], count[RUN_LOOPS], counter[RUN_LOOPS] = {0};
     uint64_t inside = 0;
     bool affine = true;
-    for (int i = 0; i < region->loops; i++) {
-        inside |= 1ull << region->loop[i];
-        affine = affine && index_stride(run->indices, reach->index, region->loop[i], &stride[i]);
+    int last = -1;
+    for (int i = 0; i < region->loops && affine; i++) {   // loops that step on where the next one ends are one
+        int64_t here = 0;
+        affine = index_stride(run->indices, reach->index, region->loop[i], &here);
+        bool joins = last >= 0 && stride[last] == here * region->count[i];
+        if (!joins) count[++last] = 1;
+        stride[last] = here;
+        count[last] *= region->count[i];
     }
+    for (int i = 0; i < region->loops; i++) inside |= 1ull << region->loop[i];
     if (reach->varying & inside) {
         for_gathered(transfer, reach->index, piece);
         return;
@@ -190,14 +196,13 @@ static void for_pieces(const Transfer *transfer, const Reach *reach, Piece *piec
         return;
     }
     int64_t element = position(run, reach->index);
-    int last = region->loops - 1;
-    int along = last < 0 ? 1 : (int)region->count[last];
+    int along = last < 0 ? 1 : (int)count[last];
     for (int point = 0; point < region->points; point += along) {
         piece(transfer, point, along, element, last < 0 ? 0 : stride[last]);
         for (int i = last - 1; i >= 0; i--) {
             element += stride[i];
-            if (++counter[i] < region->count[i]) break;
-            element -= stride[i] * region->count[i];
+            if (++counter[i] < count[i]) break;
+            element -= stride[i] * count[i];
             counter[i] = 0;
         }
     }
