@@ -1,18 +1,18 @@
 /* accumulate.c - folds made explicit.
- * In: a kernel whose values hold REDUCE.  Out: accumulators with init, update and finish statements.
- * Invariants: a REDUCE is computed once, in the deepest loop among those its value depends on, before
- * the first statement there that needs it; those needed together over equal ranges share one nest,
- * unless one needs the other.
+ * In: a kernel whose values hold REDUCE.  Out: accumulators: init, update and finish statements.
+ * Invariants: a REDUCE is computed once, in the deepest loop among those its value depends on,
+ * before the first statement there that needs it; those needed together over equal ranges share one
+ * nest, unless one needs the other.
  *   for i { for j { y[i,j] = x[i,j] * (reduce add k x[i,k]) } }   =>
- *   for i { init s[0] = 0; for k { update s[0] = (add x[i,k] s[0]) }; for j { finish y[i,j] = .. } } */
+ *   for i { init s[0] = 0; for k { update s[0] = (add x[i,k] s[0]) }; for j { finish y[i,j] } } */
 #include "schedule/schedule.h"
 
 typedef struct {
-    Id fold;         // the REDUCE
-    Id value;        // what stands for it: a load of its accumulator
+    Id fold;   // the REDUCE
+    Id value;  // what stands for it: a load of its accumulator
 } Placed;
 typedef struct {
-    Statement *nest;       // outermost loop
+    Statement *nest;  // outermost loop
     Statement *innermost;
     IdList folds;
 } Nest;
@@ -20,11 +20,13 @@ typedef struct {
     Kernel *kernel;
     Arena *arena;
     LIST(Placed) placed;
-    LIST(Nest) nests;    // of the group being placed
-    LoopSet taken;       // loops that a statement runs
+    LIST(Nest) nests;  // of the group being placed
+    LoopSet taken;     // loops that a statement runs
 } Accumulate;
 
-static const Node *node_of(const Accumulate *to, Id id) { return graph_node(to->kernel->graph, id); }
+static const Node *node_of(const Accumulate *to, Id id) {
+    return graph_node(to->kernel->graph, id);
+}
 
 static bool is_placed(const Accumulate *to, Id fold) {
     for (int i = 0; i < to->placed.count; i++)
@@ -47,8 +49,9 @@ static Substitution *placed_values(const Accumulate *to) {
 
 // ---- which folds, and where ---------------------------------------------------------------------
 
-// Marks the REDUCEs in one statement's tree that are not placed yet and can be computed under `scope`.
-static void find_ready(const Accumulate *to, const Statement *statement, LoopSet scope, bool *ready) {
+// Marks the REDUCEs in one statement's tree that are not placed yet and can be under `scope`.
+static void find_ready(const Accumulate *to, const Statement *statement, LoopSet scope,
+                       bool *ready) {
     if (statement->kind == STATEMENT_LOOP)
         for (const Statement *child = statement->body; child; child = child->next)
             find_ready(to, child, scope, ready);
@@ -88,7 +91,8 @@ static void check_unwritten(const Accumulate *to, Statement *list, Id fold) {
                 const Node *node = node_of(to, nodes.at[n]);
                 if (node->op == OP_LOAD && node->arg[0] == accesses.at[i].buffer)
                     fatal("accumulate: kernel %s: %s changes what loop %s folds. Hint: store in "
-                          "another buffer", to->kernel->name,
+                          "another buffer",
+                          to->kernel->name,
                           statement_text(to->arena, to->kernel, accesses.at[i].statement),
                           to->kernel->loops.at[node_of(to, fold)->arg[2]].name);
             }
@@ -121,13 +125,15 @@ static Nest *new_nest(Accumulate *to, const Node *reduce) {
     for (int64_t i = 0; i < reduce->arg[1]; i++) {
         int32_t loop = (int32_t)reduce->arg[2 + i];
         const Loop *info = &to->kernel->loops.at[loop];
-        if (loop_set_has(&to->taken, loop))    // shared by two REDUCEs that need nests of their own
+        if (loop_set_has(&to->taken, loop))  // shared by two REDUCEs that need nests of their own
             loop = kernel_loop(to->kernel, info->name,
                                size_from_index(graph_indices(to->kernel->graph), info->extent));
         loop_set_add(&to->taken, loop);
         Statement *statement = statement_loop(to->kernel, loop, NULL);
-        if (nest.nest) nest.innermost->body = statement;
-        else nest.nest = statement;
+        if (nest.nest)
+            nest.innermost->body = statement;
+        else
+            nest.nest = statement;
         nest.innermost = statement;
     }
     *list_add(to->arena, &to->nests) = nest;
@@ -186,12 +192,12 @@ static void place_before(Accumulate *to, Statement **link, LoopSet scope) {
     find_ready(to, *link, scope, ready);
     Statement *list = *link, *first = NULL;
     to->nests.count = 0;
-    for (Id id = 0; id < count; id++) {    // sources first, so inner folds first
+    for (Id id = 0; id < count; id++) {  // sources first, so inner folds first
         if (!ready[id]) continue;
         int nests = to->nests.count;
         check_unwritten(to, list, id);
         Statement *init = place_fold(to, id);
-        Statement **place = &first;    // a shared nest's inits stand together before it
+        Statement **place = &first;  // a shared nest's inits stand together before it
         int nest = 0;
         while (!has_node(to->nests.at[nest].folds, id)) nest++;
         while (*place && *place != to->nests.at[nest].nest) place = &(*place)->next;

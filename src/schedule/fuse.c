@@ -319,23 +319,45 @@ static void list_reads(const Fusion *fusion, Id id, bool *seen, Id root, bool *r
         if (!(node->op == OP_WITHGRAD && i == 1)) list_reads(fusion, node->source[i], seen, root, reads);
 }
 
-// order[i][j]: kernel i must run before kernel j, because j reads what i stores, or replaces bytes that i reads.
-static bool **kernel_order(const Fusion *fusion, Arena *scratch, int roots, const Id *root) {
+// before[i] lists the kernels that must wait for kernel i, because they read what it stores, or replace bytes that it
+// reads; waits[i] counts those that it waits for.
+typedef struct {
+    int roots;
+    Id *root;
+    IdList *before;
+    int32_t *waits;
+} Order;
+
+static void add_order(Arena *scratch, Order *order, int first, int second) {
+    *list_add(scratch, &order->before[first]) = second;
+    order->waits[second]++;
+}
+
+static Order kernel_order(const Fusion *fusion, Arena *scratch) {
     const Graph *graph = fusion->graph;
     int32_t count = graph_count(graph);
-    bool **order = arena_array(scratch, bool *, roots);
+    Order order = {.root = arena_array(scratch, Id, count)};
+    int32_t *number = arena_array(scratch, int32_t, count);   // of a root
+    IdList assigns = {0};
+    for (Id id = 0; id < count; id++) {
+        if (!fusion->stored[id] || is_memory(graph_node(graph, id))) continue;
+        if (graph_node(graph, id)->op == OP_ASSIGN) *list_add(scratch, &assigns) = order.roots;
+        number[id] = order.roots;
+        order.root[order.roots++] = id;
+    }
+    order.before = arena_array(scratch, IdList, order.roots);
+    order.waits = arena_array(scratch, int32_t, order.roots);
     bool *reads = arena_array(scratch, bool, count), *seen = arena_array(scratch, bool, count);
-    for (int i = 0; i < roots; i++) order[i] = arena_array(scratch, bool, roots);
-    for (int i = 0; i < roots; i++) {
+    for (int i = 0; i < order.roots; i++) {
         for (Id id = 0; id < count; id++) reads[id] = seen[id] = false;
-        list_reads(fusion, root[i], seen, root[i], reads);
-        for (int j = 0; j < roots; j++) {
-            if (reads[root[j]]) order[j][i] = true;
-            const Node *other = graph_node(graph, root[j]);
-            if (other->op != OP_ASSIGN || i == j) continue;
-            for (Id id = 0; id < count; id++) {
-                if (reads[id] && is_older(graph_node(graph, id), other)) order[i][j] = true;
-            }
+        list_reads(fusion, order.root[i], seen, order.root[i], reads);
+        for (Id id = 0; id < count; id++) {
+            const Node *read = graph_node(graph, id);
+            if (!reads[id]) continue;
+            if (!is_memory(read)) add_order(scratch, &order, number[id], i);
+            for (int32_t j = 0; j < assigns.count; j++)
+                if (assigns.at[j] != i && is_older(read, graph_node(graph, order.root[assigns.at[j]])))
+                    add_order(scratch, &order, i, assigns.at[j]);
         }
     }
     return order;
@@ -344,22 +366,15 @@ static bool **kernel_order(const Fusion *fusion, Arena *scratch, int roots, cons
 // Kernels in the order of their roots, as far as that respects kernel_order.
 static void make_kernels(Fusion *fusion) {
     Arena *scratch = arena_new();
-    int32_t count = graph_count(fusion->graph), roots = 0;
-    Id *root = arena_array(scratch, Id, count);
-    for (Id id = 0; id < count; id++)
-        if (fusion->stored[id] && !is_memory(graph_node(fusion->graph, id))) root[roots++] = id;
-    bool **order = kernel_order(fusion, scratch, roots, root), *done = arena_array(scratch, bool, roots);
+    Order order = kernel_order(fusion, scratch);
     Ranges ranges = {fusion->module, fusion->stored, slot_of, fusion};
-    for (int left = roots; left > 0; left--) {
-        int next = -1;
-        for (int i = 0; i < roots && next < 0; i++) {
-            bool ready = !done[i];
-            for (int j = 0; j < roots && ready; j++) ready = done[j] || !order[j][i];
-            if (ready) next = i;
-        }
-        if (next < 0) fatal("fuse: an ASSIGN needs a value computed from its own result. Hint: copy it first");
-        done[next] = true;
-        *list_add(fusion->module->arena, &fusion->module->calls) = kernel_from_root(&ranges, root[next]);
+    for (int left = order.roots; left > 0; left--) {
+        int next = 0;
+        while (next < order.roots && order.waits[next]) next++;
+        if (next == order.roots) fatal("fuse: an ASSIGN needs a value computed from its own result. Hint: copy it first");
+        for (int32_t i = 0; i < order.before[next].count; i++) order.waits[order.before[next].at[i]]--;
+        order.waits[next] = -1;
+        *list_add(fusion->module->arena, &fusion->module->calls) = kernel_from_root(&ranges, order.root[next]);
     }
     arena_free(scratch);
 }

@@ -9,7 +9,12 @@
  *   rows   a sum across rows of contiguous memory, or no sum at all         => lanes along the contiguous loop        */
 #include "schedule/schedule.h"
 
-enum { CHAIN_MAX = 16, THREAD_WORK = 1 << 15 };   // operations below which waking a thread costs more than it saves
+enum {
+    CHAIN_MAX = 16,
+    THREAD_WORK = 1 << 15,   // operations below which sharing them costs more than it saves
+    BLOCK_ROWS = 128,        // rows whose cut a second-level cache holds: 128 x 320 of f32 are 160 KB
+    PANEL_DEPTH = 320,       // rows of a packed panel: with 16 columns of f32, 20 KB of a first-level cache of 32
+};
 
 typedef struct {
     Arena *arena;
@@ -218,6 +223,7 @@ typedef struct {
     int sums;
     Statement *update, *finish;
     int32_t packed;               // the buffer of the operand that moves with the columns
+    int32_t rows_buffer;          // of the other one
 } Product;
 
 // The load in an operand that moves with the most loops: what a STAGE of the operand is named by.
@@ -257,7 +263,8 @@ static bool find_product(const Heuristic *to, Product *product) {
     for (int i = 0; i < to->loops; i++)
         if (to->chain[i] != product->columns) loop_set_remove(&loops, to->chain[i]);
     product->packed = main_buffer(to, value->source[swapped ? 0 : 1], loops);
-    return product->packed >= 0;
+    product->rows_buffer = main_buffer(to, value->source[swapped ? 1 : 0], *left);
+    return product->packed >= 0 && product->rows_buffer >= 0;
 }
 
 // A divisor where there is a good one, so that no rows are left over.
@@ -267,30 +274,92 @@ static int64_t rows_of_tile(int64_t rows, int64_t most) {
     return most;
 }
 
-// Columns outside, so that a panel of the packed operand serves all rows; what does not fill a tile is peeled off.
+typedef struct {
+    const char *i, *j, *s;        // rows, columns, accumulator
+    int64_t m, n, block, depth;   // rows and columns of the tile; rows a thread takes; of the outermost sum at a time
+} Tile;
+
+static void add_sums(Heuristic *to, const Product *product, const char *first) {
+    text_add(&to->text, " %s", first);
+    for (int sum = 1; sum < product->sums; sum++) text_add(&to->text, " %s", name_of(to, product->sum[sum]));
+}
+
+// How much of the outermost sum goes into a panel that stays in the first-level cache: a divisor, or all of it.
+static int64_t panel_depth(const Heuristic *to, const Product *product) {
+    int64_t outer, inner = 1, extent;
+    for (int sum = 1; sum < product->sums; sum++) {
+        if (!constant_extent(to, product->sum[sum], &extent)) return 0;
+        inner *= extent;
+    }
+    if (!constant_extent(to, product->sum[0], &outer)) return 0;
+    for (int64_t depth = outer; depth > 1; depth--)
+        if (outer % depth == 0 && depth * inner <= PANEL_DEPTH) return depth;
+    return outer;
+}
+
+// The loops of BLIS (F. Van Zee and R. van de Geijn, 2015): all of b packed once, shared; each thread takes blocks of
+// rows, packs a cut of them to stay in its second-level cache, and runs the tile over all columns. Partial sums wait in
+// memory of the thread's own for the next cut.
+static void add_deep_tile(Heuristic *to, const Product *product, const Tile *tile) {
+    const char *i = tile->i, *j = tile->j, *k = name_of(to, product->sum[0]);
+    const char *inner = arena_print(to->arena, "%s1", k), *b = to->kernel->buffers.at[product->packed].name;
+    const char *place = to->loops > 2 ? name_of(to, to->chain[to->loops - 3]) : "top";
+    text_add(&to->text, "SPLIT %s %lld\nSPLIT %s1 %lld\n", i, (long long)tile->block, i, (long long)tile->m);
+    text_add(&to->text, "ORDER %s %s0 %s10 %s11\nSPLIT %s %lld peel\n", j, i, i, i, j, (long long)tile->n);
+    text_add(&to->text, "ORDER %s0 %s0 %s10 %s11 %s1\n", i, j, i, i, j);
+    text_add(&to->text, "SPLIT %s %lld\nSTAGE %s at %s0 in own\nORDER %s0 %s0 %s10", k, (long long)tile->depth, tile->s,
+             i, k, j, i);
+    add_sums(to, product, inner);
+    text_add(&to->text, " %s11 %s1\nSTAGE %s at %s10 over %s11 %s1 in reg\n", i, j, tile->s, i, i, j);
+    text_add(&to->text, "STAGE %s at %s0 over %s10 %s11", to->kernel->buffers.at[product->rows_buffer].name, k, i, i);
+    add_sums(to, product, inner);
+    text_add(&to->text, " as %s10", i);
+    add_sums(to, product, inner);
+    text_add(&to->text, " %s11 in L2\nSTAGE %s at %s over %s0 %s0", i, b, place, j, k);
+    add_sums(to, product, inner);
+    text_add(&to->text, " %s1 in shared convert\n", j);
+    const char *const suffixes[] = {"_init", "_finish"};
+    for (int n = 0; n < COUNT_OF(suffixes); n++)
+        text_add(&to->text, "SPLIT %s1%s %d\nVECTORIZE %s1%s1\n", j, suffixes[n], to->target->lanes, j, suffixes[n]);
+    text_add(&to->text, "TENSORCORE %s %lldx%lld on %s_reg\nTHREAD %s0\nTHREAD %s0_%s\n", to->target->unit,
+             (long long)tile->m, (long long)tile->n, tile->s, i, j, b);
+    bool jumps, contiguous = contiguous_accesses(to, product->update, product->columns, &jumps) > 0 && !jumps;
+    if (contiguous)
+        text_add(&to->text, "SPLIT %s1_%s %d\nUNROLL %s1_%s0\nVECTORIZE %s1_%s1\n", j, b, to->target->lanes, j, b, j, b);
+}
+
+// A panel of b's columns, packed by the thread that takes them, serves all rows.
+static void add_tile(Heuristic *to, const Product *product, const Tile *tile) {
+    const char *i = tile->i, *j = tile->j, *s = tile->s;
+    text_add(&to->text, "SPLIT %s %lld peel\nORDER %s %s0 %s1\n", i, (long long)tile->m, j, i, i);
+    text_add(&to->text, "SPLIT %s %lld peel\nORDER %s0 %s0 %s1 %s1\n", j, (long long)tile->n, j, i, i, j);
+    text_add(&to->text, "STAGE %s at %s0 in reg\nORDER", s, i);
+    add_sums(to, product, name_of(to, product->sum[0]));
+    text_add(&to->text, " %s1 %s1\nSTAGE %s at %s0 over", i, j, to->kernel->buffers.at[product->packed].name, j);
+    add_sums(to, product, name_of(to, product->sum[0]));
+    text_add(&to->text, " %s1 in L2 convert\n", j);
+    if (graph_node(to->kernel->graph, product->finish->value)->op != OP_LOAD)
+        text_add(&to->text, "SPILL %s\nSPLIT %s1_finish %d\nVECTORIZE %s1_finish1\n", s, j, to->target->lanes, j);
+    text_add(&to->text, "TENSORCORE %s %lldx%lld on %s\nTHREAD %s0\n", to->target->unit, (long long)tile->m,
+             (long long)tile->n, s, j);
+}
+
+// What does not fill a tile is peeled off.
 static const char *tile_schedule(Heuristic *to) {
     Product product;
-    int64_t m;
+    int64_t m, whole;
     if (!to->target->unit || !find_product(to, &product)) return NULL;
     int64_t columns = largest_extent(to, product.columns), tile_n = to->target->tile_n;
     if (!constant_extent(to, product.rows, &m) || m < 4 || columns < 2 * tile_n) return NULL;
-    int64_t tile_m = rows_of_tile(m, min_i64(m, to->target->tile_m));
-    const char *i = name_of(to, product.rows), *j = name_of(to, product.columns);
-    const char *s = to->kernel->buffers.at[product.update->buffer].name;
-    const char *b = to->kernel->buffers.at[product.packed].name;
+    Tile tile = {.i = name_of(to, product.rows), .j = name_of(to, product.columns), .n = tile_n,
+                 .m = rows_of_tile(m, min_i64(m, to->target->tile_m)), .depth = panel_depth(to, &product)};
+    tile.s = to->kernel->buffers.at[product.update->buffer].name;
+    for (tile.block = BLOCK_ROWS; tile.block > tile.m && (m % tile.block || tile.block % tile.m);) tile.block--;
+    bool deep = tile.depth && constant_extent(to, product.sum[0], &whole) && tile.depth < whole;
+    deep = deep && constant_extent(to, product.columns, &columns) && columns % tile_n == 0;
     to->text = text_new(to->arena);
-    text_add(&to->text, "SPLIT %s %lld peel\nORDER %s %s0 %s1\n", i, (long long)tile_m, j, i, i);
-    text_add(&to->text, "SPLIT %s %lld peel\nORDER %s0 %s0 %s1 %s1\n", j, (long long)tile_n, j, i, i, j);
-    text_add(&to->text, "STAGE %s at %s0 in reg\nORDER", s, i);
-    for (int sum = 0; sum < product.sums; sum++) text_add(&to->text, " %s", name_of(to, product.sum[sum]));
-    text_add(&to->text, " %s1 %s1\nSTAGE %s at %s0 over", i, j, b, j);
-    for (int sum = 0; sum < product.sums; sum++) text_add(&to->text, " %s", name_of(to, product.sum[sum]));
-    text_add(&to->text, " %s1 in L2 convert\n", j);
-    bool computes = graph_node(to->kernel->graph, product.finish->value)->op != OP_LOAD;
-    if (computes)
-        text_add(&to->text, "SPILL %s\nSPLIT %s1_finish %d\nVECTORIZE %s1_finish1\n", s, j, to->target->lanes, j);
-    text_add(&to->text, "TENSORCORE %s %lldx%lld on %s\nTHREAD %s0\n", to->target->unit, (long long)tile_m,
-             (long long)tile_n, s, j);
+    if (deep && m % tile.m == 0 && tile.block >= 32 && m >= 4 * tile.block) add_deep_tile(to, &product, &tile);
+    else add_tile(to, &product, &tile);
     return to->text.at;
 }
 

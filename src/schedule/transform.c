@@ -1,8 +1,8 @@
 /* transform.c - schedules: text, one transform a line, applied to a kernel.
  * In: a kernel in explicit form, a schedule.  Out: the same kernel, its tree changed.
- * Invariant: after each line the kernel verifies and computes what it did before, up to the order in
- * which one accumulator's terms are added.
- *   schedule_apply(kernel, "SPLIT j 8\nVECTORIZE j1\nTHREAD i\n")                                 */
+ * Invariant: after each line the kernel verifies and computes what it did before, up to the order
+ * in which one accumulator's terms are added.
+ *   schedule_apply(kernel, "SPLIT j 8\nVECTORIZE j1\nTHREAD i\n")                              */
 #include "schedule/schedule.h"
 
 #include <string.h>
@@ -11,12 +11,17 @@ static const struct {
     const char *name;
     Transform *apply;
 } transforms[] = {
-    {"SPLIT", transform_split},         {"ORDER", transform_order},
-    {"FUSE", transform_fuse},           {"THREAD", transform_thread},
-    {"VECTORIZE", transform_vectorize}, {"UNROLL", transform_unroll},
-    {"STAGE", transform_stage},         {"RFACTOR", transform_rfactor},
-    {"DISTRIBUTE", transform_distribute}, {"TENSORCORE", transform_tensorcore},
-    {"SPILL", transform_spill},
+    {"SPLIT",      transform_split     },
+    {"ORDER",      transform_order     },
+    {"FUSE",       transform_fuse      },
+    {"THREAD",     transform_thread    },
+    {"VECTORIZE",  transform_vectorize },
+    {"UNROLL",     transform_unroll    },
+    {"STAGE",      transform_stage     },
+    {"RFACTOR",    transform_rfactor   },
+    {"DISTRIBUTE", transform_distribute},
+    {"TENSORCORE", transform_tensorcore},
+    {"SPILL",      transform_spill     },
 };
 
 _Noreturn void line_refuse(const ScheduleLine *line, const Statement *at, const char *format, ...) {
@@ -67,8 +72,13 @@ Space line_space(const ScheduleLine *line, int word) {
     static const struct {
         const char *name;
         Space space;
-    } spaces[] = {{"reg", SPACE_REGISTER}, {"own", SPACE_THREAD}, {"L1", SPACE_THREAD},
-                  {"L2", SPACE_THREAD},    {"shared", SPACE_SHARED}};
+    } spaces[] = {
+        {"reg",    SPACE_REGISTER},
+        {"own",    SPACE_THREAD  },
+        {"L1",     SPACE_THREAD  },
+        {"L2",     SPACE_THREAD  },
+        {"shared", SPACE_SHARED  }
+    };
     const char *name = line_word(line, word);
     for (int i = 0; i < COUNT_OF(spaces); i++)
         if (!strcmp(spaces[i].name, name)) return spaces[i].space;
@@ -88,7 +98,8 @@ static void apply_line(Kernel *kernel, const char *text) {
     Arena *arena = graph_arena(kernel->graph);
     ScheduleLine line = {.kernel = kernel, .arena = arena, .text = text};
     char *rest = arena_text(arena, text), *saved;
-    for (char *word = strtok_r(rest, " \t\r", &saved); word; word = strtok_r(NULL, " \t\r", &saved)) {
+    for (char *word = strtok_r(rest, " \t\r", &saved); word;
+         word = strtok_r(NULL, " \t\r", &saved)) {
         if (line.words == COUNT_OF(line.word)) line_refuse(&line, NULL, "too many words");
         line.word[line.words++] = word;
     }

@@ -1,9 +1,9 @@
 /* transform_copy.c - STAGE of what is read: a tile of a buffer copied next to where it is used.
  * In: a buffer, a place, the loops over which it is read there.  Out: a copying nest at the place's
  * beginning, reads of the copy; if the buffer is written there, a nest at the end that copies back.
- * Invariant: all accesses at the place use one index, so the copy has one element for each that it has.
+ * Invariant: all accesses at the place use one index; the copy has an element for each value.
  *   STAGE b at j0 over j1 k as k j1 in L2   =>   own b_L2 f32[1536]
- *       for k_b < 96 { for j1_b < 16 { b_L2[16*k_b + j1_b] = b[80*k_b + 16*j0 + j1_b] } } ..         */
+ *       for k_b < 96 { for j1_b < 16 { b_L2[16*k_b + j1_b] = b[80*k_b + 16*j0 + j1_b] } }    */
 #include "schedule/schedule.h"
 
 #include <string.h>
@@ -13,12 +13,12 @@ typedef struct {
     const ScheduleLine *line;
     Kernel *kernel;
     Statement **place;
-    int32_t buffer;         // what is staged
+    int32_t buffer;  // what is staged
     int32_t order[OVER_MAX];
     int loops;
-    LoopSet over, inside;   // those loops; all loops at the place
+    LoopSet over, inside;  // those loops; all loops at the place
     AccessList accesses;
-    Id value;               // what is copied: the load, or an expression around it
+    Id value;  // what is copied: the load, or an expression around it
     bool written;
 } Copy;
 
@@ -63,20 +63,23 @@ static void find_load(Copy *copy) {
     const Access *first = NULL;
     for (int i = 0; i < copy->accesses.count; i++) {
         const Access *access = &copy->accesses.at[i];
-        if (access->load < 0) copy->written = true;
-        else if (!first) first = access;
+        if (access->load < 0)
+            copy->written = true;
+        else if (!first)
+            first = access;
     }
     if (!first) line_refuse(copy->line, NULL, "nothing there reads it");
     for (int i = 0; i < copy->accesses.count; i++) {
         const Access *access = &copy->accesses.at[i];
         bool same = access->load < 0 ? access->index == first->index : access->load == first->load;
-        if (!same) line_refuse(copy->line, access->statement, "it uses other elements than %s",
-                               statement_text(copy->line->arena, copy->kernel, first->statement));
+        if (!same)
+            line_refuse(copy->line, access->statement, "it uses other elements than %s",
+                        statement_text(copy->line->arena, copy->kernel, first->statement));
     }
     copy->value = first->load;
 }
 
-// Could the copying nest compute it? It depends on no other loop there and on nothing written there.
+// Could the copying nest compute it? If it depends on no other loop and on nothing written there.
 static bool can_copy(const Copy *copy, const AccessList *all, Id value) {
     LoopSet used = kernel_loops_of(copy->kernel, value);
     for (int32_t loop = 0; loop < copy->kernel->loops.count; loop++)
@@ -116,7 +119,8 @@ static void find_converted(Copy *copy, const AccessList *all) {
         const Statement *store = copy->accesses.at[i].statement;
         Id wide = contains(copy, store->value, load) ? widest(copy, all, store->value) : load;
         if (found >= 0 && wide != found)
-            line_refuse(copy->line, store, "another conversion than elsewhere. Hint: without convert");
+            line_refuse(copy->line, store,
+                        "another conversion than elsewhere. Hint: without convert");
         found = wide;
     }
     copy->value = found;
@@ -128,7 +132,8 @@ static int64_t copy_size(const Copy *copy) {
     int64_t size = 1;
     for (int i = 0; i < copy->loops; i++) {
         Index extent = copy->kernel->loops.at[copy->order[i]].extent;
-        if (__builtin_mul_overflow(size, index_high(graph_indices(copy->kernel->graph), extent), &size) ||
+        if (__builtin_mul_overflow(size, index_high(graph_indices(copy->kernel->graph), extent),
+                                   &size) ||
             size > INT32_MAX)
             line_refuse(copy->line, NULL, "the copy is too large");
     }
@@ -188,8 +193,9 @@ void transform_stage_copy(const ScheduleLine *line) {
     AccessList all = kernel_accesses(line->arena, kernel, *copy.place, -1);
     find_load(&copy);
     if (!can_copy(&copy, &all, copy.value))
-        line_refuse(line, copy.accesses.at[0].statement, "what it reads depends on other loops there, "
-                                                         "or is written there");
+        line_refuse(line, copy.accesses.at[0].statement,
+                    "what it reads depends on other loops there, "
+                    "or is written there");
     if (copy.written) check_written(&copy);
     if (line->words > word + 2) {
         line_expect(line, word + 2, "convert");
@@ -207,18 +213,22 @@ void transform_stage_copy(const ScheduleLine *line) {
         AccessList moved = kernel_accesses(line->arena, kernel, *copy.place, local);
         Substitution *by = substitution_new(line->arena, kernel);
         for (int i = 0; i < moved.count; i++)
-            if (moved.at[i].load >= 0) by->node[moved.at[i].load] = read;
-            else moved.at[i].statement->index = element;
+            if (moved.at[i].load >= 0)
+                by->node[moved.at[i].load] = read;
+            else
+                moved.at[i].statement->index = element;
         statement_substitute(kernel, *copy.place, by);
         Statement **end = copy.place;
         while (*end) end = &(*end)->next;
-        *end = copy_nest(&copy, statement_store(kernel, ROLE_STORE, copy.buffer, from, read), "_out");
+        *end =
+            copy_nest(&copy, statement_store(kernel, ROLE_STORE, copy.buffer, from, read), "_out");
     } else {
         Substitution *by = substitution_new(line->arena, kernel);
         by->node[copy.value] = read;
         statement_substitute(kernel, *copy.place, by);
     }
-    Statement *fill = copy_nest(&copy, statement_store(kernel, ROLE_STORE, local, element, copy.value), "");
+    Statement *fill =
+        copy_nest(&copy, statement_store(kernel, ROLE_STORE, local, element, copy.value), "");
     fill->next = *copy.place;
     *copy.place = fill;
 }

@@ -1,10 +1,10 @@
 /* transform_legal.c - which iterations of a kernel may change places.
- * In: loops, statements.  Out: whether a change keeps the result, and if not, which statement says so.
+ * In: loops, statements.  Out: whether a change keeps the result; if not, which statement says so.
  * Invariant: "yes" is proven by index arithmetic; what cannot be proven is "no". Three things prove
  * that iterations do not depend on each other through a buffer: they touch different elements
  * (disjoint), they only fold into it by one operation (folds), or each writes before it reads and
  * nobody reads afterwards (private).
- *   for j < 80 { c[80*i + j] = .. }    80*i + j == 80*i' + j' and j != j' cannot be under one i      */
+ *   for j < 80 { c[80*i + j] = .. }    80*i + j == 80*i + j' and j != j' cannot be              */
 #include "schedule/schedule.h"
 
 #include <stdlib.h>
@@ -13,11 +13,11 @@ static int64_t gcd(int64_t a, int64_t b) { return b ? gcd(b, a % b) : a; }
 
 // ---- disjoint -----------------------------------------------------------------------------------
 
-// An index as a sum: stride * loop + what other moving loops add + what stays fixed while they move.
+// An index as a sum: stride * loop + what other moving loops add + what stays while they move.
 typedef struct {
     int64_t stride;
-    int64_t low, high;    // of the moving terms smaller than the stride, and the constant
-    int64_t period;       // the larger moving terms are multiples of it; 0: there are none
+    int64_t low, high;  // of the moving terms smaller than the stride, and the constant
+    int64_t period;     // the larger moving terms are multiples of it; 0: there are none
     Index fixed;
 } Motion;
 
@@ -50,7 +50,8 @@ bool legal_element(const Kernel *kernel, Index index) {
 }
 
 // False if the index moves with `loop` in another way than by a stride. loop -1: none.
-static bool motion_of(const Kernel *kernel, int32_t loop, LoopSet varying, Index index, Motion *motion) {
+static bool motion_of(const Kernel *kernel, int32_t loop, LoopSet varying, Index index,
+                      Motion *motion) {
     IndexTable *table = graph_indices(kernel->graph);
     const Term *terms;
     int count = index_terms(table, index, &terms);
@@ -84,22 +85,23 @@ static int64_t last_iteration(const Kernel *kernel, int32_t loop) {
     return index_high(graph_indices(kernel->graph), kernel->loops.at[loop].extent) - 1;
 }
 
-// Different iterations of the moving loops give different values: taken by size, each stride exceeds what the
-// smaller ones reach together (a number in mixed radix). loop itself must be among them.
+// Different iterations of the moving loops give different values: taken by size, each stride is
+// beyond what the smaller ones reach together (a number in mixed radix). loop must be among them.
 static bool is_injective(const Kernel *kernel, int32_t loop, LoopSet moving, Index index) {
     IndexTable *table = graph_indices(kernel->graph);
     const Term *terms;
     int count = index_terms(table, index, &terms);
     int64_t reach = 0, before = 0;
     bool found = false;
-    for (;;) {   // the next larger stride of a moving loop
+    for (;;) {  // the next larger stride of a moving loop
         int64_t stride = INT64_MAX, last = 0, span;
         int same = 0;
         for (int i = 0; i < count; i++) {
             const Atom *atom = index_atom_of(table, terms[i].atom);
             LoopSet used = kernel_loops_of_index(kernel, atom_index(table, atom));
             bool moves = false;
-            for (int32_t l = 0; l < kernel->loops.count; l++) moves |= loop_set_has(&used, l) && loop_set_has(&moving, l);
+            for (int32_t l = 0; l < kernel->loops.count; l++)
+                moves |= loop_set_has(&used, l) && loop_set_has(&moving, l);
             if (!moves) continue;
             if (atom->kind != ATOM_LOOP) return false;
             int64_t scale = llabs(terms[i].scale);
@@ -110,7 +112,8 @@ static bool is_injective(const Kernel *kernel, int32_t loop, LoopSet moving, Ind
             found |= atom->of == loop;
         }
         if (stride == INT64_MAX) return found;
-        if (same > 1 || stride <= reach || __builtin_mul_overflow(stride, max_i64(last, 0), &span)) return false;
+        if (same > 1 || stride <= reach || __builtin_mul_overflow(stride, max_i64(last, 0), &span))
+            return false;
         reach += span;
         before = stride;
     }
@@ -126,7 +129,8 @@ bool legal_disjoint(const Kernel *kernel, int32_t loop, LoopSet varying, Index a
     if (a == b && legal_element(kernel, a) && is_injective(kernel, loop, moving, a)) return true;
     if (!motion_of(kernel, loop, varying, a, &in_a) || !motion_of(kernel, loop, varying, b, &in_b))
         return false;
-    if (!index_is_const(table, index_sub(table, in_a.fixed, in_b.fixed), &fixed) || fixed) return false;
+    if (!index_is_const(table, index_sub(table, in_a.fixed, in_b.fixed), &fixed) || fixed)
+        return false;
     int64_t stride = llabs(in_a.stride), period = gcd(in_a.period, in_b.period), reach;
     if (in_a.stride != in_b.stride || !stride) return false;
     int64_t apart = max_i64(llabs(in_a.low - in_b.high), llabs(in_a.high - in_b.low));
@@ -155,8 +159,7 @@ static bool folds_into(const Kernel *kernel, Id value, Op fold, int32_t buffer, 
     int chains = 0, readers = 0;
     for (int i = fused ? 2 : 0; i < node->sources; i++)
         chains += folds_into(kernel, node->source[i], fold, buffer, element);
-    for (int i = 0; i < node->sources; i++)
-        readers += loads_from(kernel, node->source[i], buffer);
+    for (int i = 0; i < node->sources; i++) readers += loads_from(kernel, node->source[i], buffer);
     return chains == 1 && readers == 1;
 }
 
@@ -226,9 +229,12 @@ static bool region_of(const Kernel *kernel, LoopSet varying, Index index, Region
     qsort(region->range, (size_t)region->count, sizeof(Range), by_scale);
     for (int i = 0; i < region->count; i++) {
         Range *last = kept ? &region->range[kept - 1] : NULL, next = region->range[i];
-        bool joins = last && last->limit < 0 && next.limit < 0 && next.scale == last->scale * last->extent;
-        if (joins) last->extent *= next.extent;
-        else region->range[kept++] = next;
+        bool joins =
+            last && last->limit < 0 && next.limit < 0 && next.scale == last->scale * last->extent;
+        if (joins)
+            last->extent *= next.extent;
+        else
+            region->range[kept++] = next;
     }
     region->count = kept;
     return true;
@@ -237,8 +243,8 @@ static bool region_of(const Kernel *kernel, LoopSet varying, Index index, Region
 // Is all that a load touches touched by the store?
 static bool region_covers(const Region *store, const Region *load) {
     if (store->fixed != load->fixed) return false;
-    bool dense = !store->count || (store->count == 1 && store->range[0].scale == 1 &&
-                                   store->range[0].limit < 0);
+    bool dense = !store->count ||
+                 (store->count == 1 && store->range[0].scale == 1 && store->range[0].limit < 0);
     if (dense) return store->low <= load->low && load->high <= store->high;
     if (store->low != load->low || store->count != load->count) return false;
     for (int i = 0; i < store->count; i++) {
@@ -307,7 +313,8 @@ Statement *legal_parallel(Kernel *kernel, Statement *loop) {
     for (int32_t buffer = 0; buffer < kernel->buffers.count; buffer++) {
         Space space = kernel->buffers.at[buffer].space;
         bool own = space == SPACE_REGISTER || space == SPACE_THREAD;
-        if (!is_stored(&accesses, buffer) || (own && legal_private(kernel, loop->body, buffer))) continue;
+        if (!is_stored(&accesses, buffer) || (own && legal_private(kernel, loop->body, buffer)))
+            continue;
         if (own) {
             for (int i = 0; i < accesses.count; i++)
                 if (accesses.at[i].buffer == buffer) return accesses.at[i].statement;

@@ -1,7 +1,8 @@
 /* transform_order.c - ORDER, THREAD, VECTORIZE, UNROLL: which iterations run when, and where.
  * In: loops by name.  Out: the nest's loops in another order; a loop of another kind.
  * Invariant: iterations change places only where no statement needs them in order.
- *   ORDER k i j   for i { for j { for k { update s[16*i + j] = .. } } }   =>   for k { for i { for j { .. } } }  */
+ *   ORDER k i j   for i { for j { for k { update s[16*i + j] = .. } } }   =>
+ *       for k { for i { for j { update s[16*i + j] = .. } } }                                    */
 #include "schedule/schedule.h"
 
 // The outermost loop statement among those named; they must be one perfect nest.
@@ -16,8 +17,9 @@ static Statement *find_nest(const ScheduleLine *line, LoopSet named) {
             Statement *child = at->body;
             bool single = child->kind == STATEMENT_LOOP && !child->next;
             if (!single || !loop_set_has(&named, child->loop))
-                line_refuse(line, at, "its body is not one loop of those named. Hint: ORDER takes one "
-                                      "perfect nest; STAGE makes such nests");
+                line_refuse(line, at,
+                            "its body is not one loop of those named. Hint: ORDER takes one "
+                            "perfect nest; STAGE makes such nests");
             at = child;
         }
         return top;
@@ -31,7 +33,8 @@ void transform_order(const ScheduleLine *line) {
     int32_t order[COUNT_OF(line->word)];
     for (int word = 1; word < line->words; word++) {
         order[word] = line_loop(line, line->word[word]);
-        if (loop_set_has(&named, order[word])) line_refuse(line, NULL, "%s twice", line->word[word]);
+        if (loop_set_has(&named, order[word]))
+            line_refuse(line, NULL, "%s twice", line->word[word]);
         loop_set_add(&named, order[word]);
     }
     Statement *top = find_nest(line, named), *innermost = top;
@@ -46,7 +49,8 @@ void transform_order(const ScheduleLine *line) {
 static Statement *serial_loop(const ScheduleLine *line) {
     int32_t loop = line_loop(line, line_word(line, 1));
     Statement *at = kernel_loop_statement(line->kernel, loop);
-    if (line->kernel->loops.at[loop].kind != LOOP_SERIAL) line_refuse(line, at, "it has a kind already");
+    if (line->kernel->loops.at[loop].kind != LOOP_SERIAL)
+        line_refuse(line, at, "it has a kind already");
     return at;
 }
 
@@ -55,7 +59,8 @@ void transform_thread(const ScheduleLine *line) {
     Statement *at = serial_loop(line);
     Statement *against = legal_parallel(kernel, at);
     if (against)
-        line_refuse(line, against, "threads of loop %s would meet in it. Hint: RFACTOR a fold first",
+        line_refuse(line, against,
+                    "threads of loop %s would meet in it. Hint: RFACTOR a fold first",
                     kernel->loops.at[at->loop].name);
     kernel->loops.at[at->loop].kind = LOOP_THREAD;
 }
@@ -65,18 +70,21 @@ void transform_vectorize(const ScheduleLine *line) {
     Statement *at = serial_loop(line);
     Loop *loop = &kernel->loops.at[at->loop];
     int64_t lanes = 0;
-    if (!index_is_const(graph_indices(kernel->graph), loop->extent, &lanes) || lanes & (lanes - 1) ||
-        lanes < 1 || loop->limit >= 0)
-        line_refuse(line, at, "lanes are a constant power of two without a limit. Hint: SPLIT by 8, "
-                              "peel or pad");
+    if (!index_is_const(graph_indices(kernel->graph), loop->extent, &lanes) ||
+        lanes & (lanes - 1) || lanes < 1 || loop->limit >= 0)
+        line_refuse(line, at,
+                    "lanes are a constant power of two without a limit. Hint: SPLIT by 8, "
+                    "peel or pad");
     for (const Statement *child = at->body; child; child = child->next)
         if (child->kind != STATEMENT_STORE)
             line_refuse(line, child, "inside loop %s. Hint: ORDER or STAGE make %s innermost",
                         loop->name, loop->name);
     Statement *against = legal_vector(kernel, at);
     if (against)
-        line_refuse(line, against, "lanes of loop %s would meet in it. Hint: STAGE it, so that each "
-                                   "lane has its own", loop->name);
+        line_refuse(line, against,
+                    "lanes of loop %s would meet in it. Hint: STAGE it, so that each "
+                    "lane has its own",
+                    loop->name);
     loop->kind = LOOP_VECTOR;
 }
 

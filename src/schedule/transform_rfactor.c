@@ -5,7 +5,7 @@
  *   RFACTOR k1   for k0 { for k1 < 8 { update s[0] = x + s[0] } }   =>
  *       for k1_init < 8 { init s_k1[k1_init] = 0 }
  *       for k0 { for k1 < 8 { update s_k1[k1] = x + s_k1[k1] } }
- *       for k1_fold < 8 { update s[0] = s_k1[k1_fold] + s[0] }                                    */
+ *       for k1_fold < 8 { update s[0] = s_k1[k1_fold] + s[0] }                                   */
 #include "schedule/schedule.h"
 
 // ---- RFACTOR ------------------------------------------------------------------------------------
@@ -13,9 +13,9 @@
 typedef struct {
     const ScheduleLine *line;
     Kernel *kernel;
-    Statement *loop;      // the loop being factored
-    Statement *region;    // the outermost loop around it in which the accumulator is only updated
-    Statement *init, *fold;    // the bodies being made
+    Statement *loop;    // the loop being factored
+    Statement *region;  // the outermost loop around it in which the accumulator is only updated
+    Statement *init, *fold;  // the bodies being made
 } Rfactor;
 
 // Climbs from the loop as long as nothing but this fold touches the accumulator, by one element.
@@ -50,7 +50,8 @@ static void append(Statement **list, Statement *statement) {
 }
 
 // The store under copies of the loops inside the region that its accumulator's element depends on.
-static Statement *over_elements(const Rfactor *to, LoopSet loops, Statement *store, const char *suffix) {
+static Statement *over_elements(const Rfactor *to, LoopSet loops, Statement *store,
+                                const char *suffix) {
     Substitution *by = substitution_new(to->line->arena, to->kernel);
     Statement *nest = store, **innermost = &nest;
     for (int32_t loop = 0; loop < by->loops; loop++) {
@@ -64,11 +65,13 @@ static Statement *over_elements(const Rfactor *to, LoopSet loops, Statement *sto
     return nest;
 }
 
-// The loops inside the region that the element depends on; it must be another one in each iteration.
+// The loops inside the region that the element depends on; each iteration must have its own.
 static LoopSet moving_loops(const Rfactor *to, const Statement *update, Index element) {
     Kernel *kernel = to->kernel;
-    LoopSet used = kernel_loops_of_index(kernel, element), inside = kernel_loops_inside(to->region->body);
-    if (!legal_element(kernel, element)) line_refuse(to->line, update, "its element is read from memory");
+    LoopSet used = kernel_loops_of_index(kernel, element),
+            inside = kernel_loops_inside(to->region->body);
+    if (!legal_element(kernel, element))
+        line_refuse(to->line, update, "its element is read from memory");
     for (int32_t loop = 0; loop < kernel->loops.count; loop++)
         if (!loop_set_has(&inside, loop)) loop_set_remove(&used, loop);
     for (int32_t loop = 0; loop < kernel->loops.count; loop++) {
@@ -99,7 +102,8 @@ static void factor_accumulator(Rfactor *to, Statement *update, Space space) {
     legal_fold(kernel, update, &fold);
     if (__builtin_mul_overflow(info.size, by.iterations, &size) || size > INT32_MAX)
         line_refuse(to->line, update, "too many partial results");
-    const char *name = arena_print(to->line->arena, "%s_%s", info.name, kernel->loops.at[loop].name);
+    const char *name =
+        arena_print(to->line->arena, "%s_%s", info.name, kernel->loops.at[loop].name);
     int32_t partial = kernel_buffer(kernel, name, info.dtype, space, size, true);
     statement_relocate(kernel, to->loop->body, from, partial, partial_element, &by);
 
@@ -131,7 +135,8 @@ void transform_rfactor(const ScheduleLine *line) {
         line_expect(line, 2, "in");
         space = line_space(line, 3);
     }
-    if (kernel->loops.at[loop].kind != LOOP_SERIAL) line_refuse(line, to.loop, "it has a kind already");
+    if (kernel->loops.at[loop].kind != LOOP_SERIAL)
+        line_refuse(line, to.loop, "it has a kind already");
     if (kernel->loops.at[loop].limit >= 0)
         line_refuse(line, to.loop, "it has a limit. Hint: SPLIT with peel or pad");
 
@@ -165,12 +170,13 @@ void transform_rfactor(const ScheduleLine *line) {
 typedef struct {
     const ScheduleLine *line;
     Kernel *kernel;
-    AccessList inner;    // of the loop's body: its stores are the sums
+    AccessList inner;  // of the loop's body: its stores are the sums
 } Distribute;
 
 static const Statement *sum_of(const Distribute *in, int32_t buffer) {
     for (int i = 0; i < in->inner.count; i++)
-        if (in->inner.at[i].load < 0 && in->inner.at[i].buffer == buffer) return in->inner.at[i].statement;
+        if (in->inner.at[i].load < 0 && in->inner.at[i].buffer == buffer)
+            return in->inner.at[i].statement;
     return NULL;
 }
 
@@ -214,7 +220,8 @@ static void remove_inits(Distribute *in, int32_t buffer) {
     for (int i = 0; i < all.count; i++) {
         Statement *store = all.at[i].statement;
         const Node *value = graph_node(in->kernel->graph, store->value);
-        bool zero = value->op == OP_CONST && node_const_value(in->kernel->graph, store->value, NULL) == 0;
+        bool zero =
+            value->op == OP_CONST && node_const_value(in->kernel->graph, store->value, NULL) == 0;
         if (all.at[i].load >= 0 || store->role != ROLE_INIT || !zero)
             line_refuse(in->line, store, "the sum is used for something else as well");
         *kernel_link(in->kernel, store) = store->next;
@@ -235,7 +242,8 @@ void transform_distribute(const ScheduleLine *line) {
             line_refuse(line, at, "not a sum");
     Id old = kernel_load(kernel, use->buffer, use->index, -1);
     if (sum_of(&in, use->buffer) || use->condition >= 0 || !is_linear(&in, use->value, old))
-        line_refuse(line, use, "not a multiple of the sums over loop %s", kernel->loops.at[loop].name);
+        line_refuse(line, use, "not a multiple of the sums over loop %s",
+                    kernel->loops.at[loop].name);
 
     Substitution *by = substitution_new(line->arena, kernel);
     for (const Statement *at = sums->body; at; at = at->next) {

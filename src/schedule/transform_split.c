@@ -1,8 +1,9 @@
 /* transform_split.c - SPLIT and FUSE: one loop becomes two, two become one.
- * In: a loop and a factor; or two loops, one directly inside the other.  Out: the tree, indices rewritten.
+ * In: a loop and a factor; or two loops, one directly inside the other.  Out: the tree changed.
  * Invariant: the same iterations in the same order; a padded split runs some more, which touch no
  * memory but what is private to an iteration.
- *   SPLIT i 14   for i < 64 { x[i] }   =>   for i0 < 5 { for i1 < 14, 64 - 14*i0 { x[14*i0 + i1] } }  */
+ *   SPLIT i 14   for i < 64 { x[i] }   =>
+ *       for i0 < 5 { for i1 < 14, 64 - 14*i0 { x[14*i0 + i1] } }                                 */
 #include "schedule/schedule.h"
 
 #include <string.h>
@@ -20,7 +21,8 @@ static Id below(Kernel *kernel, Index index, Index bound) {
 
 // Iterations past the end read 0 where they would leave a buffer, and store only in what is private
 // to the body: `keep` says which buffers are.
-static void guard_memory(Kernel *kernel, Statement *list, LoopSet loops, Id inside, const bool *keep) {
+static void guard_memory(Kernel *kernel, Statement *list, LoopSet loops, Id inside,
+                         const bool *keep) {
     Arena *arena = graph_arena(kernel->graph);
     IndexTable *table = graph_indices(kernel->graph);
     AccessList accesses = kernel_accesses(arena, kernel, list, -1);
@@ -47,7 +49,8 @@ static void guard_memory(Kernel *kernel, Statement *list, LoopSet loops, Id insi
 }
 
 // The iterations from `first` on, as a loop of their own with its own private buffers.
-static Statement *peel_tail(Kernel *kernel, Statement *body, int32_t loop, int32_t tail, Index first) {
+static Statement *peel_tail(Kernel *kernel, Statement *body, int32_t loop, int32_t tail,
+                            Index first) {
     IndexTable *table = graph_indices(kernel->graph);
     bool *own = legal_privates(kernel, body);
     Substitution *by = substitution_new(graph_arena(kernel->graph), kernel);
@@ -55,7 +58,8 @@ static Statement *peel_tail(Kernel *kernel, Statement *body, int32_t loop, int32
     Statement *copy = statement_copy(kernel, body, "_tail", by);
     for (int32_t buffer = 0, count = kernel->buffers.count; buffer < count; buffer++) {
         KernelBuffer info = kernel->buffers.at[buffer];
-        if (!own[buffer] || !kernel_accesses(graph_arena(kernel->graph), kernel, copy, buffer).count)
+        if (!own[buffer] ||
+            !kernel_accesses(graph_arena(kernel->graph), kernel, copy, buffer).count)
             continue;
         int32_t to = kernel_buffer(kernel, info.name, info.dtype, info.space, info.size, true);
         statement_relocate(kernel, copy, buffer, to, NULL, NULL);
@@ -75,8 +79,9 @@ int32_t split_loop(const ScheduleLine *line, int32_t loop, int64_t factor, const
     if (!peels && !pads && strcmp(tail, "guard") != 0)
         line_refuse(line, at, "no tail '%s'. Hint: guard, peel, pad", tail);
     if (info.kind != LOOP_SERIAL) line_refuse(line, at, "split a loop before it gets a kind");
-    if (info.limit >= 0 && !even) line_refuse(line, at, "the loop has a limit and %lld does not divide it",
-                                              (long long)factor);
+    if (info.limit >= 0 && !even)
+        line_refuse(line, at, "the loop has a limit and %lld does not divide it",
+                    (long long)factor);
     if (peels && index_high(table, info.extent) < factor)
         line_refuse(line, at, "fewer iterations than %lld", (long long)factor);
 
@@ -86,7 +91,8 @@ int32_t split_loop(const ScheduleLine *line, int32_t loop, int64_t factor, const
     int32_t inner = kernel_loop(kernel, arena_print(line->arena, "%s1", info.name), factor);
     Index start = index_scale(table, kernel_loop_index(kernel, outer), factor);
     Index whole = index_add(table, start, kernel_loop_index(kernel, inner));
-    if (info.limit >= 0) kernel->loops.at[inner].limit = index_sub(table, info.limit, start);
+    if (info.limit >= 0)
+        kernel->loops.at[inner].limit = index_sub(table, info.limit, start);
     else if (!even && !peels && !pads)
         kernel->loops.at[inner].limit = index_sub(table, info.extent, start);
 
@@ -122,12 +128,16 @@ void transform_split(const ScheduleLine *line) {
 void transform_fuse(const ScheduleLine *line) {
     Kernel *kernel = line->kernel;
     IndexTable *table = graph_indices(kernel->graph);
-    int32_t loop = line_loop(line, line_word(line, 1)), nested = line_loop(line, line_word(line, 2));
-    Statement *outer = kernel_loop_statement(kernel, loop), *inner = kernel_loop_statement(kernel, nested);
+    int32_t loop = line_loop(line, line_word(line, 1)),
+            nested = line_loop(line, line_word(line, 2));
+    Statement *outer = kernel_loop_statement(kernel, loop),
+              *inner = kernel_loop_statement(kernel, nested);
     Loop a = kernel->loops.at[loop], b = kernel->loops.at[nested];
     int64_t size;
-    if (outer->body != inner || inner->next) line_refuse(line, inner, "not alone inside %s", a.name);
-    if (a.limit >= 0 || b.limit >= 0) line_refuse(line, a.limit >= 0 ? outer : inner, "it has a limit");
+    if (outer->body != inner || inner->next)
+        line_refuse(line, inner, "not alone inside %s", a.name);
+    if (a.limit >= 0 || b.limit >= 0)
+        line_refuse(line, a.limit >= 0 ? outer : inner, "it has a limit");
     if (a.kind != LOOP_SERIAL || b.kind != LOOP_SERIAL)
         line_refuse(line, inner, "fuse loops before they get a kind");
     if (!index_is_const(table, b.extent, &size) || size < 1)

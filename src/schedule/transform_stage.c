@@ -2,7 +2,7 @@
  * In: a value and the loop whose body is to hold its tile.  Out: the loops between them fissioned.
  * Invariant: each statement (or run of stores of one role) of the innermost body gets a nest of its
  * own; what one nest leaves for another has an element for each iteration.
- *   STAGE c at j0 in reg   for j1 < 8 { init s[0]; for k { update s[0] }; finish c[j1] = s[0] }   =>
+ *   STAGE c at j0 in reg   for j1 < 8 { init s[0]; for k { update s[0] }; finish c[j1] = s[0] }  =>
  *       for j1_init < 8 { init s[j1_init] }  for j1 < 8 { for k { update s[j1] } }
  *       for j1_finish < 8 { finish c[j1_finish] = s[j1_finish] }                                 */
 #include "schedule/schedule.h"
@@ -13,12 +13,12 @@ enum { CHAIN_MAX = 16 };
 typedef struct {
     const ScheduleLine *line;
     Kernel *kernel;
-    Statement **place;             // the list that is to hold the nests
-    Statement *chain[CHAIN_MAX];   // the loops to fission, outermost first
+    Statement **place;            // the list that is to hold the nests
+    Statement *chain[CHAIN_MAX];  // the loops to fission, outermost first
     int loops;
-    Statement *list;               // the innermost body
-    LoopSet varying;               // all loops inside the place
-    LIST(Statement *) groups;      // the body's pieces, unlinked from each other
+    Statement *list;           // the innermost body
+    LoopSet varying;           // all loops inside the place
+    LIST(Statement *) groups;  // the body's pieces, unlinked from each other
 } Stage;
 
 // The loops between the place and the body that computes `buffer`.
@@ -28,7 +28,8 @@ static void find_chain(Stage *stage, int32_t buffer) {
     Statement *store = NULL, *around = NULL;
     for (int i = 0; i < accesses.count && !store; i++)
         if (accesses.at[i].load < 0) store = accesses.at[i].statement;
-    if (!store) line_refuse(stage->line, NULL, "%s is not stored there", kernel->buffers.at[buffer].name);
+    if (!store)
+        line_refuse(stage->line, NULL, "%s is not stored there", kernel->buffers.at[buffer].name);
     for (Statement *at = *stage->place; at; at = at->next)
         if (at == store) line_refuse(stage->line, store, "no loop is between it and the place");
     around = kernel_parent(kernel, store);
@@ -36,7 +37,8 @@ static void find_chain(Stage *stage, int32_t buffer) {
     for (;; around = kernel_parent(kernel, around)) {
         if (stage->loops == CHAIN_MAX) line_refuse(stage->line, store, "too many loops around it");
         if (stage->loops && around->body->next)
-            line_refuse(stage->line, around, "its body is not one loop. Hint: STAGE the inner loops first");
+            line_refuse(stage->line, around,
+                        "its body is not one loop. Hint: STAGE the inner loops first");
         if (kernel->loops.at[around->loop].kind != LOOP_SERIAL)
             line_refuse(stage->line, around, "stage before loops get a kind");
         memmove(stage->chain + 1, stage->chain, (size_t)stage->loops++ * sizeof *stage->chain);
@@ -61,7 +63,7 @@ static void split_groups(Stage *stage) {
 
 typedef struct {
     const Stage *stage;
-    int64_t elements;    // iterations of the whole chain
+    int64_t elements;  // iterations of the whole chain
 } Expansion;
 
 static int64_t extent_of(const Kernel *kernel, const Statement *loop) {
@@ -99,8 +101,9 @@ static void check_crossings(const Stage *stage, int32_t buffer, const CrossingLi
                 LoopSet others = stage->varying;
                 loop_set_remove(&others, loop);
                 if (!legal_disjoint(kernel, loop, others, a->access.index, b->access.index))
-                    line_refuse(stage->line, a->access.statement, "iterations of loop %s meet in %s",
-                                kernel->loops.at[loop].name, kernel->buffers.at[buffer].name);
+                    line_refuse(stage->line, a->access.statement,
+                                "iterations of loop %s meet in %s", kernel->loops.at[loop].name,
+                                kernel->buffers.at[buffer].name);
             }
         }
     }
@@ -170,6 +173,9 @@ static void stage_computed(const ScheduleLine *line) {
     bool *private = legal_privates(stage.kernel, stage.list);
     stage.varying = kernel_loops_inside(*stage.place);
     split_groups(&stage);
+    if (stage.groups.count < 2)
+        line_refuse(line, stage.list, "the body of loop %s has nothing to take apart",
+                    stage.kernel->loops.at[stage.chain[stage.loops - 1]->loop].name);
     for (int32_t i = 0; i < stage.kernel->buffers.count; i++)
         expand_buffer(&stage, i, private[i], space);
 
@@ -181,6 +187,8 @@ static void stage_computed(const ScheduleLine *line) {
 }
 
 void transform_stage(const ScheduleLine *line) {
-    if (!strcmp(line_word(line, 4), "over")) transform_stage_copy(line);
-    else stage_computed(line);
+    if (!strcmp(line_word(line, 4), "over"))
+        transform_stage_copy(line);
+    else
+        stage_computed(line);
 }

@@ -2,8 +2,8 @@
  * In: an accumulator with an element for each point of an m x n tile, updated under k, i, j.
  * Out: every nest on it unrolled over rows and vectors, so that the tile lives in registers.
  * Invariant: after unrolling every access has a constant element, vectors start at whole vectors.
- *   TENSORCORE avx2_fma 6x16 on s   for k { for i1 < 6 { for j1 < 16 { update s[16*i1 + j1] = .. } } }   =>
- *       for k { unroll for i1 < 6 { unroll for j10 < 2 { vector for j11 < 8 { update s[..] = .. } } } }  */
+ *   TENSORCORE avx2_fma 6x16 on s   for k { for i < 6 { for j < 16 { update s[16*i + j] } } }  =>
+ *       for k { unroll for i < 6 { unroll for j0 < 2 { vector for j1 < 8 { update s[..] } } } }  */
 #include "schedule/schedule.h"
 
 typedef struct {
@@ -51,7 +51,8 @@ static void set_kind(const Tile *tile, int32_t loop, LoopKind kind) {
 
 static void tile_nest(const Tile *tile, Statement *store, Index element) {
     Kernel *kernel = tile->kernel;
-    Statement *columns = loop_around(tile, store), *rows = tile->m > 1 ? loop_around(tile, columns) : columns;
+    Statement *columns = loop_around(tile, store),
+              *rows = tile->m > 1 ? loop_around(tile, columns) : columns;
     check_extent(tile, columns, element, 1, tile->n);
     if (tile->m > 1) check_extent(tile, rows, element, tile->n, tile->m);
     if (store->role == ROLE_UPDATE) check_update(tile, store, rows);
@@ -61,22 +62,24 @@ static void tile_nest(const Tile *tile, Statement *store, Index element) {
         lanes = split_loop(tile->line, columns->loop, tile->unit->lanes, "guard");
         set_kind(tile, columns->loop, LOOP_UNROLL);
     }
-    Statement *vector = kernel_loop_statement(kernel, lanes), *against = legal_vector(kernel, vector);
-    if (against) line_refuse(tile->line, against, "lanes of loop %s would meet in it",
-                             kernel->loops.at[lanes].name);
+    Statement *vector = kernel_loop_statement(kernel, lanes),
+              *against = legal_vector(kernel, vector);
+    if (against)
+        line_refuse(tile->line, against, "lanes of loop %s would meet in it",
+                    kernel->loops.at[lanes].name);
     set_kind(tile, lanes, LOOP_VECTOR);
 }
 
 // "6x16"
 static void read_size(Tile *tile, const char *text) {
     Reader reader = reader_new("tile", text);
-    bool good = reader_int(&reader, &tile->m) && *reader.at++ == 'x' && reader_int(&reader, &tile->n) &&
-                !*reader.at;
+    bool good = reader_int(&reader, &tile->m) && *reader.at++ == 'x' &&
+                reader_int(&reader, &tile->n) && !*reader.at;
     const MatrixUnit *unit = tile->unit;
     if (!good || tile->m < 1 || tile->m > unit->m || tile->n < 1 || tile->n > unit->n ||
         tile->n % unit->lanes)
-        line_refuse(tile->line, NULL, "no tile %s. Hint: at most %dx%d, columns in steps of %d", text,
-                    unit->m, unit->n, unit->lanes);
+        line_refuse(tile->line, NULL, "no tile %s. Hint: at most %dx%d, columns in steps of %d",
+                    text, unit->m, unit->n, unit->lanes);
 }
 
 void transform_tensorcore(const ScheduleLine *line) {
