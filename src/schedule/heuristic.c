@@ -354,11 +354,11 @@ static const char *tile_schedule(Heuristic *to) {
     Tile tile = {.i = name_of(to, product.rows), .j = name_of(to, product.columns), .n = tile_n,
                  .m = rows_of_tile(m, min_i64(m, to->target->tile_m)), .depth = panel_depth(to, &product)};
     tile.s = to->kernel->buffers.at[product.update->buffer].name;
-    for (tile.block = BLOCK_ROWS; tile.block > tile.m && (m % tile.block || tile.block % tile.m);) tile.block--;
+    for (tile.block = min_i64(BLOCK_ROWS, m / 4); tile.block > tile.m && (m % tile.block || tile.block % tile.m);) tile.block--;
     bool deep = tile.depth && constant_extent(to, product.sum[0], &whole) && tile.depth < whole;
     deep = deep && constant_extent(to, product.columns, &columns) && columns % tile_n == 0;
     to->text = text_new(to->arena);
-    if (deep && m % tile.m == 0 && tile.block >= 32 && m >= 4 * tile.block) add_deep_tile(to, &product, &tile);
+    if (deep && m % tile.m == 0 && tile.block >= 32) add_deep_tile(to, &product, &tile);
     else add_tile(to, &product, &tile);
     return to->text.at;
 }

@@ -1,26 +1,30 @@
 /* fuzz_test.c - random schedules: whatever a transform agrees to do keeps the result.
- * In: small kernels, a seed (PG_SEED, PG_ROUNDS for longer runs).  Out: checks; a failure prints the
- * schedule that led to it.
- * Invariant: a line that is refused is dropped, the kernel is read again from the text before it. */
+ * In: small kernels, a seed (PG_SEED, PG_ROUNDS for longer runs).  Out: checks; a failure prints
+ * the schedule that led to it.
+ * Invariant: a line that is refused is dropped, the kernel is read again from the text before.   */
 #include "kernel_run.h"
 
 // What transforms can get wrong: sums over odd sizes, state across iterations, overlapping reads,
 // several accumulators, memory that is written and read, gathers, sizes known at run time.
 static const char *const kernels[] = {
     "kernel matmul\nin a f32[63]\nin b f32[90]\nin bias f32[10]\nout c f32[70]\nregister s f32[1]\n"
-    "for i < 7 { for j < 10 { init s[0] = 0 for k < 9 { update s[0] = (fma a[9*i + k] b[10*k + j] s[0]) }"
+    "for i < 7 { for j < 10 { init s[0] = 0\n"
+    "for k < 9 { update s[0] = (fma a[9*i + k] b[10*k + j] s[0]) }\n"
     " finish c[10*i + j] = (add s[0] bias[j]) } }",
 
     "kernel softmax\nin x f32[60]\nout y f32[60]\nfor i < 5 { for j < 12 {\n"
-    "let m = (reduce max k<12 x[12*i+k])\nlet e = (reduce add l<12 (exp2 (add x[12*i+l] (mul m -1))))\n"
+    "let m = (reduce max k<12 x[12*i+k])\n"
+    "let e = (reduce add l<12 (exp2 (add x[12*i+l] (mul m -1))))\n"
     "y[12*i+j] = (mul (exp2 (add x[12*i+j] (mul m -1))) (recip e)) } }",
 
-    "kernel scan\nin x f32[24]\nout y f32[24]\nregister s f32[1]\nfor i < 3 { init s[0] = 0 for k < 8 {"
+    "kernel scan\nin x f32[24]\nout y f32[24]\nregister s f32[1]\n"
+    "for i < 3 { init s[0] = 0 for k < 8 {"
     " update s[0] = (add s[0] x[8*i + k]) y[8*i + k] = s[0] } }",
 
     "kernel conv\nin x f32[40]\nin w f32[12]\nout y f32[32]\nregister s f32[1]\n"
     "for o < 4 { for i < 8 { init s[0] = 0 for c < 1 { for k < 3 { update s[0] = (fma w[3*o + k]"
-    " x[i + k - 1 if (and (cmplt @i32(-1) @i32(i + k - 1)) (cmplt @i32(i + k - 1) @i32(8)))] s[0]) } }"
+    " x[i + k - 1 if (and (cmplt @i32(-1) @i32(i + k - 1)) (cmplt @i32(i + k - 1) @i32(8)))] s[0])"
+    " } }"
     " finish y[8*o + i] = (max s[0] 0) } }",
 
     "kernel groups\nin q f32[48]\nin x f32[16]\nin d f32[6]\nin o f32[6]\nout y f32[3]\n"
@@ -35,15 +39,19 @@ static const char *const kernels[] = {
     "kernel shift\ninout x f32[33]\nfor i < 32 { x[i + 1] = (add x[i] x[i + 1]) }",
 
     "kernel pair\nin x f32[48]\nout y f32[48]\nout z f32[6]\nregister s f32[1]\nregister m f32[1]\n"
-    "for i < 6 { init s[0] = 0 init m[0] = -inf for k < 8 { update s[0] = (fma x[8*i + k] x[8*i + k] s[0])"
+    "for i < 6 { init s[0] = 0 init m[0] = -inf for k < 8 {"
+    " update s[0] = (fma x[8*i + k] x[8*i + k] s[0])"
     " update m[0] = (max m[0] x[8*i + k]) } finish z[i] = (sqrt s[0]) for j < 8 {"
     " finish y[8*i + j] = (fma x[8*i + j] m[0] z[i]) } }",
 
     "kernel gather\nvar n 1..6\nin ids i32[6]\nin w f32[64]\nout y f32[24]\nout t f32[4]\n"
-    "for i < n { let r in 0..15 = (cast:i64 (and ids[i] 15:i32)) for j < 4 { y[4*i + j] = w[4*r + j] } }\n"
-    "for j2 < 4 { init t[j2] = 0 } for i2 < n { for j3 < 4 { update t[j3] = (add t[j3] y[4*i2 + j3]) } }",
+    "for i < n { let r in 0..15 = (cast:i64 (and ids[i] 15:i32))\n"
+    "for j < 4 { y[4*i + j] = w[4*r + j] } }\n"
+    "for j2 < 4 { init t[j2] = 0 }\n"
+    "for i2 < n { for j3 < 4 { update t[j3] = (add t[j3] y[4*i2 + j3]) } }",
 
-    "kernel scatter\nin ids i32[8]\nin v f32[16]\nout y f32[8]\nfor i < 4 { for j < 2 { init y[2*i + j] = 0 } }\n"
+    "kernel scatter\nin ids i32[8]\nin v f32[16]\nout y f32[8]\n"
+    "for i < 4 { for j < 2 { init y[2*i + j] = 0 } }\n"
     "for n < 8 { for m < 2 { let r in 0..3 = (cast:i64 (and ids[n] 3:i32))"
     " update y[2*r + m] = (add y[2*r + m] v[2*n + m]) } }",
 };
@@ -105,15 +113,15 @@ static const char *pick_order(Arena *arena, const Kernel *kernel) {
 }
 
 static const char *pick_line(Arena *arena, const Kernel *kernel) {
-    static const char *const tails[] = {"guard", "peel", "pad"}, *const spaces[] = {"reg", "own", "shared"};
+    static const char *const tails[] = {"guard", "peel", "pad"}, *const spaces[] = {"reg", "own",
+                                                                                    "shared"};
     static const int factors[] = {2, 3, 4, 8};
     const char *a = pick_loop(kernel), *b = pick_loop(kernel), *c = pick_loop(kernel);
     const char *buffer = pick_buffer(kernel), *space = spaces[pick(3)];
     const char *place = pick(6) ? a : "top";
     switch (pick(12)) {
     case 0:
-    case 1:
-        return arena_print(arena, "SPLIT %s %d %s", a, factors[pick(4)], tails[pick(3)]);
+    case 1: return arena_print(arena, "SPLIT %s %d %s", a, factors[pick(4)], tails[pick(3)]);
     case 2: return pick_order(arena, kernel);
     case 3: return arena_print(arena, "FUSE %s %s", a, b);
     case 4: return arena_print(arena, "THREAD %s", a);
@@ -122,8 +130,9 @@ static const char *pick_line(Arena *arena, const Kernel *kernel) {
     case 7:
     case 8: return arena_print(arena, "STAGE %s at %s in %s", buffer, place, space);
     case 9:
-        return arena_print(arena, "STAGE %s at %s over %s%s%s in %s%s", buffer, place, pick(4) ? b : "",
-                           pick(2) ? " " : "", pick(2) ? c : "", space, pick(3) ? "" : " convert");
+        return arena_print(arena, "STAGE %s at %s over %s%s%s in %s%s", buffer, place,
+                           pick(4) ? b : "", pick(2) ? " " : "", pick(2) ? c : "", space,
+                           pick(3) ? "" : " convert");
     case 10: return arena_print(arena, "RFACTOR %s%s", a, pick(4) ? "" : " in shared");
     default: return arena_print(arena, "DISTRIBUTE %s", a);
     }

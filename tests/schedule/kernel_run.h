@@ -19,10 +19,12 @@ static inline void **run_memory(Arena *arena, const Kernel *kernel) {
     for (int32_t i = 0; i < kernel->buffers.count; i++) {
         const KernelBuffer *buffer = &kernel->buffers.at[i];
         if (buffer->space != SPACE_PARAM) break;
-        memory[i] = arena_alloc(arena, (size_t)buffer->size * (size_t)dtypes[buffer->dtype].bytes + 1);
+        memory[i] =
+            arena_alloc(arena, (size_t)buffer->size * (size_t)dtypes[buffer->dtype].bytes + 1);
         for (int64_t e = 0; e < buffer->size; e++) {
             Scalar value = {.integer = run_random(&state) % 256};
-            if (dtype_is_float(buffer->dtype)) value.real = (float)(run_random(&state) % 33 - 16) / 8;
+            if (dtype_is_float(buffer->dtype))
+                value.real = (float)(run_random(&state) % 33 - 16) / 8;
             char *at = (char *)memory[i] + e * dtypes[buffer->dtype].bytes;
             scalar_store(buffer->dtype, at, value);
         }
@@ -45,13 +47,26 @@ static inline void run_compare(const Kernel *kernel, void **got, void **wanted, 
             const void *a = (char *)got[i] + e * dtypes[buffer->dtype].bytes;
             const void *b = (char *)wanted[i] + e * dtypes[buffer->dtype].bytes;
             if (!dtype_is_float(buffer->dtype)) {
-                CHECK_INT(scalar_load(buffer->dtype, a).integer, scalar_load(buffer->dtype, b).integer);
+                CHECK_INT(scalar_load(buffer->dtype, a).integer,
+                          scalar_load(buffer->dtype, b).integer);
                 continue;
             }
             double x = (double)scalar_load(buffer->dtype, a).real;
             double y = (double)scalar_load(buffer->dtype, b).real;
             double size = y < 0 ? -y : y;
             check_near(x, y, 1e-5 * (size > 1 ? size : 1), line, buffer->name, (int)e);
+        }
+    }
+}
+
+// A NaN would equal any NaN.
+static inline void run_check_finite(const Kernel *kernel, void **memory) {
+    for (int32_t i = 0; i < kernel->buffers.count; i++) {
+        const KernelBuffer *buffer = &kernel->buffers.at[i];
+        if (buffer->space != SPACE_PARAM || !dtype_is_float(buffer->dtype)) continue;
+        for (int64_t e = 0; e < buffer->size; e++) {
+            const void *at = (char *)memory[i] + e * dtypes[buffer->dtype].bytes;
+            CHECK(__builtin_isfinite(scalar_load(buffer->dtype, at).real));
         }
     }
 }
@@ -70,11 +85,13 @@ static inline Kernel *run_read(Arena *arena, const char *path) {
     return kernel_parse(arena, path, text);
 }
 
-// Applies the schedule line by line; the kernel computes the same after each. Returns its last text.
-static inline char *run_schedule(Arena *arena, Kernel *kernel, const char *schedule, const int64_t *var) {
+// Applies the schedule line by line; the kernel computes the same after each. Returns its text.
+static inline char *run_schedule(Arena *arena, Kernel *kernel, const char *schedule,
+                                 const int64_t *var) {
     void **wanted = run_memory(arena, kernel);
     kernel_verify(kernel);
     kernel_eval(kernel, wanted, var);
+    run_check_finite(kernel, wanted);
     while (*schedule) {
         size_t length = strcspn(schedule, "\n");
         char *line = arena_print(arena, "%.*s", (int)length, schedule);

@@ -1,0 +1,392 @@
+/* Transforms one by one: text in, text out, the same numbers; and what each refuses. */
+#include "kernel_run.h"
+
+static const char copy_head[] = "kernel t\nin x f32[20]\nout y f32[20]\n";
+static const char copy_body[] = "for i < 4 { for j < 5 { y[5*i + j] = x[5*i + j] } }";
+static const char dot_head[] = "kernel t\nin x f32[24]\nin w f32[24]\nout y f32[1]\n";
+static const char dot_body[] = "register s f32[1]\ninit s[0] = 0\n"
+                               "for k < 24 { update s[0] = (fma x[k] w[k] s[0]) }\n"
+                               "finish y[0] = s[0]\n";
+static const char half_head[] =
+    "kernel t\nin a f16[24]\nin w f16[6]\nin b f32[64]\nout c f32[96]\n";
+static const char half_body[] =
+    "register s f32[1]\nfor i < 6 { for j < 16 { init s[0] = 0 for k < 4 {\n"
+    "update s[0] = (fma (mul (cast:f32 a[4*i + k]) (cast:f32 w[i])) b[16*k + j] s[0]) }\n"
+    "finish c[16*i + j] = s[0] } }";
+static const char scan_head[] = "kernel t\nin x f32[24]\nout y f32[24]\n";
+static const char scan_body[] = "register s f32[1]\nfor i < 3 { init s[0] = 0 for k < 8 {\n"
+                                "update s[0] = (add s[0] x[8*i + k]) y[8*i + k] = s[0] } }";
+
+// `wanted` is what comes after the PARAMs.
+static void check_lines(const char *head, const char *body, const char *schedule,
+                        const char *wanted) {
+    Arena *arena = arena_new();
+    Kernel *kernel = kernel_parse(arena, "test", arena_print(arena, "%s%s", head, body));
+    int64_t var[] = {5};
+    char *got = run_schedule(arena, kernel, schedule, var);
+    CHECK_TEXT(got, arena_print(arena, "%s%s", head, wanted));
+    arena_free(arena);
+}
+
+static void check_refused(const char *head, const char *body, const char *schedule,
+                          const char *message) {
+    Arena *arena = arena_new();
+    Kernel *kernel = kernel_parse(arena, "test", arena_print(arena, "%s%s", head, body));
+    CHECK_FATAL_TEXT(schedule_apply(kernel, schedule), message);
+    arena_free(arena);
+}
+
+// ---- SPLIT, FUSE --------------------------------------------------------------------------------
+
+TEST(split_guards_the_tail) {
+    check_lines(copy_head, copy_body, "SPLIT j 2",
+                "for i < 4 {\n"
+                "  for j0 < 3 {\n"
+                "    for j1 < 2, 5 - 2*j0 {\n"
+                "      y[5*i + 2*j0 + j1] = x[5*i + 2*j0 + j1]\n"
+                "    }\n"
+                "  }\n"
+                "}\n");
+}
+
+TEST(split_without_a_tail_has_no_guard) {
+    check_lines(copy_head, copy_body, "SPLIT i 2 pad",
+                "for i0 < 2 {\n"
+                "  for i1 < 2 {\n"
+                "    for j < 5 {\n"
+                "      y[10*i0 + 5*i1 + j] = x[10*i0 + 5*i1 + j]\n"
+                "    }\n"
+                "  }\n"
+                "}\n");
+}
+
+TEST(split_peels_the_tail) {
+    check_lines(copy_head, copy_body, "SPLIT j 2 peel",
+                "for i < 4 {\n"
+                "  for j0 < 2 {\n"
+                "    for j1 < 2 {\n"
+                "      y[5*i + 2*j0 + j1] = x[5*i + 2*j0 + j1]\n"
+                "    }\n"
+                "  }\n"
+                "  for j2 < 1 {\n"
+                "    y[5*i + 4] = x[5*i + 4]\n"
+                "  }\n"
+                "}\n");
+}
+
+TEST(split_peels_a_symbolic_tail) {
+    check_lines("kernel t\nvar n 1..6\nin x f32[6]\nout y f32[6]\n", "for i < n { y[i] = x[i] }",
+                "SPLIT i 3 peel",
+                "for i0 < n/3 {\n"
+                "  for i1 < 3 {\n"
+                "    y[3*i0 + i1] = x[3*i0 + i1]\n"
+                "  }\n"
+                "}\n"
+                "for i2 < n%3 {\n"
+                "  y[3*(n/3) + i2] = x[3*(n/3) + i2]\n"
+                "}\n");
+}
+
+TEST(split_pads_and_guards_memory) {
+    check_lines(copy_head, copy_body, "SPLIT j 2 pad",
+                "for i < 4 {\n"
+                "  for j0 < 3 {\n"
+                "    for j1 < 2 {\n"
+                "      let t1 = (cmplt @i32(2*j0 + j1) @i32(5))\n"
+                "      y[5*i + 2*j0 + j1] = x[5*i + 2*j0 + j1 if t1] when t1\n"
+                "    }\n"
+                "  }\n"
+                "}\n");
+}
+
+TEST(a_peeled_tail_has_its_own_accumulator) {
+    check_lines("kernel t\nin x f32[10]\nout y f32[5]\n",
+                "register s f32[1]\nfor i < 5 { init s[0] = 0 for k < 2 {\n"
+                "update s[0] = (add s[0] x[2*i + k]) } finish y[i] = s[0] }",
+                "SPLIT i 4 peel\nTHREAD i1",
+                "register s f32[1]\n"
+                "register s_2 f32[1]\n"
+                "for i0 < 1 {\n"
+                "  thread for i1 < 4 {\n"
+                "    init s[0] = 0\n"
+                "    for k < 2 {\n"
+                "      update s[0] = (add s[0] x[2*i1 + k])\n"
+                "    }\n"
+                "    finish y[i1] = s[0]\n"
+                "  }\n"
+                "}\n"
+                "for i2 < 1 {\n"
+                "  init s_2[0] = 0\n"
+                "  for k_tail < 2 {\n"
+                "    update s_2[0] = (add s_2[0] x[k_tail + 8])\n"
+                "  }\n"
+                "  finish y[4] = s_2[0]\n"
+                "}\n");
+}
+
+TEST(fuse_makes_one_loop) {
+    check_lines(copy_head, copy_body, "FUSE i j",
+                "for i_j < 20 {\n"
+                "  y[i_j] = x[i_j]\n"
+                "}\n");
+}
+
+TEST(split_and_fuse_refuse) {
+    check_refused(copy_head, copy_body, "SPLIT k 2", "no loop k. Hint: there are i j");
+    check_refused(copy_head, copy_body, "SPLIT j 0", "0 is not a number of 1 or more");
+    check_refused(copy_head, copy_body, "SPLIT j 2 trim", "no tail 'trim'");
+    check_refused(copy_head, copy_body, "SPLIT j 8 peel", "fewer iterations than 8");
+    check_refused(copy_head, copy_body, "SPLIT j 2\nSPLIT j1 3", "the loop has a limit");
+    check_refused(copy_head, copy_body, "THREAD i\nSPLIT i 2",
+                  "split a loop before it gets a kind");
+    check_refused(copy_head, copy_body, "FUSE j i", "not alone inside j");
+    check_refused(half_head, half_body, "FUSE j k", "not alone inside j");
+}
+
+// ---- ORDER and kinds ----------------------------------------------------------------------------
+
+TEST(order_where_elements_differ) {
+    check_lines(copy_head, copy_body, "ORDER j i",
+                "for j < 5 {\n"
+                "  for i < 4 {\n"
+                "    y[5*i + j] = x[5*i + j]\n"
+                "  }\n"
+                "}\n");
+}
+
+TEST(order_refuses_what_depends_on_order) {
+    const char *shift = "for i < 3 { for j < 5 { x[5*i + j + 5] = (add x[5*i + j] 1) } }";
+    check_refused("kernel t\ninout x f32[20]\n", shift, "ORDER j i",
+                  "x[5*i + j + 5]: iterations of loop i may depend on each other");
+    check_refused(half_head, half_body, "ORDER k j", "its body is not one loop of those named");
+    check_refused(copy_head, copy_body, "ORDER i i", "i twice");
+}
+
+TEST(kinds_refuse_what_would_meet) {
+    check_refused(half_head, half_body, "THREAD k", "update s[0]: threads of loop k would meet");
+    check_refused(half_head, half_body, "VECTORIZE j", "for k < 4: inside loop j");
+    check_refused(scan_head, scan_body, "VECTORIZE k", "update s[0]: lanes of loop k would meet");
+    check_refused(copy_head, copy_body, "VECTORIZE j", "lanes are a constant power of two");
+    check_refused(copy_head, copy_body, "THREAD i\nTHREAD j", "inside the thread loop i");
+    check_refused(copy_head, copy_body, "THREAD i\nUNROLL i", "it has a kind already");
+    check_refused("kernel t\nvar n 1..6\nout y f32[6]\n", "for i < n { y[i] = 1 }", "UNROLL i",
+                  "its extent is not a constant");
+}
+
+TEST(a_gather_of_written_memory_may_depend_on_order) {
+    check_refused("kernel t\nin ids i32[8]\ninout y f32[4]\n",
+                  "for n < 8 { let r in 0..3 = (cast:i64 (and ids[n] 3:i32))\n"
+                  "update y[r] = (mul (add y[r] 1) 2) }",
+                  "THREAD n", "threads of loop n would meet");
+}
+
+// ---- STAGE --------------------------------------------------------------------------------------
+
+TEST(stage_fissions_and_expands) {
+    check_lines(half_head, half_body, "STAGE c at i in reg\nORDER k j\nVECTORIZE j",
+                "register s f32[16]\n"
+                "for i < 6 {\n"
+                "  for j_init < 16 {\n"
+                "    init s[j_init] = 0\n"
+                "  }\n"
+                "  for k < 4 {\n"
+                "    vector for j < 16 {\n"
+                "      update s[j] = (fma (mul (cast:f32 a[4*i + k]) (cast:f32 w[i])) "
+                "b[16*k + j] s[j])\n"
+                "    }\n"
+                "  }\n"
+                "  for j_finish < 16 {\n"
+                "    finish c[16*i + j_finish] = s[j_finish]\n"
+                "  }\n"
+                "}\n");
+}
+
+TEST(stage_copies_in_another_layout) {
+    check_lines(half_head, half_body, "STAGE a at top over i k as k i in shared",
+                "register s f32[1]\n"
+                "shared a_shared f16[24]\n"
+                "for k_a < 4 {\n"
+                "  for i_a < 6 {\n"
+                "    a_shared[6*k_a + i_a] = a[4*i_a + k_a]\n"
+                "  }\n"
+                "}\n"
+                "for i < 6 {\n"
+                "  for j < 16 {\n"
+                "    init s[0] = 0\n"
+                "    for k < 4 {\n"
+                "      update s[0] = (fma (mul (cast:f32 a_shared[6*k + i]) (cast:f32 w[i])) "
+                "b[16*k + j] s[0])\n"
+                "    }\n"
+                "    finish c[16*i + j] = s[0]\n"
+                "  }\n"
+                "}\n");
+}
+
+TEST(stage_converts_on_the_way) {
+    check_lines(half_head, half_body, "STAGE a at i over k in L1 convert",
+                "register s f32[1]\n"
+                "own a_L1 f32[4]\n"
+                "for i < 6 {\n"
+                "  for k_a < 4 {\n"
+                "    a_L1[k_a] = (mul (cast:f32 a[4*i + k_a]) (cast:f32 w[i]))\n"
+                "  }\n"
+                "  for j < 16 {\n"
+                "    init s[0] = 0\n"
+                "    for k < 4 {\n"
+                "      update s[0] = (fma a_L1[k] b[16*k + j] s[0])\n"
+                "    }\n"
+                "    finish c[16*i + j] = s[0]\n"
+                "  }\n"
+                "}\n");
+}
+
+TEST(stage_refuses) {
+    check_refused(half_head, half_body, "STAGE a at i in reg", "a is not stored there");
+    check_refused(half_head, half_body, "STAGE c at j in reg",
+                  "no loop is between it and the place");
+    check_refused(half_head, half_body, "STAGE c at i in L3", "no space L3");
+    check_refused(copy_head, copy_body, "STAGE y at i in reg", "has nothing to take apart");
+    check_refused(half_head, half_body, "STAGE b at i over j in L2",
+                  "depends on other loops there");
+    check_refused(half_head, half_body, "STAGE b at k over j in L2",
+                  "loop j is not inside the place");
+    check_refused(half_head, half_body, "STAGE b at i over j k as k in L2", "name different loops");
+    check_refused(half_head, half_body, "THREAD i\nSTAGE a at i over k in shared",
+                  "all threads of loop i write the same element");
+}
+
+// ---- RFACTOR, DISTRIBUTE ------------------------------------------------------------------------
+
+TEST(rfactor_into_lanes) {
+    check_lines(dot_head, dot_body,
+                "SPLIT k 8\nRFACTOR k1\nVECTORIZE k1_init\nVECTORIZE k1\nVECTORIZE k1_fold",
+                "register s f32[1]\n"
+                "register s_k1 f32[8]\n"
+                "init s[0] = 0\n"
+                "vector for k1_init < 8 {\n"
+                "  init s_k1[k1_init] = 0\n"
+                "}\n"
+                "for k0 < 3 {\n"
+                "  vector for k1 < 8 {\n"
+                "    update s_k1[k1] = (fma x[8*k0 + k1] w[8*k0 + k1] s_k1[k1])\n"
+                "  }\n"
+                "}\n"
+                "vector for k1_fold < 8 {\n"
+                "  update s[0] = (add s_k1[k1_fold] s[0])\n"
+                "}\n"
+                "finish y[0] = s[0]\n");
+}
+
+// The partial sum visits a register while its thread works on it.
+TEST(rfactor_into_threads) {
+    check_lines(dot_head, dot_body,
+                "SPLIT k 6\nRFACTOR k0 in shared\nSTAGE s_k0 at k0 over in reg\nTHREAD k0",
+                "register s f32[1]\n"
+                "shared s_k0 f32[4]\n"
+                "register s_k0_reg f32[1]\n"
+                "init s[0] = 0\n"
+                "for k0_init < 4 {\n"
+                "  init s_k0[k0_init] = 0\n"
+                "}\n"
+                "thread for k0 < 4 {\n"
+                "  s_k0_reg[0] = s_k0[k0]\n"
+                "  for k1 < 6 {\n"
+                "    update s_k0_reg[0] = (fma x[6*k0 + k1] w[6*k0 + k1] s_k0_reg[0])\n"
+                "  }\n"
+                "  s_k0[k0] = s_k0_reg[0]\n"
+                "}\n"
+                "for k0_fold < 4 {\n"
+                "  update s[0] = (add s_k0[k0_fold] s[0])\n"
+                "}\n"
+                "finish y[0] = s[0]\n");
+}
+
+TEST(distribute_keeps_lanes_apart) {
+    check_lines("kernel t\nin x f32[16]\nin d f32[2]\nout y f32[1]\n",
+                "register s f32[1]\nregister c f32[1]\ninit s[0] = 0\n"
+                "for g < 2 { init c[0] = 0 for b < 8 { update c[0] = (add c[0] x[8*g + b]) }\n"
+                "update s[0] = (fma d[g] c[0] s[0]) } finish y[0] = s[0]",
+                "RFACTOR b\nDISTRIBUTE b_fold",
+                "register s f32[1]\n"
+                "register c f32[1]\n"
+                "register c_b f32[8]\n"
+                "init s[0] = 0\n"
+                "for g < 2 {\n"
+                "  for b_init < 8 {\n"
+                "    init c_b[b_init] = 0\n"
+                "  }\n"
+                "  for b < 8 {\n"
+                "    update c_b[b] = (add c_b[b] x[8*g + b])\n"
+                "  }\n"
+                "  for b_fold < 8 {\n"
+                "    update s[0] = (fma d[g] c_b[b_fold] s[0])\n"
+                "  }\n"
+                "}\n"
+                "finish y[0] = s[0]\n");
+}
+
+TEST(partial_sums_refuse) {
+    check_refused(copy_head, copy_body, "RFACTOR j", "no accumulator is folded over it");
+    check_refused(scan_head, scan_body, "RFACTOR k", "no accumulator is folded over it");
+    check_refused(dot_head, dot_body, "SPLIT k 5\nRFACTOR k1", "it has a limit");
+    check_refused(dot_head, dot_body, "DISTRIBUTE k", "no sum follows it");
+    check_refused("kernel t\nin x f32[4]\nout y f32[1]\n",
+                  "register s f32[1]\nregister c f32[1]\ninit s[0] = 0 init c[0] = 0\n"
+                  "for b < 4 { update c[0] = (add c[0] x[b]) }\n"
+                  "update s[0] = (fma c[0] c[0] s[0]) finish y[0] = s[0]",
+                  "DISTRIBUTE b", "not a multiple of the sums");
+}
+
+// ---- TENSORCORE and lines -----------------------------------------------------------------------
+
+TEST(tensorcore_makes_a_tile_of_registers) {
+    check_lines(half_head, half_body,
+                "STAGE c at top in reg\nORDER k i j\nTENSORCORE avx2_fma 6x16 on s",
+                "register s f32[96]\n"
+                "unroll for i_init < 6 {\n"
+                "  unroll for j_init0 < 2 {\n"
+                "    vector for j_init1 < 8 {\n"
+                "      init s[16*i_init + 8*j_init0 + j_init1] = 0\n"
+                "    }\n"
+                "  }\n"
+                "}\n"
+                "for k < 4 {\n"
+                "  unroll for i < 6 {\n"
+                "    unroll for j0 < 2 {\n"
+                "      vector for j1 < 8 {\n"
+                "        update s[16*i + 8*j0 + j1] = (fma (mul (cast:f32 a[4*i + k]) "
+                "(cast:f32 w[i])) b[16*k + 8*j0 + j1] s[16*i + 8*j0 + j1])\n"
+                "      }\n"
+                "    }\n"
+                "  }\n"
+                "}\n"
+                "unroll for i_finish < 6 {\n"
+                "  unroll for j_finish0 < 2 {\n"
+                "    vector for j_finish1 < 8 {\n"
+                "      finish c[16*i_finish + 8*j_finish0 + j_finish1] = "
+                "s[16*i_finish + 8*j_finish0 + j_finish1]\n"
+                "    }\n"
+                "  }\n"
+                "}\n");
+}
+
+TEST(tensorcore_refuses) {
+    check_refused(half_head, half_body, "TENSORCORE amx 6x16 on s", "no matrix unit amx");
+    check_refused(half_head, half_body, "TENSORCORE avx2_fma 7x16 on s", "no tile 7x16");
+    check_refused(half_head, half_body, "TENSORCORE avx2_fma 6x12 on s", "no tile 6x12");
+    check_refused(half_head, half_body, "TENSORCORE avx2_fma 6 on s", "no tile 6");
+    check_refused(half_head, half_body, "STAGE c at top in reg\nTENSORCORE avx2_fma 6x16 on s",
+                  "for k < 4: the tile needs a loop of 16 here");
+}
+
+TEST(lines_are_checked) {
+    check_refused(copy_head, copy_body, "TWIST i", "no transform TWIST");
+    check_refused(copy_head, copy_body, "SPLIT j", "the line ends too early");
+    check_refused(copy_head, copy_body, "STAGE q at i in reg", "no buffer q");
+    check_lines(copy_head, copy_body, "# nothing\n\n  UNROLL j   # a comment\n",
+                "for i < 4 {\n"
+                "  unroll for j < 5 {\n"
+                "    y[5*i + j] = x[5*i + j]\n"
+                "  }\n"
+                "}\n");
+}
