@@ -84,7 +84,8 @@ static void derive_map(const Graph *graph, NodeDraft *draft) {
         if (!shape_equal(draft->shape, shape))
             fatal("%s: shapes %s and %s differ. Hint: broadcast or reshape first", info->text,
                   text_of(graph, draft->shape), text_of(graph, shape));
-        DType wanted = chooses && i == 0 ? DT_BOOL : dtype, got = node_dtype(graph, draft->source[i]);
+        DType wanted = chooses && i == 0 ? DT_BOOL : dtype,
+              got = node_dtype(graph, draft->source[i]);
         if (got != wanted)
             fatal("%s: source %d is %s, not %s. Hint: cast it", info->text, i, dtypes[got].text,
                   dtypes[wanted].text);
@@ -153,7 +154,8 @@ static void derive_pad(const Graph *graph, NodeDraft *draft) {
             fatal("pad: axis %d of %s is padded by less than 0. Hint: shrink", axis,
                   text_of(graph, draft->shape));
         Size *size = &draft->shape.size[axis];
-        *size = size_add(graph_indices(graph), size_add(graph_indices(graph), *size, before), after);
+        *size =
+            size_add(graph_indices(graph), size_add(graph_indices(graph), *size, before), after);
     }
 }
 
@@ -185,7 +187,8 @@ static void derive_window(const Graph *graph, NodeDraft *draft) {
         !at_most(graph, reach + 1, shape->size[axis]))
         fatal("window: size %ld, dilation %ld do not fit axis %ld of %s. Hint: pad first", size,
               dilation, axis, text_of(graph, *shape));
-    Index last = index_sub(table, size_index(table, shape->size[axis]), index_const(table, reach + 1));
+    Index last =
+        index_sub(table, size_index(table, shape->size[axis]), index_const(table, reach + 1));
     Index count = index_add(table, index_div(table, last, stride), index_const(table, 1));
     shape->size[axis] = size_from_index(table, count);
     shape->size[shape->rank++] = size;
@@ -226,7 +229,8 @@ static void check_alike(const Graph *graph, const NodeDraft *draft, Id a, Id b) 
     if (!shape_equal(node_shape(graph, a), node_shape(graph, b)))
         fatal("%s: shapes %s and %s differ. Hint: broadcast or reshape first", ops[draft->op].text,
               text_of(graph, node_shape(graph, a)), text_of(graph, node_shape(graph, b)));
-    if (draft->op == OP_SCATTER_ADD && a == draft->source[1]) return;  // indices have a dtype of their own
+    if (draft->op == OP_SCATTER_ADD && a == draft->source[1])
+        return;  // indices have a dtype of their own
     if (node_dtype(graph, a) != node_dtype(graph, b))
         fatal("%s: %s and %s. Hint: cast one of them", ops[draft->op].text,
               dtypes[node_dtype(graph, a)].text, dtypes[node_dtype(graph, b)].text);
@@ -252,8 +256,9 @@ static Id written_root(const Graph *graph, Id view) {
         node = graph_node(graph, view);
     }
     if (node->op != OP_BUFFER && node->op != OP_PARAM && node->op != OP_ASSIGN)
-        fatal("assign: a value of %s has no memory to write to. Hint: make it contiguous and keep it",
-              ops[node->op].text);
+        fatal(
+            "assign: a value of %s has no memory to write to. Hint: make it contiguous and keep it",
+            ops[node->op].text);
     return view;
 }
 
@@ -313,4 +318,3 @@ void node_derive(const Graph *graph, NodeDraft *draft) {
     default: break;
     }
 }
-

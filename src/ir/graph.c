@@ -137,7 +137,8 @@ Id node_make(Graph *graph, Op op, DType dtype, Shape shape, int sources, const I
     Id id = make(graph, (NodeDraft){op, dtype, shape, sources, args, source, arg});
     if (node_dtype(graph, id) != dtype || !shape_equal(node_shape(graph, id), shape))
         fatal("%s: it gives %s %s, not %s %s", ops[op].text, dtypes[node_dtype(graph, id)].text,
-              graph_shape_text(graph, node_shape(graph, id)), dtypes[dtype].text, graph_shape_text(graph, shape));
+              graph_shape_text(graph, node_shape(graph, id)), dtypes[dtype].text,
+              graph_shape_text(graph, shape));
     return id;
 }
 
@@ -279,15 +280,21 @@ Id node_unary(Graph *graph, Op op, Id x) {
 }
 
 Id node_binary(Graph *graph, Op op, Id x, Id y) {
-    return make(graph, (NodeDraft){.op = op, .sources = 2, .source = (Id[]){x, y}});
+    return make(graph, (NodeDraft){
+                           .op = op, .sources = 2, .source = (Id[]){x, y}
+    });
 }
 
 Id node_where(Graph *graph, Id condition, Id x, Id y) {
-    return make(graph, (NodeDraft){.op = OP_WHERE, .sources = 3, .source = (Id[]){condition, x, y}});
+    return make(graph, (NodeDraft){
+                           .op = OP_WHERE, .sources = 3, .source = (Id[]){condition, x, y}
+    });
 }
 
 Id node_fma(Graph *graph, Id x, Id y, Id z) {
-    return make(graph, (NodeDraft){.op = OP_FMA, .sources = 3, .source = (Id[]){x, y, z}});
+    return make(graph, (NodeDraft){
+                           .op = OP_FMA, .sources = 3, .source = (Id[]){x, y, z}
+    });
 }
 
 Id node_reduce(Graph *graph, Op fold, Id x, uint32_t axes) {
@@ -299,19 +306,33 @@ Id node_scan(Graph *graph, Op fold, Id x, int axis) {
 }
 
 Id node_gather(Graph *graph, Id x, Id index, int axis) {
-    return make(graph, (NodeDraft){.op = OP_GATHER, .sources = 2, .source = (Id[]){x, index},
-                               .args = 1, .arg = (int64_t[]){axis}});
+    return make(graph, (NodeDraft){
+                           .op = OP_GATHER,
+                           .sources = 2,
+                           .source = (Id[]){x, index},
+                           .args = 1,
+                           .arg = (int64_t[]){axis}
+    });
 }
 
 Id node_scatter_add(Graph *graph, Id x, Id index, Id values, int axis) {
-    return make(graph, (NodeDraft){.op = OP_SCATTER_ADD, .sources = 3,
-                               .source = (Id[]){x, index, values},
-                               .args = 1, .arg = (int64_t[]){axis}});
+    return make(graph, (NodeDraft){
+                           .op = OP_SCATTER_ADD,
+                           .sources = 3,
+                           .source = (Id[]){x,       index, values},
+                           .args = 1,
+                           .arg = (int64_t[]){axis}
+    });
 }
 
 Id node_assign(Graph *graph, Id view, Id value, int64_t id, int64_t version) {
-    return make(graph, (NodeDraft){.op = OP_ASSIGN, .sources = 2, .source = (Id[]){view, value},
-                               .args = 2, .arg = (int64_t[]){id, version}});
+    return make(graph, (NodeDraft){
+                           .op = OP_ASSIGN,
+                           .sources = 2,
+                           .source = (Id[]){view, value  },
+                           .args = 2,
+                           .arg = (int64_t[]){id,   version}
+    });
 }
 
 Id node_withgrad(Graph *graph, Id value, Id surrogate) {
@@ -382,7 +403,7 @@ Id node_rebuild(Graph *to, const Graph *from, Id id, const Id *map) {
             shape.size[axis] = copy_size(&copying, shape.size[axis]);
     }
     return make(to, (NodeDraft){(Op)node->op, (DType)node->dtype, shape, node->sources,
-                            node->arg_count, source, args});
+                                node->arg_count, source, args});
 }
 
 static void reach_index(const Graph *graph, Index index, bool *reached) {

@@ -168,11 +168,9 @@ static Shape parse_sizes(Parsing *parsing) {
     Shape shape = {0};
     reader_expect(&parsing->reader, "(");
     while (!reader_take(&parsing->reader, ")")) {
-        if (shape.rank == RANK_MAX)
-            reader_fatal(&parsing->reader, "more than %d axes", RANK_MAX);
+        if (shape.rank == RANK_MAX) reader_fatal(&parsing->reader, "more than %d axes", RANK_MAX);
         if (shape.rank) reader_expect(&parsing->reader, ",");
-        Index size =
-            index_parse(&parsing->reader, parsing->arena, table, find_var, parsing);
+        Index size = index_parse(&parsing->reader, parsing->arena, table, find_var, parsing);
         shape.size[shape.rank++] = size_from_index(table, size);
     }
     return shape;
@@ -261,8 +259,8 @@ static void parse_node(Parsing *parsing) {
     else if (op == OP_CONST)
         id = node_const_int(parsing->graph, dtype, shape, parsing->args.at[0]);
     else
-        id = node_make(parsing->graph, op, dtype, shape, ops[op].arity, source,
-                       parsing->args.count, parsing->args.at);
+        id = node_make(parsing->graph, op, dtype, shape, ops[op].arity, source, parsing->args.count,
+                       parsing->args.at);
     *list_add(parsing->arena, &parsing->ids) = id;
 }
 
@@ -291,8 +289,9 @@ static const char *node_fault(const Graph *graph, Id id) {
     if (node->op >= OP_LOAD) return "it is of the kernel dialect";
     for (int i = 0; i < node->sources; i++)
         if (node->source[i] >= id) return "a source does not come before it";
-    NodeDraft draft = {(Op)node->op, (DType)node->dtype, node_shape(graph, id),
-                       node->sources, node->arg_count, node->source, node->arg};
+    NodeDraft draft = {(Op)node->op,  (DType)node->dtype, node_shape(graph, id),
+                       node->sources, node->arg_count,    node->source,
+                       node->arg};
     node_derive(graph, &draft);
     if (draft.dtype != (DType)node->dtype) return "its op gives another dtype";
     if (!shape_equal(draft.shape, node_shape(graph, id))) return "its op gives another shape";

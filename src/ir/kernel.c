@@ -220,8 +220,7 @@ IdList statement_nodes(Arena *arena, const Kernel *kernel, const Statement *stor
 static void add_accesses(Arena *arena, const Kernel *kernel, Statement *list, int32_t buffer,
                          AccessList *accesses) {
     for (; list; list = list->next) {
-        if (list->kind == STATEMENT_LOOP)
-            add_accesses(arena, kernel, list->body, buffer, accesses);
+        if (list->kind == STATEMENT_LOOP) add_accesses(arena, kernel, list->body, buffer, accesses);
         if (list->kind != STATEMENT_STORE) continue;
         IdList nodes = statement_nodes(arena, kernel, list);
         for (int i = 0; i < nodes.count; i++) {

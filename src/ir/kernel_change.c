@@ -19,7 +19,7 @@ Substitution *substitution_new(Arena *arena, const Kernel *kernel) {
 typedef struct {
     Kernel *kernel;
     const Substitution *by;
-    Id *now;    // by node: what it has become; all that a node needs comes before it
+    Id *now;  // by node: what it has become; all that a node needs comes before it
 } Rebuild;
 
 static Index rebuild_atom(void *context, IndexTable *table, const Atom *atom) {
@@ -38,8 +38,9 @@ static Index rebuild_index(Rebuild *rebuild, Index index) {
 
 static Id rebuild_node(Rebuild *rebuild, Id id) {
     if (id < rebuild->by->nodes && rebuild->by->node[id] >= 0) return rebuild->by->node[id];
-    Node node = *graph_node(rebuild->kernel->graph, id);    // the graph may move
-    int64_t indexed[2] = {node.arg_count > 0 ? node.arg[0] : 0, node.arg_count > 1 ? node.arg[1] : 0};
+    Node node = *graph_node(rebuild->kernel->graph, id);  // the graph may move
+    int64_t indexed[2] = {node.arg_count > 0 ? node.arg[0] : 0,
+                          node.arg_count > 1 ? node.arg[1] : 0};
     Id source[3];
     for (int i = 0; i < node.sources; i++) source[i] = rebuild->now[node.source[i]];
     if (node.op == OP_LOAD) indexed[1] = rebuild_index(rebuild, (Index)node.arg[1]);
@@ -72,7 +73,8 @@ static void substitute_store(Kernel *kernel, Statement *store, const Substitutio
 }
 
 Index kernel_substitute_index(Kernel *kernel, Index index, const Substitution *by) {
-    Statement store = {.index = index, .value = node_const_int(kernel->graph, DT_I32, (Shape){0}, 0)};
+    Statement store = {.index = index,
+                       .value = node_const_int(kernel->graph, DT_I32, (Shape){0}, 0)};
     store.condition = -1;
     substitute_store(kernel, &store, by);
     return store.index;
@@ -83,7 +85,8 @@ void statement_substitute(Kernel *kernel, Statement *list, const Substitution *b
         if (list->kind == STATEMENT_STORE) substitute_store(kernel, list, by);
         if (list->kind != STATEMENT_LOOP) continue;
         Index limit = kernel->loops.at[list->loop].limit;
-        if (limit >= 0) kernel->loops.at[list->loop].limit = kernel_substitute_index(kernel, limit, by);
+        if (limit >= 0)
+            kernel->loops.at[list->loop].limit = kernel_substitute_index(kernel, limit, by);
         statement_substitute(kernel, list->body, by);
     }
 }

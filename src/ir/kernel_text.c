@@ -21,12 +21,12 @@ typedef struct {
     const Kernel *kernel;
     const Graph *graph;
     Arena *arena;
-    Text text;            // where the next word goes
-    Text lets;            // the `let` lines of the statement being printed
-    bool *wanted;         // by node: it gets a `let` when it is met; NULL: there are none
-    const Atom **atom;    // by node: as what it stands in an index; NULL if in none
-    const char **name;    // by node: its `let`, once it has one
-    int depth, count;     // of indentation, of lets
+    Text text;          // where the next word goes
+    Text lets;          // the `let` lines of the statement being printed
+    bool *wanted;       // by node: it gets a `let` when it is met; NULL: there are none
+    const Atom **atom;  // by node: as what it stands in an index; NULL if in none
+    const char **name;  // by node: its `let`, once it has one
+    int depth, count;   // of indentation, of lets
 } Printer;
 
 static const char *let_name(Printer *printer, Id id);
@@ -35,7 +35,8 @@ static const char *atom_name(void *context, const Atom *atom) {
     Printer *printer = context;
     if (atom->kind == ATOM_LOOP) return printer->kernel->loops.at[atom->of].name;
     if (atom->kind == ATOM_VAR) return graph_var_info(printer->graph, atom->of)->name;
-    return printer->wanted ? let_name(printer, atom->of) : arena_print(printer->arena, "%%%d", atom->of);
+    return printer->wanted ? let_name(printer, atom->of)
+                           : arena_print(printer->arena, "%%%d", atom->of);
 }
 
 static void print_index(Printer *printer, Index index) {
@@ -49,7 +50,8 @@ static const char *shortest(Arena *arena, float value) {
         text_add(&text, "%.*g", digits, (double)value);
         Reader reader = reader_new("number", text.at);
         double again = 0;
-        if ((reader_number(&reader, &again) && (float)again == value) || digits == 9) return text.at;
+        if ((reader_number(&reader, &again) && (float)again == value) || digits == 9)
+            return text.at;
     }
 }
 
@@ -148,7 +150,7 @@ static const char *let_name(Printer *printer, Id id) {
     const char *value = printer->text.at, *name;
     printer->text = text_new(printer->arena);
     LoopSet loops = kernel_loops_of(kernel, id), around = kernel_loops_inside(kernel->body);
-    const char *over = " over";    // loops of a REDUCE that is written further on
+    const char *over = " over";  // loops of a REDUCE that is written further on
     for (int32_t loop = 0; loop < kernel->loops.count; loop++) {
         if (!loop_set_has(&loops, loop) || loop_set_has(&around, loop)) continue;
         text_add(&printer->text, "%s", over);
@@ -160,7 +162,8 @@ static const char *let_name(Printer *printer, Id id) {
     } while (kernel_has_name(kernel, name));
     text_add(&printer->lets, "%*slet %s", 2 * printer->depth, "", name);
     const Atom *atom = printer->atom[id];
-    if (atom) text_add(&printer->lets, " in %lld..%lld", (long long)atom->low, (long long)atom->high);
+    if (atom)
+        text_add(&printer->lets, " in %lld..%lld", (long long)atom->low, (long long)atom->high);
     text_add(&printer->lets, "%s = %s\n", printer->text.at, value);
     printer->text = outer;
     printer->name[id] = name;
@@ -188,8 +191,8 @@ static void find_lets(Printer *printer, const Statement *store) {
     for (int i = 0; i < nodes.count; i++) {
         Id id = nodes.at[i];
         const Node *node = graph_node(printer->graph, id);
-        bool longer = node->op == OP_LOAD ? node->sources > 0
-                                          : node->op != OP_CONST && node->op != OP_INDEX;
+        bool longer =
+            node->op == OP_LOAD ? node->sources > 0 : node->op != OP_CONST && node->op != OP_INDEX;
         printer->wanted[id] = printer->atom[id] || (longer && uses[id] > 1);
     }
 }
@@ -244,7 +247,8 @@ static void print_buffer(Printer *printer, int32_t id) {
     const KernelBuffer *buffer = &printer->kernel->buffers.at[id];
     const char *head = space_texts[buffer->space];
     if (buffer->space == SPACE_PARAM && buffer->written) {
-        AccessList accesses = kernel_accesses(printer->arena, printer->kernel, printer->kernel->body, id);
+        AccessList accesses =
+            kernel_accesses(printer->arena, printer->kernel, printer->kernel->body, id);
         head = accesses.count && accesses.at[0].load >= 0 ? "inout" : "out";
     }
     text_add(&printer->text, "%s %s %s[%lld]\n", head, buffer->name, dtypes[buffer->dtype].text,
@@ -252,7 +256,8 @@ static void print_buffer(Printer *printer, int32_t id) {
 }
 
 char *kernel_print(Arena *arena, const Kernel *kernel) {
-    Printer printer = {.kernel = kernel, .graph = kernel->graph, .arena = arena, .text = text_new(arena)};
+    Printer printer = {
+        .kernel = kernel, .graph = kernel->graph, .arena = arena, .text = text_new(arena)};
     text_add(&printer.text, "kernel %s\n", kernel->name);
     for (int32_t var = 0; var < graph_vars(kernel->graph); var++) {
         const Var *info = graph_var_info(kernel->graph, var);
@@ -266,7 +271,8 @@ char *kernel_print(Arena *arena, const Kernel *kernel) {
 }
 
 char *statement_text(Arena *arena, const Kernel *kernel, const Statement *statement) {
-    Printer printer = {.kernel = kernel, .graph = kernel->graph, .arena = arena, .text = text_new(arena)};
+    Printer printer = {
+        .kernel = kernel, .graph = kernel->graph, .arena = arena, .text = text_new(arena)};
     if (statement->kind == STATEMENT_LOOP) {
         print_loop_head(&printer, statement->loop);
     } else if (statement->kind == STATEMENT_STORE) {
@@ -285,13 +291,13 @@ char *statement_text(Arena *arena, const Kernel *kernel, const Statement *statem
 typedef struct {
     const char *name;
     Id value;
-    Index index;    // -1: the let has no interval
+    Index index;  // -1: the let has no interval
 } Let;
 typedef struct {
     Reader in;
     Arena *arena;
     Kernel *kernel;
-    LIST(Let) lets;    // in force, innermost last
+    LIST(Let) lets;  // in force, innermost last
 } Parser;
 
 static const char *parse_name(Parser *parser, const char *of_what) {
@@ -408,12 +414,18 @@ static Id parse_call(Parser *parser) {
         result = parse_reduce(parser);
     } else {
         for (int i = 0; i < ops[op].arity; i++) source[i] = parse_value(parser);
-        if (op == OP_CAST) result = node_cast(graph, source[0], dtype);
-        else if (op == OP_BITCAST) result = node_bitcast(graph, source[0], dtype);
-        else if (op == OP_WHERE) result = node_where(graph, source[0], source[1], source[2]);
-        else if (op == OP_FMA) result = node_fma(graph, source[0], source[1], source[2]);
-        else if (ops[op].arity == 1) result = node_unary(graph, op, source[0]);
-        else result = node_binary(graph, op, source[0], source[1]);
+        if (op == OP_CAST)
+            result = node_cast(graph, source[0], dtype);
+        else if (op == OP_BITCAST)
+            result = node_bitcast(graph, source[0], dtype);
+        else if (op == OP_WHERE)
+            result = node_where(graph, source[0], source[1], source[2]);
+        else if (op == OP_FMA)
+            result = node_fma(graph, source[0], source[1], source[2]);
+        else if (ops[op].arity == 1)
+            result = node_unary(graph, op, source[0]);
+        else
+            result = node_binary(graph, op, source[0], source[1]);
     }
     reader_expect(&parser->in, ")");
     return result;
@@ -481,7 +493,8 @@ static void parse_let(Parser *parser) {
         high = parse_int(parser);
     }
     if (reader_take(&parser->in, "over"))
-        while (parse_bound(parser, &loop)) {}
+        while (parse_bound(parser, &loop)) {
+        }
     reader_expect(&parser->in, "=");
     let.value = parse_value(parser);
     IndexTable *table = graph_indices(parser->kernel->graph);
@@ -491,9 +504,12 @@ static void parse_let(Parser *parser) {
 
 static Statement *parse_store(Parser *parser) {
     Role role = ROLE_STORE;
-    if (reader_take(&parser->in, "init")) role = ROLE_INIT;
-    else if (reader_take(&parser->in, "update")) role = ROLE_UPDATE;
-    else if (reader_take(&parser->in, "finish")) role = ROLE_FINISH;
+    if (reader_take(&parser->in, "init"))
+        role = ROLE_INIT;
+    else if (reader_take(&parser->in, "update"))
+        role = ROLE_UPDATE;
+    else if (reader_take(&parser->in, "finish"))
+        role = ROLE_FINISH;
     const char *name = parse_name(parser, "buffer");
     int32_t buffer = kernel_find_buffer(parser->kernel, name);
     if (buffer < 0) reader_fatal(&parser->in, "no buffer '%s'", name);
@@ -559,9 +575,14 @@ static bool parse_buffer(Parser *parser) {
         const char *word;
         Space space;
         bool written;
-    } heads[] = {{"in", SPACE_PARAM, false},         {"out", SPACE_PARAM, true},
-                 {"inout", SPACE_PARAM, true},       {"register", SPACE_REGISTER, true},
-                 {"own", SPACE_THREAD, true},        {"shared", SPACE_SHARED, true}};
+    } heads[] = {
+        {"in",       SPACE_PARAM,    false},
+        {"out",      SPACE_PARAM,    true },
+        {"inout",    SPACE_PARAM,    true },
+        {"register", SPACE_REGISTER, true },
+        {"own",      SPACE_THREAD,   true },
+        {"shared",   SPACE_SHARED,   true }
+    };
     for (int i = 0; i < COUNT_OF(heads); i++) {
         Reader before = parser->in;
         if (!reader_take(&parser->in, heads[i].word)) continue;
@@ -594,7 +615,8 @@ Kernel *kernel_parse(Arena *arena, const char *name, const char *text) {
         if (low > high) reader_fatal(&parser.in, "VAR '%s' has an empty interval", var);
         graph_var(parser.kernel->graph, var, low, high);
     }
-    while (parse_buffer(&parser)) {}
+    while (parse_buffer(&parser)) {
+    }
     parser.kernel->body = parse_list(&parser);
     if (parser.in.at < parser.in.end) reader_fatal(&parser.in, "expected a statement");
     return parser.kernel;

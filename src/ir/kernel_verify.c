@@ -3,7 +3,7 @@
  * Invariant: checked here, relied on by lowering: loops are in scope and run once, dtypes match,
  * every index lies in its buffer or is guarded, vector loops are innermost, thread loops do not
  * nest, and no two threads meet in one element.
- *   for k1 < 32, 100 - 32*k0 { .. a[32*k0 + k1] .. }   needs a to have 100 elements, not 128      */
+ *   for k1 < 32, 100 - 32*k0 { .. a[32*k0 + k1] .. }   needs 100 elements of a, not 128       */
 #include "ir/ir.h"
 
 typedef struct {
@@ -11,11 +11,11 @@ typedef struct {
     const Graph *graph;
     IndexTable *table;
     Arena *arena;
-    LIST(Index) facts;          // each is at most 0 wherever its loops run
-    LoopSet running, seen, run; // loops around the statement; met so far; run by some statement
+    LIST(Index) facts;           // each is at most 0 wherever its loops run
+    LoopSet running, seen, run;  // loops around the statement; met so far; run by some statement
     const Statement *at;
-    int32_t thread, vector;     // the loop of that kind around the statement; -1 if none
-    bool never;                 // inside a loop that has no iteration
+    int32_t thread, vector;  // the loop of that kind around the statement; -1 if none
+    bool never;              // inside a loop that has no iteration
 } Verifier;
 
 static void refuse(const Verifier *verifier, const char *format, ...) PRINTF(2, 3);
@@ -44,14 +44,13 @@ static void add_fact(Verifier *verifier, Index a, Index b) {
     *list_add(verifier->arena, &verifier->facts) = fact;
 }
 
-static void add_loop_facts(Verifier *verifier) {
-    for (int32_t loop = 0; loop < verifier->kernel->loops.count; loop++) {
-        const Loop *info = &verifier->kernel->loops.at[loop];
-        int64_t high = max_i64(index_high(verifier->table, info->extent) - 1, 0);
-        Index index = index_atom(verifier->table, ATOM_LOOP, loop, 0, high);
-        if (index_low(verifier->table, info->extent) <= high) add_fact(verifier, index, info->extent);
-        if (info->limit >= 0) add_fact(verifier, index, info->limit);
-    }
+// Constant extents are in the loop's interval already.
+static void add_loop_facts(Verifier *verifier, int32_t loop) {
+    const Loop *info = &verifier->kernel->loops.at[loop];
+    int64_t high = index_high(verifier->table, info->extent) - 1;
+    Index index = index_atom(verifier->table, ATOM_LOOP, loop, 0, max_i64(high, 0));
+    if (index_low(verifier->table, info->extent) <= high) add_fact(verifier, index, info->extent);
+    if (info->limit >= 0) add_fact(verifier, index, info->limit);
 }
 
 static bool is_index(const Verifier *verifier, Id id, Index *index) {
@@ -69,7 +68,8 @@ static void add_condition_facts(Verifier *verifier, Id condition) {
     if (node->op == OP_AND) {
         add_condition_facts(verifier, node->source[0]);
         add_condition_facts(verifier, node->source[1]);
-    } else if (node->op == OP_CMPLT && !dtype_is_float(node_dtype(verifier->graph, node->source[0])) &&
+    } else if (node->op == OP_CMPLT &&
+               !dtype_is_float(node_dtype(verifier->graph, node->source[0])) &&
                is_index(verifier, node->source[0], &a) && is_index(verifier, node->source[1], &b)) {
         add_fact(verifier, a, b);
     }
@@ -83,22 +83,26 @@ static int64_t scale_in(const Verifier *verifier, Index index, int32_t atom) {
     return 0;
 }
 
-// A bound of `index` from its interval and the facts: taking c times a fact away from it moves it up
-// if c is positive, down if negative; c is chosen so that an atom vanishes.
+static int64_t end_of(const Verifier *verifier, Index index, bool upper) {
+    return upper ? index_high(verifier->table, index) : -index_low(verifier->table, index);
+}
+
+// A bound of `index` from its interval and the facts. Taking c times a fact away moves the index up
+// if c is positive, down if negative; c is chosen so that an atom vanishes, the best one of each
+// fact. Inner loops come last in the list and go first, since their limits speak of outer loops.
 static int64_t bound(const Verifier *verifier, Index index, bool upper) {
     IndexTable *table = verifier->table;
-    for (int i = 0; i < verifier->facts.count; i++) {
-        Index fact = verifier->facts.at[i];
+    for (int i = verifier->facts.count - 1; i >= 0; i--) {
+        Index fact = verifier->facts.at[i], best = index;
         const Term *terms;
         int count = index_terms(table, fact, &terms);
         for (int t = 0; t < count; t++) {
             int64_t scale = scale_in(verifier, index, terms[t].atom);
             if (!scale || scale % terms[t].scale || (scale / terms[t].scale > 0) != upper) continue;
             Index moved = index_sub(table, index, index_scale(table, fact, scale / terms[t].scale));
-            bool tighter = upper ? index_high(table, moved) < index_high(table, index)
-                                 : index_low(table, moved) > index_low(table, index);
-            if (tighter) index = moved;
+            if (end_of(verifier, moved, upper) <= end_of(verifier, best, upper)) best = moved;
         }
+        index = best;
     }
     return upper ? index_high(table, index) : index_low(table, index);
 }
@@ -134,8 +138,8 @@ static void check_node(Verifier *verifier, Id id) {
         refuse(verifier, "an index is i32 or i64, not %s", dtypes[node->dtype].text);
     if (node->op == OP_LOAD) {
         if (node->dtype != verifier->kernel->buffers.at[node->arg[0]].dtype)
-            refuse(verifier, "a load of %s gives %s", verifier->kernel->buffers.at[node->arg[0]].name,
-                   dtypes[node->dtype].text);
+            refuse(verifier, "a load of %s gives %s",
+                   verifier->kernel->buffers.at[node->arg[0]].name, dtypes[node->dtype].text);
         check_bounds(verifier, (int32_t)node->arg[0], (Index)node->arg[1],
                      node->sources ? node->source[0] : -1);
     }
@@ -151,10 +155,22 @@ static void check_role(const Verifier *verifier, IdList nodes) {
     bool reads = false;
     for (int i = 0; i < nodes.count; i++) {
         const Node *node = graph_node(verifier->graph, nodes.at[i]);
-        reads |= node->op == OP_LOAD && node->arg[0] == store->buffer && node->arg[1] == store->index;
+        reads |=
+            node->op == OP_LOAD && node->arg[0] == store->buffer && node->arg[1] == store->index;
     }
     if (store->role == ROLE_UPDATE && !reads) refuse(verifier, "an update reads what it updates");
     if (store->role == ROLE_INIT && reads) refuse(verifier, "an init reads what it initialises");
+}
+
+static void check_race(const Verifier *verifier) {
+    const KernelBuffer *buffer = &verifier->kernel->buffers.at[verifier->at->buffer];
+    bool common = buffer->space == SPACE_PARAM || buffer->space == SPACE_SHARED;
+    LoopSet used = kernel_loops_of_index(verifier->kernel, verifier->at->index);
+    if (!common || verifier->thread < 0 || loop_set_has(&used, verifier->thread)) return;
+    Index extent = verifier->kernel->loops.at[verifier->thread].extent;
+    if (index_high(verifier->table, extent) > 1)
+        refuse(verifier, "all threads of loop %s write the same element",
+               loop_name(verifier, verifier->thread));
 }
 
 static void check_store(Verifier *verifier) {
@@ -165,21 +181,19 @@ static void check_store(Verifier *verifier) {
     check_scope(verifier, kernel_loops_of(verifier->kernel, store->value), verifier->running);
     check_scope(verifier, kernel_loops_of_index(verifier->kernel, store->index), verifier->running);
     if (dtype != buffer->dtype)
-        refuse(verifier, "stores %s in a buffer of %s", dtypes[dtype].text, dtypes[buffer->dtype].text);
+        refuse(verifier, "stores %s in a buffer of %s", dtypes[dtype].text,
+               dtypes[buffer->dtype].text);
     if (!buffer->written) refuse(verifier, "stores in an input");
     if (store->condition >= 0) {
-        check_scope(verifier, kernel_loops_of(verifier->kernel, store->condition), verifier->running);
+        check_scope(verifier, kernel_loops_of(verifier->kernel, store->condition),
+                    verifier->running);
         if (node_dtype(verifier->graph, store->condition) != DT_BOOL)
             refuse(verifier, "its condition is not a bool");
     }
     for (int i = 0; i < nodes.count; i++) check_node(verifier, nodes.at[i]);
     check_bounds(verifier, store->buffer, store->index, -1);
     check_role(verifier, nodes);
-    bool common = buffer->space == SPACE_PARAM || buffer->space == SPACE_SHARED;
-    LoopSet used = kernel_loops_of_index(verifier->kernel, store->index);
-    if (common && verifier->thread >= 0 && !loop_set_has(&used, verifier->thread))
-        refuse(verifier, "all threads of loop %s write the same element",
-               loop_name(verifier, verifier->thread));
+    check_race(verifier);
 }
 
 // ---- loops --------------------------------------------------------------------------------------
@@ -191,12 +205,14 @@ static void check_kind(const Verifier *verifier, const Statement *statement) {
     int64_t extent = 0;
     bool constant = index_is_const(verifier->table, loop->extent, &extent);
     if (verifier->vector >= 0)
-        refuse(verifier, "the vector loop %s is not innermost", loop_name(verifier, verifier->vector));
+        refuse(verifier, "the vector loop %s is not innermost",
+               loop_name(verifier, verifier->vector));
     if (loop->kind == LOOP_THREAD && verifier->thread >= 0)
         refuse(verifier, "inside the thread loop %s", loop_name(verifier, verifier->thread));
     if (loop->kind == LOOP_VECTOR && (!constant || extent < 1 || extent & (extent - 1)))
         refuse(verifier, "a vector loop has a constant power of two of iterations");
-    if (loop->kind == LOOP_VECTOR && loop->limit >= 0) refuse(verifier, "a vector loop has no limit");
+    if (loop->kind == LOOP_VECTOR && loop->limit >= 0)
+        refuse(verifier, "a vector loop has no limit");
     if (loop->kind == LOOP_UNROLL && !constant)
         refuse(verifier, "an unrolled loop has a constant number of iterations");
 }
@@ -208,15 +224,17 @@ static void check_loop(Verifier *verifier, const Statement *statement) {
     loop_set_add(&verifier->seen, statement->loop);
     check_scope(verifier, kernel_loops_of_index(verifier->kernel, loop->extent), (LoopSet){0});
     if (loop->limit >= 0)
-        check_scope(verifier, kernel_loops_of_index(verifier->kernel, loop->limit), verifier->running);
+        check_scope(verifier, kernel_loops_of_index(verifier->kernel, loop->limit),
+                    verifier->running);
     check_kind(verifier, statement);
     if (!statement->body) refuse(verifier, "an empty loop");
     loop_set_add(&verifier->running, statement->loop);
-    bool several = index_high(verifier->table, loop->extent) > 1;
-    if (loop->kind == LOOP_THREAD && several) verifier->thread = statement->loop;
+    if (loop->kind == LOOP_THREAD) verifier->thread = statement->loop;
     if (loop->kind == LOOP_VECTOR) verifier->vector = statement->loop;
     verifier->never |= index_high(verifier->table, loop->extent) <= 0;
+    add_loop_facts(verifier, statement->loop);
     check_list(verifier, statement->body);
+    verifier->facts.count = before.facts.count;
     verifier->running = before.running;
     verifier->thread = before.thread;
     verifier->vector = before.vector;
@@ -236,9 +254,9 @@ static void check_list(Verifier *verifier, const Statement *list) {
 // ---- memory of one thread -----------------------------------------------------------------------
 
 typedef struct {
-    bool stored;       // by statements inside a thread loop
-    bool elsewhere;    // touched in several thread loops, or in one and outside
-    int32_t thread;    // the loop that it was first touched in; -1 outside, -2 not yet
+    bool stored;     // by statements inside a thread loop
+    bool elsewhere;  // touched in several thread loops, or in one and outside
+    int32_t thread;  // the loop that it was first touched in; -1 outside, -2 not yet
 } Touch;
 
 static void touch_list(Verifier *verifier, Statement *list, int32_t thread, Touch *touch) {
@@ -260,7 +278,7 @@ static void touch_list(Verifier *verifier, Statement *list, int32_t thread, Touc
     }
 }
 
-// A thread loop writes a thread's own memory for itself only: other loops may share it out otherwise.
+// A thread loop writes a thread's own memory for itself only: other loops may divide otherwise.
 static void check_threads(Verifier *verifier) {
     int32_t count = verifier->kernel->buffers.count;
     Touch *touch = arena_array(verifier->arena, Touch, count);
@@ -271,7 +289,8 @@ static void check_threads(Verifier *verifier) {
         const KernelBuffer *buffer = &verifier->kernel->buffers.at[i];
         bool own = buffer->space == SPACE_REGISTER || buffer->space == SPACE_THREAD;
         if (own && touch[i].stored && touch[i].elsewhere)
-            refuse(verifier, "%s is written in a thread loop and used outside. Hint: make it shared",
+            refuse(verifier,
+                   "%s is written in a thread loop and used outside. Hint: make it shared",
                    buffer->name);
     }
 }
@@ -284,11 +303,13 @@ void kernel_verify(const Kernel *kernel) {
                          .run = kernel_loops_inside(kernel->body),
                          .thread = -1,
                          .vector = -1};
-    add_loop_facts(&verifier);
+    for (int32_t loop = 0; loop < kernel->loops.count; loop++)
+        if (!loop_set_has(&verifier.run, loop)) add_loop_facts(&verifier, loop);
     for (int32_t i = 0; i < kernel->buffers.count; i++)
         if (kernel->buffers.at[i].space == SPACE_PARAM && i > 0 &&
             kernel->buffers.at[i - 1].space != SPACE_PARAM)
-            refuse(&verifier, "the PARAM %s comes after a local buffer", kernel->buffers.at[i].name);
+            refuse(&verifier, "the PARAM %s comes after a local buffer",
+                   kernel->buffers.at[i].name);
     check_list(&verifier, kernel->body);
     check_threads(&verifier);
 }

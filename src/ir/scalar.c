@@ -110,8 +110,7 @@ Scalar scalar_identity(Op fold, DType dtype) {
     if (fold != OP_ADD && fold != OP_MAX && fold != OP_MUL)
         fatal("%s has no identity. Hint: a fold is add, max or mul", ops[fold].text);
     int value = fold == OP_MUL;
-    if (dtype_is_float(dtype))
-        return (Scalar){.real = fold == OP_MAX ? -INFINITY : (float)value};
+    if (dtype_is_float(dtype)) return (Scalar){.real = fold == OP_MAX ? -INFINITY : (float)value};
     return (Scalar){.integer = fold == OP_MAX ? lowest(dtype) : value};
 }
 
@@ -141,7 +140,8 @@ static int64_t floor_remainder(__int128 x, __int128 y) {
 static int64_t integer_apply(Op op, int bits, __int128 x, __int128 y, __int128 z) {
     switch (op) {
 #define OP(name, text, arity, properties, scalar, ...) \
-    case OP_##name: return (int64_t)(__int128[1]){scalar}[0];
+    case OP_##name:                                    \
+        return (int64_t)(__int128[1]){scalar}[0];
 #include "ir/ops.def"
 #undef OP
     default: return 0;
@@ -155,12 +155,12 @@ static int64_t integer_apply(Op op, int bits, __int128 x, __int128 y, __int128 z
 static float float_apply(Op op, float a, float b, float c) {
     enum { bits = 32 };
     switch (op) {
-#define OP(name, text, arity, properties, scalar, ...)                               \
-    case OP_##name: {                                                                \
-        OPERAND(properties) x = (OPERAND(properties))a, y = (OPERAND(properties))b;  \
-        OPERAND(properties) z = (OPERAND(properties))c;                              \
-        (void)x, (void)y, (void)z;                                                   \
-        return (float)(__typeof__(x)[1]){scalar}[0];                                 \
+#define OP(name, text, arity, properties, scalar, ...)                              \
+    case OP_##name: {                                                               \
+        OPERAND(properties) x = (OPERAND(properties))a, y = (OPERAND(properties))b; \
+        OPERAND(properties) z = (OPERAND(properties))c;                             \
+        (void)x, (void)y, (void)z;                                                  \
+        return (float)(__typeof__(x)[1]){scalar}[0];                                \
     }
 #include "ir/ops.def"
 #undef OP

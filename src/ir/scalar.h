@@ -11,14 +11,14 @@ typedef union {
     int64_t integer;
 } Scalar;
 
-// The op's value for one element. `dtype` is the node's last source's (so not a WHERE's condition's);
-// CAST is scalar_cast's. A float result is rounded to `dtype`; an integer one wraps.
+// The value for one element. `dtype` is the last source's (not a WHERE's condition's). CAST is
+// scalar_cast's. A float result is rounded to `dtype`; an integer one wraps.
 Scalar scalar_apply(Op op, DType dtype, Scalar x, Scalar y, Scalar z);
-// Float to integer truncates and saturates, NaN gives 0; integer to integer wraps; to bool is `!= 0`.
+// Float to integer truncates and saturates, NaN gives 0. Integers wrap. To bool is `!= 0`.
 Scalar scalar_cast(Scalar value, DType from, DType to);
-Scalar scalar_identity(Op fold, DType dtype);    // of add, max or mul: 0, lowest, 1
-int64_t scalar_wrap(DType dtype, int64_t value);    // into an integer dtype's range
-Scalar scalar_load(DType dtype, const void *at);    // a stored element, any alignment
+Scalar scalar_identity(Op fold, DType dtype);     // of add, max or mul: 0, lowest, 1
+int64_t scalar_wrap(DType dtype, int64_t value);  // into an integer dtype's range
+Scalar scalar_load(DType dtype, const void *at);  // a stored element, any alignment
 void scalar_store(DType dtype, void *at, Scalar value);
 
 // The storage formats, by bits; rounding is to nearest even, a NaN stays a (quiet) NaN.

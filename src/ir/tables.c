@@ -38,10 +38,10 @@ bool op_find(const char *text, Op *op) {
 
 const char *op_args(Op op) {
     static const char *const letters[OP_COUNT] = {
-        [OP_CONST] = "c",   [OP_BUFFER] = "nn", [OP_PARAM] = "n",   [OP_VAR] = "v",
-        [OP_IOTA] = "n",    [OP_PERMUTE] = "N", [OP_PAD] = "SS",    [OP_SHRINK] = "S",
-        [OP_FLIP] = "b",    [OP_WINDOW] = "nnnn", [OP_REDUCE] = "ob", [OP_SCAN] = "on",
-        [OP_GATHER] = "n",  [OP_SCATTER_ADD] = "n", [OP_ASSIGN] = "nn", [OP_LOAD] = "nx",
+        [OP_CONST] = "c",  [OP_BUFFER] = "nn",     [OP_PARAM] = "n",   [OP_VAR] = "v",
+        [OP_IOTA] = "n",   [OP_PERMUTE] = "N",     [OP_PAD] = "SS",    [OP_SHRINK] = "S",
+        [OP_FLIP] = "b",   [OP_WINDOW] = "nnnn",   [OP_REDUCE] = "ob", [OP_SCAN] = "on",
+        [OP_GATHER] = "n", [OP_SCATTER_ADD] = "n", [OP_ASSIGN] = "nn", [OP_LOAD] = "nx",
         [OP_INDEX] = "x",
     };
     return letters[op] ? letters[op] : "";

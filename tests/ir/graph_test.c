@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-#define SHAPE(...)                                                                       \
+#define SHAPE(...) \
     ((Shape){.rank = sizeof((Size[]){__VA_ARGS__}) / sizeof(Size), .size = {__VA_ARGS__}})
 
 static Arena *arena;
@@ -39,12 +39,14 @@ TEST(equal_nodes_are_one) {
               node_const_float(graph, DT_F32, SHAPE(1), -NAN));
     CHECK(node_const_float(graph, DT_F32, SHAPE(1), 0.0) !=
           node_const_float(graph, DT_F32, SHAPE(1), -0.0));
-    CHECK_INT(node_const_int(graph, DT_I8, SHAPE(1), 255), node_const_int(graph, DT_I8, SHAPE(1), -1));
+    CHECK_INT(node_const_int(graph, DT_I8, SHAPE(1), 255),
+              node_const_int(graph, DT_I8, SHAPE(1), -1));
 }
 
 TEST(elementwise_checks_shapes_and_dtypes) {
     start();
-    Id x = input(DT_F32, SHAPE(2, 3)), i = input(DT_I32, SHAPE(2, 3)), t = input(DT_F32, SHAPE(3, 2));
+    Id x = input(DT_F32, SHAPE(2, 3)), i = input(DT_I32, SHAPE(2, 3)),
+       t = input(DT_F32, SHAPE(3, 2));
     Id less = node_binary(graph, OP_CMPLT, i, i);
     CHECK_INT(node_dtype(graph, less), DT_BOOL);
     CHECK_INT(node_dtype(graph, node_where(graph, less, x, x)), DT_F32);
@@ -119,7 +121,8 @@ TEST(symbolic_slices_are_proved) {
     Id seen = node_shrink(graph, cache, (Size[]){0, 0}, (Size[]){keys, 64});
     CHECK_TEXT(shape_of_node(seen), "(position + 1, 64)");
     Size past = var_size("position", 0, 4095, 2);
-    CHECK_FATAL_TEXT(node_shrink(graph, cache, (Size[]){0, 0}, (Size[]){past, 64}), "is not inside");
+    CHECK_FATAL_TEXT(node_shrink(graph, cache, (Size[]){0, 0}, (Size[]){past, 64}),
+                     "is not inside");
 }
 
 TEST(gather_and_scatter_fit) {
@@ -151,7 +154,8 @@ TEST(sizes_become_values) {
     start();
     IndexTable *table = graph_indices(graph);
     Index n = graph_var_index(graph, graph_var(graph, "n", 0, 9));
-    Index size = index_add(table, index_scale(table, index_div(table, n, 4), 2), index_const(table, 1));
+    Index size =
+        index_add(table, index_scale(table, index_div(table, n, 4), 2), index_const(table, 1));
     Id value = node_size(graph, size_from_index(table, size));
     CHECK_TEXT(graph_print(arena, graph, 1, &value), "var n 0..9\n"
                                                      "%0 = const{1} i64 ()\n"
@@ -165,35 +169,36 @@ TEST(sizes_become_values) {
 }
 
 // One line of every kind of argument; what the parser and the printer agree on.
-static const char *const everything = "var n 1..9\n"
-                                      "var position 0..4095\n"
-                                      "%0 = const{0.1} f32 (2, 3)\n"
-                                      "%1 = const{-0.0} f16 ()\n"
-                                      "%2 = const{-inf} bf16 ()\n"
-                                      "%3 = const{nan} f32 ()\n"
-                                      "%4 = const{-9223372036854775808} i64 (2)\n"
-                                      "%5 = buffer{12, 1} f32 (2, 3)\n"
-                                      "%6 = param{3} f32 (n, 2, 3)\n"
-                                      "%7 = var{position} i64 ()\n"
-                                      "%8 = iota{1} i32 (2, 3)\n"
-                                      "%9 = reshape f32 (n, 6) %6\n"
-                                      "%10 = permute{1, 0} f32 (3, 2) %0\n"
-                                      "%11 = pad{(position, 0, 0), (0, 1, 1)} f32 (n + position, 3, 4) %6\n"
-                                      "%12 = shrink{(0, 1)} f32 (2, 2) %0\n"
-                                      "%13 = flip{0, 1} f32 (2, 3) %0\n"
-                                      "%14 = window{1, 2, 1, 2} f32 (2, 1, 2) %0\n"
-                                      "%15 = reduce{add, 0, 2} f32 (1, 2, 1) %6\n"
-                                      "%16 = reduce{max} f32 (2, 3) %0\n"
-                                      "%17 = scan{mul, 1} f32 (2, 3) %0\n"
-                                      "%18 = gather{0} f32 (2, 3) %0 %8\n"
-                                      "%19 = scatter_add{1} f32 (2, 3) %0 %8 %5\n"
-                                      "%20 = assign{12, 2} f32 (2, 3) %5 %0\n"
-                                      "%21 = cast bool (2, 3) %0\n"
-                                      "%22 = where f32 (2, 3) %21 %0 %5\n"
-                                      "%23 = fma f32 (2, 3) %0 %0 %5\n"
-                                      "%24 = withgrad f32 (2, 3) %0 %5\n"
-                                      "out %24 %1 %2 %3 %4 %7 %9 %10 %11 %12 %13 %14 %15 %16 %17 %18 "
-                                      "%19 %20 %22 %23 %22\n";
+static const char *const everything =
+    "var n 1..9\n"
+    "var position 0..4095\n"
+    "%0 = const{0.1} f32 (2, 3)\n"
+    "%1 = const{-0.0} f16 ()\n"
+    "%2 = const{-inf} bf16 ()\n"
+    "%3 = const{nan} f32 ()\n"
+    "%4 = const{-9223372036854775808} i64 (2)\n"
+    "%5 = buffer{12, 1} f32 (2, 3)\n"
+    "%6 = param{3} f32 (n, 2, 3)\n"
+    "%7 = var{position} i64 ()\n"
+    "%8 = iota{1} i32 (2, 3)\n"
+    "%9 = reshape f32 (n, 6) %6\n"
+    "%10 = permute{1, 0} f32 (3, 2) %0\n"
+    "%11 = pad{(position, 0, 0), (0, 1, 1)} f32 (n + position, 3, 4) %6\n"
+    "%12 = shrink{(0, 1)} f32 (2, 2) %0\n"
+    "%13 = flip{0, 1} f32 (2, 3) %0\n"
+    "%14 = window{1, 2, 1, 2} f32 (2, 1, 2) %0\n"
+    "%15 = reduce{add, 0, 2} f32 (1, 2, 1) %6\n"
+    "%16 = reduce{max} f32 (2, 3) %0\n"
+    "%17 = scan{mul, 1} f32 (2, 3) %0\n"
+    "%18 = gather{0} f32 (2, 3) %0 %8\n"
+    "%19 = scatter_add{1} f32 (2, 3) %0 %8 %5\n"
+    "%20 = assign{12, 2} f32 (2, 3) %5 %0\n"
+    "%21 = cast bool (2, 3) %0\n"
+    "%22 = where f32 (2, 3) %21 %0 %5\n"
+    "%23 = fma f32 (2, 3) %0 %0 %5\n"
+    "%24 = withgrad f32 (2, 3) %0 %5\n"
+    "out %24 %1 %2 %3 %4 %7 %9 %10 %11 %12 %13 %14 %15 %16 %17 %18 "
+    "%19 %20 %22 %23 %22\n";
 
 TEST(text_and_graph_agree) {
     start();
@@ -230,8 +235,10 @@ TEST(bad_text_says_where) {
     CHECK_FATAL_TEXT(parse("var n 3..1\nout"), "is empty");
     CHECK_FATAL_TEXT(parse("var n 1..3\nvar n 1..4\nout"), "one name, one interval");
     CHECK_FATAL_TEXT(parse("%0 = const{1} f32 (2)\n%1 = flip{9} f32 (2) %0"), "axis 9");
-    CHECK_FATAL_TEXT(parse("%0 = const{1} f32 (2)\n%1 = permute{0, 1} f32 (2) %0"), "argument words");
-    CHECK_FATAL_TEXT(parse("%0 = const{1} i32 (2)\n%1 = reduce{cmplt, 0} i32 (1) %0"), "add, max or mul");
+    CHECK_FATAL_TEXT(parse("%0 = const{1} f32 (2)\n%1 = permute{0, 1} f32 (2) %0"),
+                     "argument words");
+    CHECK_FATAL_TEXT(parse("%0 = const{1} i32 (2)\n%1 = reduce{cmplt, 0} i32 (1) %0"),
+                     "add, max or mul");
 }
 
 TEST(rebuilding_translates_vars_and_sizes) {
@@ -269,7 +276,8 @@ TEST(half_floats_round_to_nearest_even) {
 }
 
 static int64_t integer(Op op, DType dtype, int64_t x, int64_t y) {
-    return scalar_apply(op, dtype, (Scalar){.integer = x}, (Scalar){.integer = y}, (Scalar){0}).integer;
+    return scalar_apply(op, dtype, (Scalar){.integer = x}, (Scalar){.integer = y}, (Scalar){0})
+        .integer;
 }
 
 static float real(Op op, float x, float y) {
@@ -296,8 +304,10 @@ TEST(integers_wrap_and_round_down) {
 
 TEST(floats_follow_ieee) {
     CHECK(isnan(real(OP_MAX, NAN, 1)) && isnan(real(OP_MAX, 1, NAN)));
-    CHECK_INT(scalar_apply(OP_CMPNE, DT_F32, (Scalar){.real = NAN}, (Scalar){.real = NAN}, (Scalar){0})
-                  .integer, 1);
+    CHECK_INT(
+        scalar_apply(OP_CMPNE, DT_F32, (Scalar){.real = NAN}, (Scalar){.real = NAN}, (Scalar){0})
+            .integer,
+        1);
     CHECK_NEAR(real(OP_TRUNC, -1.7f, 0), -1, 0);
     Scalar one = {.integer = 1}, half = {.real = 0.5f}, two = {.real = 2};
     CHECK_NEAR(scalar_apply(OP_WHERE, DT_F32, one, half, two).real, 0.5, 0);

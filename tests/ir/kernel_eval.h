@@ -1,7 +1,7 @@
 /* kernel_eval.h - runs any kernel by walking its tree: the slow truth that transforms are held to.
  * In: a kernel, its PARAMs' memory, its VARs.  Out: the memory written.
- * Invariants: no access leaves its buffer, local memory begins as garbage (NaN in floats), threads of
- * a loop run last to first, lanes of a vector store all read before one writes.               */
+ * Invariants: no access leaves its buffer, local memory begins as garbage (NaN in floats), threads
+ * of a loop run last to first, lanes of a vector store all read before one writes.              */
 #ifndef PICOGRAD_KERNEL_EVAL_H
 #define PICOGRAD_KERNEL_EVAL_H
 #include "ir/ir.h"
@@ -12,9 +12,9 @@
 typedef struct {
     const Kernel *kernel;
     Arena *arena;
-    void **memory;         // by buffer
+    void **memory;  // by buffer
     const int64_t *var;
-    int64_t *at;           // by loop
+    int64_t *at;  // by loop
 } Eval;
 
 static Scalar eval_value(Eval *eval, Id id);
@@ -41,7 +41,8 @@ static Scalar eval_load(Eval *eval, const Node *node) {
     if (node->sources && !eval_value(eval, node->source[0]).integer)
         return dtype_is_float(node->dtype) ? (Scalar){.real = 0} : (Scalar){.integer = 0};
     int32_t buffer = (int32_t)node->arg[0];
-    return scalar_load(node->dtype, eval_element(eval, buffer, eval_index(eval, (Index)node->arg[1])));
+    return scalar_load(node->dtype,
+                       eval_element(eval, buffer, eval_index(eval, (Index)node->arg[1])));
 }
 
 static int64_t eval_extent(Eval *eval, int32_t loop) {
@@ -52,7 +53,8 @@ static int64_t eval_extent(Eval *eval, int32_t loop) {
 
 static Scalar eval_reduce(Eval *eval, const Node *node, int depth, Scalar sum) {
     if (depth == node->arg[1])
-        return scalar_apply((Op)node->arg[0], node->dtype, sum, eval_value(eval, node->source[0]), sum);
+        return scalar_apply((Op)node->arg[0], node->dtype, sum, eval_value(eval, node->source[0]),
+                            sum);
     int32_t loop = (int32_t)node->arg[2 + depth];
     int64_t extent = eval_extent(eval, loop);
     for (int64_t i = 0; i < extent; i++) {
@@ -146,8 +148,10 @@ static inline void kernel_eval(const Kernel *kernel, void *const *param, const i
     for (int32_t i = 0; i < kernel->buffers.count; i++) {
         const KernelBuffer *buffer = &kernel->buffers.at[i];
         size_t bytes = (size_t)buffer->size * (size_t)dtypes[buffer->dtype].bytes;
-        if (buffer->space == SPACE_PARAM) eval.memory[i] = param[i];
-        else eval.memory[i] = memset(arena_alloc(arena, bytes + 1), 0xff, bytes);
+        if (buffer->space == SPACE_PARAM)
+            eval.memory[i] = param[i];
+        else
+            eval.memory[i] = memset(arena_alloc(arena, bytes + 1), 0xff, bytes);
     }
     eval_list(&eval, kernel->body);
     arena_free(arena);
