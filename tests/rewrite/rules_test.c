@@ -44,7 +44,8 @@ static void check_same(const char *what, RuleClass class, const Graph *old, Id o
     DType dtype = node_dtype(old, old_root);
     Shape shape = node_shape(old, old_root);
     int64_t count = 1;
-    for (int i = 0; i < shape.rank; i++) count *= size_is_symbolic(shape.size[i]) ? 3 : shape.size[i];
+    for (int i = 0; i < shape.rank; i++)
+        count *= size_is_symbolic(shape.size[i]) ? 3 : shape.size[i];
     CHECK(count <= ELEMENTS);
     reference_run(old, old_root, &binding, before);
     reference_run(new, new_root, &binding, after);
@@ -63,10 +64,12 @@ static void check_same(const char *what, RuleClass class, const Graph *old, Id o
 // ---- samples ------------------------------------------------------------------------------------
 
 static int samples(DType dtype, RuleClass class, Scalar *to) {
-    static const float wild[] = {0.0f, -0.0f, 1, -1, 0.5f, -2.5f, 3, INFINITY, -INFINITY, NAN,
-                                 100.25f, 1e-40f, -1e30f, FLT_MAX, 0x1p-126f};
-    static const int64_t whole[] = {0, 1, -1, 2, 7, -7, 100, INT8_MIN, INT8_MAX, INT32_MIN,
-                                    INT32_MAX, INT64_MIN, INT64_MAX, 31, 33};
+    static const float wild[] = {0.0f,    -0.0f,  1,        -1,        0.5f,
+                                 -2.5f,   3,      INFINITY, -INFINITY, NAN,
+                                 100.25f, 1e-40f, -1e30f,   FLT_MAX,   0x1p-126f};
+    static const int64_t whole[] = {0,         1,         -1,        2,        7,
+                                    -7,        100,       INT8_MIN,  INT8_MAX, INT32_MIN,
+                                    INT32_MAX, INT64_MIN, INT64_MAX, 31,       33};
     static const float tame[] = {1, -1, 0.5f, -2.5f, 3, 17.5f, -0.125f};
     bool is_float = dtype_is_float(dtype);
     int count = dtype == DT_BOOL ? 2 : COUNT_OF(wild);
@@ -74,8 +77,10 @@ static int samples(DType dtype, RuleClass class, Scalar *to) {
     if (is_float && class == RULE_FINITE) count = COUNT_OF(tame);
     for (int i = 0; i < count; i++) {
         Scalar value = {.real = class == RULE_FINITE ? tame[i % COUNT_OF(tame)] : wild[i]};
-        if (is_float) to[i] = scalar_cast(value, DT_F32, dtype);
-        else to[i].integer = scalar_wrap(dtype, whole[i]);
+        if (is_float)
+            to[i] = scalar_cast(value, DT_F32, dtype);
+        else
+            to[i].integer = scalar_wrap(dtype, whole[i]);
     }
     return count;
 }
@@ -117,7 +122,8 @@ static Id variable(Instance *instance, DType dtype, bool is_const) {
         instance->choices *= (unsigned)count;
         id = dtype_is_float(dtype)
                  ? number(instance, dtype, (double)chosen.real)
-                 : node_const_int(instance->graph, dtype, shape_of(1, instance->elements), chosen.integer);
+                 : node_const_int(instance->graph, dtype, shape_of(1, instance->elements),
+                                  chosen.integer);
     } else {
         id = node_param(instance->graph, dtype, shape_of(1, instance->elements), i);
     }
@@ -190,8 +196,21 @@ static int64_t elements_for(const char *text) {
 // Whether the rule fires; if so, whether both sides agree. -1 when there are no more constants.
 static int fires(const Rule *rule, const DType *dtype, unsigned choice) {
     Arena *arena = arena_new();
-    Instance instance = {reader_new("rule", rule->text), arena, graph_new(arena), rule->class,
-                         elements_for(rule->text), {dtype[0], dtype[1], dtype[2]}, choice, 1, {0}, {0}, {0}, {0}, 0};
+    Instance instance = {
+        reader_new("rule", rule->text),
+        arena,
+        graph_new(arena),
+        rule->class,
+        elements_for(rule->text),
+        {dtype[0],  dtype[1], dtype[2]},
+        choice,
+        1,
+        {0},
+        {0        },
+        {0        },
+        {0        },
+        0
+    };
     Attempt try = {&instance, -1};
     int result = 0;
     if (try_call(attempt, &try) == 0 && choice < instance.choices) {
@@ -211,9 +230,9 @@ static int fires(const Rule *rule, const DType *dtype, unsigned choice) {
 }
 
 static bool is_elementwise(const Rule *rule) {
-    static const char *const others[] = {"(*", "reshape", "permute", "expand", "pad", "shrink", "flip",
-                                         "window", "iota", "reduce", "scan", "detach", "contiguous",
-                                         "withgrad"};
+    static const char *const others[] = {"(*",     "reshape", "permute",    "expand",  "pad",
+                                         "shrink", "flip",    "window",     "iota",    "reduce",
+                                         "scan",   "detach",  "contiguous", "withgrad"};
     for (int i = 0; i < COUNT_OF(others); i++)
         if (strstr(rule->text, others[i])) return false;
     return true;
@@ -264,15 +283,20 @@ TEST(constants_fold_as_the_reference_computes) {
                 char text[64];
                 snprintf(text, sizeof text, "(%s %s) => !", ops[op].text, sources[ops[op].arity]);
                 Arena *arena = arena_new();
-                Instance instance = {.reader = reader_new("fold", text), .arena = arena,
-                                     
-                                     .graph = graph_new(arena), .elements = 1, .dtype = {(DType)dtype},
-                                     .choice = choice, .choices = 1};
+                Instance instance = {.reader = reader_new("fold", text),
+                                     .arena = arena,
+
+                                     .graph = graph_new(arena),
+                                     .elements = 1,
+                                     .dtype = {(DType)dtype},
+                                     .choice = choice,
+                                     .choices = 1};
                 Attempt try = {&instance, -1};
                 bool more = try_call(attempt, &try) == 0 && choice < instance.choices;
                 if (more) {
                     Id root;
-                    Graph *graph = rewrite(arena, instance.graph, rules(RULES_ALGEBRA), 1, &try.root, &root);
+                    Graph *graph =
+                        rewrite(arena, instance.graph, rules(RULES_ALGEBRA), 1, &try.root, &root);
                     bool stays = op == OP_EXP2 || op == OP_LOG2 || op == OP_SIN;
                     CHECK_INT(graph_node(graph, root)->op, stays ? op : OP_CONST);
                     check_same(text, RULE_EXACT, instance.graph, try.root, graph, root);
@@ -292,65 +316,86 @@ typedef struct {
 #define P  "%0 = param{0} f32 (2, 3)\n"
 #define P1 "%0 = param{0} f32 (2, 1)\n"
 
+#define EXAMPLE(...) \
+    { __VA_ARGS__ }
+
 static const Example examples[] = {
-    {P "%1 = reshape f32 (2, 3) %0\nout %1", P "out %0\n"},
-    {P "%1 = reshape f32 (6) %0\n%2 = reshape f32 (3, 2) %1\nout %2", P "%1 = reshape f32 (3, 2) %0\nout %1\n"},
-    {P "%1 = reshape f32 (6) %0\n%2 = reshape f32 (2, 3) %1\nout %2", P "out %0\n"},
-    {"%0 = const{2} f32 (2, 3)\n%1 = reshape f32 (6) %0\nout %1", "%0 = const{2} f32 (6)\nout %0\n"},
-    {P "%1 = permute{0, 1} f32 (2, 3) %0\nout %1", P "out %0\n"},
-    {"%0 = param{0} f32 (2, 3, 4)\n%1 = permute{1, 2, 0} f32 (3, 4, 2) %0\n"
-     "%2 = permute{1, 0, 2} f32 (4, 3, 2) %1\nout %2",
-     "%0 = param{0} f32 (2, 3, 4)\n%1 = permute{2, 1, 0} f32 (4, 3, 2) %0\nout %1\n"},
-    {"%0 = const{2} i8 (2, 3)\n%1 = permute{1, 0} i8 (3, 2) %0\nout %1", "%0 = const{2} i8 (3, 2)\nout %0\n"},
-    {P "%1 = expand f32 (2, 3) %0\nout %1", P "out %0\n"},
-    {"%0 = param{0} f32 (1, 1)\n%1 = expand f32 (2, 1) %0\n%2 = expand f32 (2, 3) %1\nout %2",
-     "%0 = param{0} f32 (1, 1)\n%1 = expand f32 (2, 3) %0\nout %1\n"},
-    {"%0 = const{2} f32 (1)\n%1 = expand f32 (4) %0\nout %1", "%0 = const{2} f32 (4)\nout %0\n"},
-    {P "%1 = pad{(0, 0), (0, 0)} f32 (2, 3) %0\nout %1", P "out %0\n"},
-    {P "%1 = pad{(1, 0), (0, 2)} f32 (3, 5) %0\n%2 = pad{(0, 1), (2, 0)} f32 (5, 6) %1\nout %2",
-     P "%1 = pad{(1, 1), (2, 2)} f32 (5, 6) %0\nout %1\n"},
-    {"%0 = const{0} f32 (2)\n%1 = pad{(1), (1)} f32 (4) %0\nout %1", "%0 = const{0} f32 (4)\nout %0\n"},
-    {P "%1 = shrink{(0, 0)} f32 (2, 3) %0\nout %1", P "out %0\n"},
-    {P "%1 = shrink{(0, 1)} f32 (2, 2) %0\n%2 = shrink{(1, 1)} f32 (1, 1) %1\nout %2",
-     P "%1 = shrink{(1, 2)} f32 (1, 1) %0\nout %1\n"},
-    {P "%1 = pad{(1, 2), (1, 2)} f32 (4, 7) %0\n%2 = shrink{(1, 2)} f32 (2, 3) %1\nout %2", P "out %0\n"},
-    {P "%1 = pad{(1, 2), (1, 2)} f32 (4, 7) %0\n%2 = shrink{(2, 3)} f32 (1, 2) %1\nout %2",
-     P "%1 = shrink{(1, 1)} f32 (1, 2) %0\nout %1\n"},
-    {P "%1 = pad{(1, 2), (1, 2)} f32 (4, 7) %0\n%2 = shrink{(0, 2)} f32 (2, 3) %1\nout %2",
-     P "%1 = pad{(1, 2), (1, 2)} f32 (4, 7) %0\n%2 = shrink{(0, 2)} f32 (2, 3) %1\nout %2\n"},
-    {"%0 = const{2} f32 (9)\n%1 = shrink{(1)} f32 (4) %0\nout %1", "%0 = const{2} f32 (4)\nout %0\n"},
-    {P1 "%1 = flip{1} f32 (2, 1) %0\nout %1", P1 "out %0\n"},
-    {P "%1 = flip{0, 1} f32 (2, 3) %0\n%2 = flip{1} f32 (2, 3) %1\nout %2", P "%1 = flip{0} f32 (2, 3) %0\nout %1\n"},
-    {P "%1 = flip{1} f32 (2, 3) %0\n%2 = flip{1} f32 (2, 3) %1\nout %2", P "out %0\n"},
-    {"%0 = const{2} f32 (9)\n%1 = flip{0} f32 (9) %0\nout %1", "%0 = const{2} f32 (9)\nout %0\n"},
-    {"%0 = const{2} f32 (9)\n%1 = window{0, 3, 2, 1} f32 (4, 3) %0\nout %1", "%0 = const{2} f32 (4, 3)\nout %0\n"},
-    {"%0 = iota{1} i32 (2, 1)\nout %0", "%0 = const{0} i32 (2, 1)\nout %0\n"},
-    {"%0 = iota{1} i32 (1, 2)\nout %0", "%0 = iota{1} i32 (1, 2)\nout %0\n"},
-    {P1 "%1 = reduce{mul, 1} f32 (2, 1) %0\nout %1", P1 "out %0\n"},
-    {P "%1 = reduce{add} f32 (2, 3) %0\nout %1", P "out %0\n"},
-    {P "%1 = reduce{add, 1} f32 (2, 1) %0\n%2 = reduce{add, 0} f32 (1, 1) %1\nout %2",
-     P "%1 = reduce{add, 0, 1} f32 (1, 1) %0\nout %1\n"},
-    {P "%1 = reduce{add, 1} f32 (2, 1) %0\n%2 = reduce{max, 0} f32 (1, 1) %1\nout %2",
-     P "%1 = reduce{add, 1} f32 (2, 1) %0\n%2 = reduce{max, 0} f32 (1, 1) %1\nout %2\n"},
-    {"%0 = const{1.5} f32 (4, 3)\n%1 = reduce{add, 0, 1} f32 (1, 1) %0\nout %1", "%0 = const{18} f32 (1, 1)\nout %0\n"},
-    {"%0 = const{100} i8 (4, 3)\n%1 = reduce{add, 0} i8 (1, 3) %0\nout %1", "%0 = const{-112} i8 (1, 3)\nout %0\n"},
-    {"%0 = const{7} i8 (4, 3)\n%1 = reduce{max, 1} i8 (4, 1) %0\nout %1", "%0 = const{7} i8 (4, 1)\nout %0\n"},
-    {P1 "%1 = expand f32 (2, 5) %0\n%2 = reduce{add, 0, 1} f32 (1, 1) %1\nout %2",
-     P1 "%1 = const{5} f32 (1, 1)\n%2 = reduce{add, 0} f32 (1, 1) %0\n%3 = mul f32 (1, 1) %2 %1\nout %3\n"},
-    {P1 "%1 = expand f32 (2, 5) %0\n%2 = reduce{max, 1} f32 (2, 1) %1\nout %2", P1 "out %0\n"},
-    {P1 "%1 = expand f32 (2, 0) %0\n%2 = reduce{add, 1} f32 (2, 1) %1\nout %2",
-     P1 "%1 = expand f32 (2, 0) %0\n%2 = reduce{add, 1} f32 (2, 1) %1\nout %2\n"},
-    {P1 "%1 = scan{add, 1} f32 (2, 1) %0\nout %1", P1 "out %0\n"},
-    {P "%1 = detach f32 (2, 3) %0\n%2 = detach f32 (2, 3) %1\nout %2", P "%1 = detach f32 (2, 3) %0\nout %1\n"},
-    {P "%1 = contiguous f32 (2, 3) %0\n%2 = contiguous f32 (2, 3) %1\nout %2",
-     P "%1 = contiguous f32 (2, 3) %0\nout %1\n"},
-    {"var n 1..9\n%0 = param{0} f32 (n, 2)\n%1 = pad{(1, 0), (n, 0)} f32 (2*n + 1, 2) %0\n"
-     "%2 = shrink{(1, 0)} f32 (n, 2) %1\nout %2",
-     "var n 1..9\n%0 = param{0} f32 (n, 2)\nout %0\n"},
+    EXAMPLE(P "%1 = reshape f32 (2, 3) %0\nout %1", P "out %0\n"),
+    EXAMPLE(P "%1 = reshape f32 (6) %0\n%2 = reshape f32 (3, 2) %1\nout %2",
+            P "%1 = reshape f32 (3, 2) %0\nout %1\n"),
+    EXAMPLE(P "%1 = reshape f32 (6) %0\n%2 = reshape f32 (2, 3) %1\nout %2", P "out %0\n"),
+    EXAMPLE("%0 = const{2} f32 (2, 3)\n%1 = reshape f32 (6) %0\nout %1",
+            "%0 = const{2} f32 (6)\nout %0\n"),
+    EXAMPLE(P "%1 = permute{0, 1} f32 (2, 3) %0\nout %1", P "out %0\n"),
+    EXAMPLE("%0 = param{0} f32 (2, 3, 4)\n%1 = permute{1, 2, 0} f32 (3, 4, 2) %0\n"
+            "%2 = permute{1, 0, 2} f32 (4, 3, 2) %1\nout %2",
+            "%0 = param{0} f32 (2, 3, 4)\n%1 = permute{2, 1, 0} f32 (4, 3, 2) %0\nout %1\n"),
+    EXAMPLE("%0 = const{2} i8 (2, 3)\n%1 = permute{1, 0} i8 (3, 2) %0\nout %1",
+            "%0 = const{2} i8 (3, 2)\nout %0\n"),
+    EXAMPLE(P "%1 = expand f32 (2, 3) %0\nout %1", P "out %0\n"),
+    EXAMPLE(
+        "%0 = param{0} f32 (1, 1)\n%1 = expand f32 (2, 1) %0\n%2 = expand f32 (2, 3) %1\nout %2",
+        "%0 = param{0} f32 (1, 1)\n%1 = expand f32 (2, 3) %0\nout %1\n"),
+    EXAMPLE("%0 = const{2} f32 (1)\n%1 = expand f32 (4) %0\nout %1",
+            "%0 = const{2} f32 (4)\nout %0\n"),
+    EXAMPLE(P "%1 = pad{(0, 0), (0, 0)} f32 (2, 3) %0\nout %1", P "out %0\n"),
+    EXAMPLE(
+        P "%1 = pad{(1, 0), (0, 2)} f32 (3, 5) %0\n%2 = pad{(0, 1), (2, 0)} f32 (5, 6) %1\nout %2",
+        P "%1 = pad{(1, 1), (2, 2)} f32 (5, 6) %0\nout %1\n"),
+    EXAMPLE("%0 = const{0} f32 (2)\n%1 = pad{(1), (1)} f32 (4) %0\nout %1",
+            "%0 = const{0} f32 (4)\nout %0\n"),
+    EXAMPLE(P "%1 = shrink{(0, 0)} f32 (2, 3) %0\nout %1", P "out %0\n"),
+    EXAMPLE(P "%1 = shrink{(0, 1)} f32 (2, 2) %0\n%2 = shrink{(1, 1)} f32 (1, 1) %1\nout %2",
+            P "%1 = shrink{(1, 2)} f32 (1, 1) %0\nout %1\n"),
+    EXAMPLE(P "%1 = pad{(1, 2), (1, 2)} f32 (4, 7) %0\n%2 = shrink{(1, 2)} f32 (2, 3) %1\nout %2",
+            P "out %0\n"),
+    EXAMPLE(P "%1 = pad{(1, 2), (1, 2)} f32 (4, 7) %0\n%2 = shrink{(2, 3)} f32 (1, 2) %1\nout %2",
+            P "%1 = shrink{(1, 1)} f32 (1, 2) %0\nout %1\n"),
+    EXAMPLE(P "%1 = pad{(1, 2), (1, 2)} f32 (4, 7) %0\n%2 = shrink{(0, 2)} f32 (2, 3) %1\nout %2", P
+            "%1 = pad{(1, 2), (1, 2)} f32 (4, 7) %0\n%2 = shrink{(0, 2)} f32 (2, 3) %1\nout %2\n"),
+    EXAMPLE("%0 = const{2} f32 (9)\n%1 = shrink{(1)} f32 (4) %0\nout %1",
+            "%0 = const{2} f32 (4)\nout %0\n"),
+    EXAMPLE(P1 "%1 = flip{1} f32 (2, 1) %0\nout %1", P1 "out %0\n"),
+    EXAMPLE(P "%1 = flip{0, 1} f32 (2, 3) %0\n%2 = flip{1} f32 (2, 3) %1\nout %2",
+            P "%1 = flip{0} f32 (2, 3) %0\nout %1\n"),
+    EXAMPLE(P "%1 = flip{1} f32 (2, 3) %0\n%2 = flip{1} f32 (2, 3) %1\nout %2", P "out %0\n"),
+    EXAMPLE("%0 = const{2} f32 (9)\n%1 = flip{0} f32 (9) %0\nout %1",
+            "%0 = const{2} f32 (9)\nout %0\n"),
+    EXAMPLE("%0 = const{2} f32 (9)\n%1 = window{0, 3, 2, 1} f32 (4, 3) %0\nout %1",
+            "%0 = const{2} f32 (4, 3)\nout %0\n"),
+    EXAMPLE("%0 = iota{1} i32 (2, 1)\nout %0", "%0 = const{0} i32 (2, 1)\nout %0\n"),
+    EXAMPLE("%0 = iota{1} i32 (1, 2)\nout %0", "%0 = iota{1} i32 (1, 2)\nout %0\n"),
+    EXAMPLE(P1 "%1 = reduce{mul, 1} f32 (2, 1) %0\nout %1", P1 "out %0\n"),
+    EXAMPLE(P "%1 = reduce{add} f32 (2, 3) %0\nout %1", P "out %0\n"),
+    EXAMPLE(P "%1 = reduce{add, 1} f32 (2, 1) %0\n%2 = reduce{add, 0} f32 (1, 1) %1\nout %2",
+            P "%1 = reduce{add, 0, 1} f32 (1, 1) %0\nout %1\n"),
+    EXAMPLE(P "%1 = reduce{add, 1} f32 (2, 1) %0\n%2 = reduce{max, 0} f32 (1, 1) %1\nout %2",
+            P "%1 = reduce{add, 1} f32 (2, 1) %0\n%2 = reduce{max, 0} f32 (1, 1) %1\nout %2\n"),
+    EXAMPLE("%0 = const{1.5} f32 (4, 3)\n%1 = reduce{add, 0, 1} f32 (1, 1) %0\nout %1",
+            "%0 = const{18} f32 (1, 1)\nout %0\n"),
+    EXAMPLE("%0 = const{100} i8 (4, 3)\n%1 = reduce{add, 0} i8 (1, 3) %0\nout %1",
+            "%0 = const{-112} i8 (1, 3)\nout %0\n"),
+    EXAMPLE("%0 = const{7} i8 (4, 3)\n%1 = reduce{max, 1} i8 (4, 1) %0\nout %1",
+            "%0 = const{7} i8 (4, 1)\nout %0\n"),
+    EXAMPLE(P1 "%1 = expand f32 (2, 5) %0\n%2 = reduce{add, 0, 1} f32 (1, 1) %1\nout %2",
+            P1 "%1 = const{5} f32 (1, 1)\n%2 = reduce{add, 0} f32 (1, 1) %0\n"
+               "%3 = mul f32 (1, 1) %2 %1\nout %3\n"),
+    EXAMPLE(P1 "%1 = expand f32 (2, 5) %0\n%2 = reduce{max, 1} f32 (2, 1) %1\nout %2",
+            P1 "out %0\n"),
+    EXAMPLE(P1 "%1 = expand f32 (2, 0) %0\n%2 = reduce{add, 1} f32 (2, 1) %1\nout %2",
+            P1 "%1 = expand f32 (2, 0) %0\n%2 = reduce{add, 1} f32 (2, 1) %1\nout %2\n"),
+    EXAMPLE(P1 "%1 = scan{add, 1} f32 (2, 1) %0\nout %1", P1 "out %0\n"),
+    EXAMPLE(P "%1 = detach f32 (2, 3) %0\n%2 = detach f32 (2, 3) %1\nout %2",
+            P "%1 = detach f32 (2, 3) %0\nout %1\n"),
+    EXAMPLE(P "%1 = contiguous f32 (2, 3) %0\n%2 = contiguous f32 (2, 3) %1\nout %2",
+            P "%1 = contiguous f32 (2, 3) %0\nout %1\n"),
+    EXAMPLE("var n 1..9\n%0 = param{0} f32 (n, 2)\n%1 = pad{(1, 0), (n, 0)} f32 (2*n + 1, 2) %0\n"
+            "%2 = shrink{(1, 0)} f32 (n, 2) %1\nout %2",
+            "var n 1..9\n%0 = param{0} f32 (n, 2)\nout %0\n"),
     // a rule's result is rewritten as well
-    {P "%1 = const{1} f32 (1, 1)\n%2 = expand f32 (2, 3) %1\n%3 = mul f32 (2, 3) %0 %2\n"
-     "%4 = mul f32 (2, 3) %2 %3\n%5 = cast f32 (2, 3) %4\nout %5 %3",
-     P "out %0 %0\n"},
+    EXAMPLE(P "%1 = const{1} f32 (1, 1)\n%2 = expand f32 (2, 3) %1\n%3 = mul f32 (2, 3) %0 %2\n"
+              "%4 = mul f32 (2, 3) %2 %3\n%5 = cast f32 (2, 3) %4\nout %5 %3",
+            P "out %0 %0\n"),
 };
 
 static void fill_floats(void) {
@@ -366,13 +411,15 @@ TEST(movements_and_folds_by_example) {
         Arena *arena = arena_new();
         GraphProgram program = graph_parse(arena, "example", examples[i].before);
         Id *root = arena_array(arena, Id, program.outputs);
-        Graph *graph = rewrite(arena, program.graph, rules(RULES_ALGEBRA), program.outputs, program.output, root);
+        Graph *graph = rewrite(arena, program.graph, rules(RULES_ALGEBRA), program.outputs,
+                               program.output, root);
         graph_verify(graph, program.outputs, root);
         CHECK_TEXT(graph_print(arena, graph, program.outputs, root), examples[i].after);
         fill_floats();
         bool folds = strstr(examples[i].before, "reduce") || strstr(examples[i].before, "scan");
         for (int o = 0; o < program.outputs; o++)
-            check_same("example", folds ? RULE_REASSOCIATES : RULE_EXACT, program.graph, program.output[o], graph, root[o]);
+            check_same("example", folds ? RULE_REASSOCIATES : RULE_EXACT, program.graph,
+                       program.output[o], graph, root[o]);
         arena_free(arena);
     }
 }
@@ -388,7 +435,8 @@ TEST(every_other_rule_has_an_example) {
             rule_table_add(table, &list[r]);
             GraphProgram program = graph_parse(arena, "example", examples[i].before);
             char *old = graph_print(arena, program.graph, program.outputs, program.output);
-            Graph *graph = rewrite(arena, program.graph, table, program.outputs, program.output, program.output);
+            Graph *graph = rewrite(arena, program.graph, table, program.outputs, program.output,
+                                   program.output);
             fired = strcmp(old, graph_print(arena, graph, program.outputs, program.output)) != 0;
             arena_free(arena);
         }
@@ -399,29 +447,33 @@ TEST(every_other_rule_has_an_example) {
 
 static const char *rewritten(Arena *arena, RuleSet set, const char *text) {
     GraphProgram program = graph_parse(arena, "test", text);
-    Graph *graph = rewrite(arena, program.graph, rules(set), program.outputs, program.output, program.output);
+    Graph *graph =
+        rewrite(arena, program.graph, rules(set), program.outputs, program.output, program.output);
     return graph_print(arena, graph, program.outputs, program.output);
 }
 
 TEST(cleaning_drops_what_gradients_needed) {
     Arena *arena = arena_new();
-    CHECK_TEXT(rewritten(arena, RULES_CLEAN, P "%1 = detach f32 (2, 3) %0\n%2 = sin f32 (2, 3) %0\n"
-                                               "%3 = withgrad f32 (2, 3) %1 %2\nout %3"),
+    CHECK_TEXT(rewritten(arena, RULES_CLEAN,
+                         P "%1 = detach f32 (2, 3) %0\n%2 = sin f32 (2, 3) %0\n"
+                           "%3 = withgrad f32 (2, 3) %1 %2\nout %3"),
                P "out %0\n");
     arena_free(arena);
 }
 
 TEST(late_rules_make_fma) {
     Arena *arena = arena_new();
-    CHECK_TEXT(rewritten(arena, RULES_LATE, P "%1 = mul f32 (2, 3) %0 %0\n%2 = add f32 (2, 3) %0 %1\nout %2"),
+    CHECK_TEXT(rewritten(arena, RULES_LATE,
+                         P "%1 = mul f32 (2, 3) %0 %0\n%2 = add f32 (2, 3) %0 %1\nout %2"),
                P "%1 = fma f32 (2, 3) %0 %0 %0\nout %1\n");
     arena_free(arena);
 }
 
 TEST(vars_keep_their_numbers) {
     Arena *arena = arena_new();
-    CHECK_TEXT(rewritten(arena, RULES_ALGEBRA, "var a 0..9\nvar n 1..9\n%0 = param{0} f32 (n)\nout %0"),
-               "var a 0..9\nvar n 1..9\n%0 = param{0} f32 (n)\nout %0\n");
+    CHECK_TEXT(
+        rewritten(arena, RULES_ALGEBRA, "var a 0..9\nvar n 1..9\n%0 = param{0} f32 (n)\nout %0"),
+        "var a 0..9\nvar n 1..9\n%0 = param{0} f32 (n)\nout %0\n");
     arena_free(arena);
 }
 
@@ -431,8 +483,10 @@ static void add_rule(Arena *arena, const char *text) {
 }
 
 static void go_round(Arena *arena) {
-    static const Rule circle[] = {{"(add ?x ?y) => (mul ?x ?y)", RULE_EXACT, NULL, NULL},
-                                  {"(mul ?x ?y) => (add ?x ?y)", RULE_EXACT, NULL, NULL}};
+    static const Rule circle[] = {
+        {"(add ?x ?y) => (mul ?x ?y)", RULE_EXACT, NULL, NULL},
+        {"(mul ?x ?y) => (add ?x ?y)", RULE_EXACT, NULL, NULL}
+    };
     RuleTable *table = rule_table_new(arena);
     for (int i = 0; i < COUNT_OF(circle); i++) rule_table_add(table, &circle[i]);
     GraphProgram program = graph_parse(arena, "test", P "%1 = add f32 (2, 3) %0 %0\nout %1");
