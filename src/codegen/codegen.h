@@ -4,8 +4,8 @@
 #include "ir/ir.h"
 
 // ---- program.c: the program dialect -------------------------------------------------------------
-// A Program is an ordered list of steps, close to C. A step's id is its place in the list; %7 is the
-// value of step 7. Values are assigned once; what changes lies in buffers and in variables.
+// A Program is an ordered list of steps, close to C. A step's id is its place in the list; %7 is
+// the value of step 7. Values are assigned once; what changes lies in buffers and in variables.
 //
 // Values compute in f32, i32, u32, i64 and bool. The other dtypes are storage: values of them are
 // only loaded, stored, cast to and from, and bitcast. Narrow integers are i32 kept in their range.
@@ -21,9 +21,8 @@ typedef enum {
     STEP_STORE,    // buffer[index] = source[0], if (or in the lanes where) condition
     STEP_FOR,      // 0 <= it < index, and < limit
     STEP_IF,       // condition
-    STEP_ELSE,     // ends an IF's body
     STEP_ONCE,     // thread 0 alone
-    STEP_END,      // of the innermost FOR, IF, ELSE or ONCE
+    STEP_END,      // of the innermost FOR, IF or ONCE
     STEP_BARRIER,  // all threads meet; they all come here
 } StepKind;
 typedef struct {
@@ -44,11 +43,11 @@ typedef struct {
 typedef struct {
     const char *name;
     DType dtype;
-    Space space;        // PARAM, REGISTER (an array on the stack), THREAD or SHARED
-    int64_t size;       // elements
+    Space space;   // PARAM, REGISTER (an array on the stack), THREAD or SHARED
+    int64_t size;  // elements
     bool written;
-    bool restricted;    // while the program runs, its memory is changed through this name alone
-    int64_t offset;     // THREAD, SHARED: bytes into the thread's, the shared part of the workspace
+    bool restricted;  // while the program runs, its memory is changed through this name alone
+    int64_t offset;   // THREAD, SHARED: bytes into the thread's, the shared part of the workspace
 } ProgramBuffer;
 typedef struct {
     const char *name;
@@ -57,35 +56,37 @@ typedef struct {
 typedef struct {
     Arena *arena;
     const char *name;
-    IndexTable *indices;   // LOOP: a FOR's step, or lane_atom; VAR; VALUE: a step with an integer value
+    IndexTable
+        *indices;  // LOOP: a FOR's step, or lane_atom; VAR; VALUE: a step with an integer value
     LIST(Var) vars;
-    LIST(ProgramBuffer) buffers;   // PARAMs first, in ABI order
+    LIST(ProgramBuffer) buffers;  // PARAMs first, in ABI order
     LIST(Variable) variables;
     LIST(Step) steps;
-    int64_t own_bytes, shared_bytes;   // of workspace: a thread's, and for all; multiples of 64
+    int64_t own_bytes, shared_bytes;  // of workspace: a thread's, and for all; multiples of 64
 } Program;
 static inline bool step_has_value(const Step *step) {
     return step->kind == STEP_LET || step->kind == STEP_GET;
 }
 DType dtype_computed(DType dtype);                // f32 for f16, i32 for u8, ...
 Index lane_atom(IndexTable *indices, int lanes);  // the number of the lane, in a vector of so many
-int index_lanes(const Program *program, Index index);   // 1 where all lanes agree
+int index_lanes(const Program *program, Index index);  // 1 where all lanes agree
 char *program_print(Arena *arena, const Program *program);
-void program_verify(const Program *program);      // fatal with the step: scopes, types, lanes
+void program_verify(const Program *program);  // fatal with the step: scopes, types, lanes
 
 // ---- lower.c, expression.c, scan.c: kernel to program -------------------------------------------
 typedef struct {
-    const bool *aliased;   // by PARAM: its memory is also that of another one, and written; NULL: none
+    const bool
+        *aliased;  // by PARAM: its memory is also that of another one, and written; NULL: none
 } LowerOptions;
 // The kernel is in explicit form: no REDUCE, no EXP2, LOG2 or SIN are left.
 Program *lower(Arena *arena, const Kernel *kernel, const LowerOptions *options);
 
 // ---- render_c.c, prelude.c: program to C --------------------------------------------------------
-// C11 with GCC's vectors, no includes: void pg_k_<hash>(const PgArgs *, int, int, PgBarrier *). Several of
-// these texts may stand in one file. The hash is of the text itself; it is written to symbol.
+// C11 with GCC's vectors, no includes: one exported function, runtime.h's KernelFunction. Several
+// of these texts may stand in one file. Its name goes to symbol: pg_k_ and a hash of the text.
 enum { SYMBOL_SIZE = 24 };
 char *render_c(Arena *arena, const Program *program, const char *comment, char symbol[SYMBOL_SIZE]);
 // The types and functions that `body` uses, by their names: f32x8, fma_f32x8, f16_to_f32x8 ...
 void prelude_add(Text *text, Arena *arena, const char *body);
-bool prelude_has(const char *name);   // a name of its own
+bool prelude_has(const char *name);  // a name of its own
 #endif

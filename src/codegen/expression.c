@@ -1,8 +1,8 @@
 /* expression.c - lowering, the part that gives values: a kernel's expression becomes steps.
  * In: a node of the kernel's graph.  Out: the step with its value.
- * Invariants: a value is in the range of its node's dtype, and f16 and bf16 were rounded, after each
- * op, as scalar_apply does it; a load whose condition is false, or whose lane does not run, touches no
- * memory.   (add u8 a[i] b[i])  =>  cast i32, cast i32, add i32, and 255                          */
+ * Invariants: a value is in the range of its node's dtype, f16 and bf16 are rounded after each op,
+ * as scalar_apply does it; a load whose condition is false, or whose lane does not run, touches no
+ * memory.   (add u8 a[i] b[i])  =>  cast i32, cast i32, add i32, and 255                       */
 #include "codegen/lower.h"
 
 int32_t step_add(Lower *lower, Step step) {
@@ -18,18 +18,22 @@ int lanes_of(const Lower *lower, int32_t value) {
     return value < 0 ? 1 : step_of(lower, value)->type.lanes;
 }
 
-static DType dtype_of(const Lower *lower, int32_t value) { return step_of(lower, value)->type.dtype; }
+static DType dtype_of(const Lower *lower, int32_t value) {
+    return step_of(lower, value)->type.dtype;
+}
 
 // ---- single steps -------------------------------------------------------------------------------
 
 static Step step_let(Op op, DType dtype, int lanes) {
-    return (Step){.kind = STEP_LET,
-                  .op = op,
-                  .type = {dtype, lanes},
-                  .source = {-1, -1, -1},
-                  .condition = -1,
-                  .index = -1,
-                  .limit = -1};
+    return (Step){
+        .kind = STEP_LET,
+        .op = op,
+        .type = {dtype, lanes},
+        .source = { -1,   -1,    -1},
+        .condition = -1,
+        .index = -1,
+        .limit = -1
+    };
 }
 
 int32_t widened(Lower *lower, int32_t value, int lanes) {
@@ -66,6 +70,9 @@ static int32_t zero_of(Lower *lower, DType computes) {
 }
 
 int32_t let_index(Lower *lower, Index index, DType dtype) {
+    int64_t value;
+    if (index_is_const(lower->program->indices, index, &value))
+        return let_integer(lower, dtype, value);
     Step step = step_let(OP_INDEX, dtype, index_lanes(lower->program, index));
     step.index = index;
     return step_add(lower, step);
@@ -88,7 +95,7 @@ int32_t let_get(Lower *lower, int32_t variable) {
 }
 
 int32_t both(Lower *lower, int32_t a, int32_t b) {
-    if (a < 0 || b < 0) return a < 0 ? b : a;
+    if (a < 0 || b < 0 || a == b) return a < 0 ? b : a;
     return let(lower, OP_AND, DT_BOOL, a, b, -1);
 }
 
@@ -117,7 +124,8 @@ static int32_t narrowed(Lower *lower, DType dtype, int32_t value) {
     if (!is_storage(dtype)) return value;
     if (dtype_is_float(dtype)) return computed(lower, stored(lower, value, dtype));
     if (dtypes[dtype].kind == KIND_UNSIGNED)
-        return let(lower, OP_AND, DT_I32, value, let_integer(lower, DT_I32, (1 << bits(dtype)) - 1), -1);
+        return let(lower, OP_AND, DT_I32, value, let_integer(lower, DT_I32, (1 << bits(dtype)) - 1),
+                   -1);
     int32_t unused = let_integer(lower, DT_I32, 32 - bits(dtype));
     return let(lower, OP_SHR, DT_I32, let(lower, OP_SHL, DT_I32, value, unused, -1), unused, -1);
 }

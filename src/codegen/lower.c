@@ -1,7 +1,7 @@
 /* lower.c - a kernel becomes a program: loops, statements, threads, memory.
  * In: a kernel in explicit form.  Out: steps in the order in which they run.
- * Invariants: what stands outside of thread loops runs on every thread, but memory that all threads see
- * is written there by thread 0 alone; a vector loop leaves no loop behind, only vectors.
+ * Invariants: what stands outside of thread loops runs on every thread, but memory that all threads
+ * see is written there by thread 0 alone; a vector loop leaves no loop behind, only vectors.
  *   vector for v < 8 { s[v] = (add s[v] a[8*i + v]) }
  *   =>   %1 = f32x8 load a[8*i + lane] ; %2 = f32x8 get s ; %3 = f32x8 add %2 %1 ; set s %3      */
 #include "codegen/lower.h"
@@ -28,7 +28,9 @@ static void close_block(Lower *lower) { step_add(lower, (Step){.kind = STEP_END}
 // ---- stores -------------------------------------------------------------------------------------
 
 static void set_variable(Lower *lower, int32_t variable, int lane, int32_t value) {
-    step_add(lower, (Step){.kind = STEP_SET, .of = variable, .lane = lane, .source = {value, -1, -1}});
+    step_add(lower, (Step){
+                        .kind = STEP_SET, .of = variable, .lane = lane, .source = {value, -1, -1}
+    });
 }
 
 static void store_variable(Lower *lower, const Statement *store, Index index, int32_t value) {
@@ -61,11 +63,13 @@ static void store_value(Lower *lower, const Statement *store, Index index, int32
     value = stored(lower, value, lower->kernel->buffers.at[store->buffer].dtype);
     // Of lanes that all write one element the last one wins, as it would in a serial loop.
     value = lanes == 1 ? let_lane(lower, value, lower->lanes - 1) : widened(lower, value, lanes);
-    step_add(lower, (Step){.kind = STEP_STORE,
-                           .of = lower->place[store->buffer],
-                           .index = index,
-                           .condition = lower->mask,
-                           .source = {value, -1, -1}});
+    step_add(lower, (Step){
+                        .kind = STEP_STORE,
+                        .of = lower->place[store->buffer],
+                        .index = index,
+                        .condition = lower->mask,
+                        .source = {value, -1, -1}
+    });
 }
 
 // ---- folds over lanes ---------------------------------------------------------------------------
@@ -113,9 +117,10 @@ static bool fold_of(const Lower *lower, const Statement *store, Fold *fold) {
         graph_node(lower->kernel->graph, fold->old)->sources ||
         reads_old_value(lower, store, fold->x) ||
         (fold->y >= 0 && reads_old_value(lower, store, fold->y)))
-        fatal("lower: `%s` in kernel %s carries a value from lane to lane. Hint: a vector loop folds by "
-              "add, max or mul; else RFACTOR it",
-              statement_text(lower->arena, lower->kernel, store), lower->kernel->name);
+        fatal(
+            "lower: `%s` in kernel %s carries a value from lane to lane. Hint: a vector loop folds "
+            "by add, max or mul; else RFACTOR it",
+            statement_text(lower->arena, lower->kernel, store), lower->kernel->name);
     return true;
 }
 
@@ -127,10 +132,15 @@ static void store_fold(Lower *lower, const Statement *store, Index index, const 
     value = widened(lower, value, lower->lanes);
     if (mask >= 0) {
         Scalar identity = scalar_identity(fold->op, dtype);
-        Step step = {.kind = STEP_LET, .op = OP_CONST, .type = {computes, 1}, .source = {-1, -1, -1}};
+        Step step = {
+            .kind = STEP_LET, .op = OP_CONST, .type = {computes, 1 },
+                    .source = { -1,      -1, -1}
+        };
         step.condition = step.index = step.limit = -1;
-        if (computes == DT_F32) step.number = identity.real;
-        else step.integer = identity.integer;
+        if (computes == DT_F32)
+            step.number = identity.real;
+        else
+            step.integer = identity.integer;
         value = let(lower, OP_WHERE, computes, mask, value, step_add(lower, step));
     }
     value = fold_lanes(lower, fold->op, dtype, value);
@@ -171,9 +181,10 @@ static int32_t below(Lower *lower, int64_t value, Index limit) {
 
 static int64_t constant_extent(const Lower *lower, const Loop *loop, int64_t most) {
     int64_t extent;
-    if (!index_is_const(graph_indices(lower->kernel->graph), loop->extent, &extent) || extent > most)
-        fatal("lower: loop %s of kernel %s is to be unrolled or vectorised. Hint: that needs a constant "
-              "extent of %ld or less; SPLIT it",
+    if (!index_is_const(graph_indices(lower->kernel->graph), loop->extent, &extent) ||
+        extent > most)
+        fatal("lower: loop %s of kernel %s is to be unrolled or vectorised. Hint: that needs a "
+              "constant extent of %ld or less; SPLIT it",
               loop->name, lower->kernel->name, most);
     return extent;
 }
@@ -185,7 +196,8 @@ static void lower_for(Lower *lower, const Statement *statement) {
     if (share && inside)
         fatal("lower: thread loop %s of kernel %s is inside another. Hint: FUSE them", loop->name,
               lower->kernel->name);
-    Step step = {.kind = STEP_FOR, .name = loop->name, .share = share, .limit = -1, .condition = -1};
+    Step step = {
+        .kind = STEP_FOR, .name = loop->name, .share = share, .limit = -1, .condition = -1};
     step.index = mapped(lower, loop->extent);
     if (loop->limit >= 0) step.limit = mapped(lower, loop->limit);
     int32_t id = step_add(lower, step);
@@ -211,38 +223,21 @@ static void lower_unrolled(Lower *lower, const Statement *statement) {
     }
 }
 
-// With a limit there are two bodies: for when all lanes run, and, with masks, for when not.
 static void lower_vector(Lower *lower, const Statement *statement) {
     const Loop *loop = loop_of(lower, statement);
-    IndexTable *indices = lower->program->indices;
     int64_t lanes = constant_extent(lower, loop, LANES_MAX);
-    if (lanes & (lanes - 1) || lanes < 1)
-        fatal("lower: vector loop %s of kernel %s has %ld lanes. Hint: a power of two", loop->name,
-              lower->kernel->name, lanes);
+    bool innermost = true;
     for (const Statement *inner = statement->body; inner; inner = inner->next)
-        if (inner->kind != STATEMENT_STORE)
-            fatal("lower: vector loop %s of kernel %s is not innermost. Hint: ORDER it", loop->name,
-                  lower->kernel->name);
-    if (lanes == 1) {
-        lower_unrolled(lower, statement);
-        return;
-    }
-    Index limit = loop->limit < 0 ? index_const(indices, lanes) : mapped(lower, loop->limit);
-    lower->loop_value[statement->loop] = lane_atom(indices, (int)lanes);
-    int32_t all = below(lower, lanes - 1, limit);
-    if (all >= 0) open_block(lower, STEP_IF, all);
+        innermost &= inner->kind == STATEMENT_STORE;
+    if (lanes & (lanes - 1) || lanes < 1 || loop->limit >= 0 || !innermost)
+        fatal(
+            "lower: vector loop %s of kernel %s cannot be one. Hint: it is innermost, has no limit "
+            "and a power of two of iterations",
+            loop->name, lower->kernel->name);
     lower->lanes = (int)lanes;
+    lower->loop_value[statement->loop] = lanes > 1 ? lane_atom(lower->program->indices, (int)lanes)
+                                                   : index_const(lower->program->indices, 0);
     lower_list(lower, statement->body);
-    if (all >= 0) {
-        open_block(lower, STEP_ELSE, -1);
-        bool fits = index_low(indices, limit) >= INT32_MIN && index_high(indices, limit) <= INT32_MAX;
-        DType dtype = fits ? DT_I32 : DT_I64;
-        int32_t lane = let_index(lower, lane_atom(indices, (int)lanes), dtype);
-        lower->mask = let(lower, OP_CMPLT, DT_BOOL, lane, let_index(lower, limit, dtype), -1);
-        lower_list(lower, statement->body);
-        lower->mask = -1;
-        close_block(lower);
-    }
     lower->lanes = 1;
 }
 
@@ -254,9 +249,12 @@ static void lower_statement(Lower *lower, const Statement *statement) {
         lower_store(lower, statement);
     } else if (statement->kind == STATEMENT_LOOP) {
         LoopKind kind = loop_of(lower, statement)->kind;
-        if (kind == LOOP_UNROLL) lower_unrolled(lower, statement);
-        else if (kind == LOOP_VECTOR) lower_vector(lower, statement);
-        else lower_for(lower, statement);
+        if (kind == LOOP_UNROLL)
+            lower_unrolled(lower, statement);
+        else if (kind == LOOP_VECTOR)
+            lower_vector(lower, statement);
+        else
+            lower_for(lower, statement);
     }
 }
 
@@ -308,7 +306,8 @@ static void add_variables(Lower *lower, int32_t buffer) {
     int64_t count = (from->size + promotion->lanes - 1) / promotion->lanes;
     promotion->first = lower->program->variables.count;
     for (int64_t i = 0; i < count; i++) {
-        const char *name = count == 1 ? from->name : arena_print(lower->arena, "%s_%ld", from->name, i);
+        const char *name =
+            count == 1 ? from->name : arena_print(lower->arena, "%s_%ld", from->name, i);
         *list_add(lower->arena, &lower->program->variables) = (Variable){name, type};
     }
 }
@@ -326,7 +325,8 @@ static void add_buffers(Lower *lower) {
             add_variables(lower, i);
             continue;
         }
-        if (from->space == SPACE_REGISTER && from->size > STACK_BYTES_MAX / dtypes[from->dtype].bytes)
+        if (from->space == SPACE_REGISTER &&
+            from->size > STACK_BYTES_MAX / dtypes[from->dtype].bytes)
             buffer.space = SPACE_THREAD;
         if (buffer.space == SPACE_THREAD)
             buffer.offset = reserve(lower->kernel, from, &program->own_bytes);
@@ -344,7 +344,8 @@ static void set_restricted(Program *program, const bool *aliased) {
         meets |= program->steps.at[i].kind == STEP_BARRIER;
     for (int32_t i = 0; i < program->buffers.count; i++) {
         ProgramBuffer *buffer = &program->buffers.at[i];
-        bool changes = buffer->space == SPACE_SHARED || (buffer->space == SPACE_PARAM && buffer->written);
+        bool changes =
+            buffer->space == SPACE_SHARED || (buffer->space == SPACE_PARAM && buffer->written);
         bool two_names = buffer->space == SPACE_PARAM && aliased && aliased[i];
         buffer->restricted = !two_names && !(meets && changes);
     }

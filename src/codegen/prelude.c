@@ -1,10 +1,11 @@
 /* prelude.c - the types and functions that rendered C is written with; a text gets those it names.
- * In: the body of a rendered program.  Out: typedefs and static functions, each before its first use.
- * Invariants: a name says all, `name_type`: fma_f32x8 is fma for 8 lanes of f32, f16_to_f32x8 converts;
- * the compiler's own macros choose among alternatives, so one text serves every target; a text may
- * stand in a file twice.
- * In a row: $T the type in the name, $E its element, $N lanes, $M its masks, $B the bits of an element less 1;
- * $F $I $U f32, i32 and u32 of $N lanes; for conversions $S what is converted; $L(e) e for each lane @ */
+ * In: the body of a rendered program.  Out: typedefs and functions, each before its first use.
+ * Invariants: a name says all, `name_type`: fma_f32x8 is fma for 8 lanes of f32, f16_to_f32x8
+ * converts; the compiler's own macros choose among alternatives, so that one text serves every
+ * target; a text may stand in a file twice.
+ * In a row: $T the type in the name, $E its element, $N lanes, $M its masks, $B the bits of an
+ * element less 1; $F $I $U are f32, i32 and u32 of $N lanes; for conversions $S is what is
+ * converted; $L(e) is e for each lane @; $R the whole name.                                    */
 #include "codegen/codegen.h"
 
 #include <ctype.h>
@@ -16,6 +17,7 @@ typedef struct {
     const char *scalar, *vector;
 } Helper;
 
+// clang-format off
 // gcc 12 widens narrow integers lane by lane, or in halves.
 #define WIDEN(how, bytes_or_words, x8)                                            \
     "$T $R($S x) {\n"                                                             \
@@ -34,11 +36,11 @@ static const Helper helpers[] = {
     {"vec", "", NULL, "$T $R($E x) {\n    return ($T){$L(x)};\n}\n"},
     {"load", "", NULL, "$T $R(const void *at) {\n    return *(const $T_at *)at;\n}\n"},
     {"store", "", NULL, "void $R(void *at, $T x) {\n    *($T_at *)at = x;\n}\n"},
-    {"loadif", "f32 i32 u32", NULL,
+    {"loadif", "", NULL,
      "$T $R(const void *at, $I mask) {\n"
-     "#if defined(__AVX2__) && $N == 8\n"
+     "#if defined(__AVX2__) && $N == 8 && $B == 31\n"
      "    return ($T)__builtin_ia32_maskloadd256((const $I *)at, mask);\n"
-     "#elif defined(__AVX512F__) && $N == 16\n"
+     "#elif defined(__AVX512F__) && $N == 16 && $B == 31\n"
      "    u16 lanes = __builtin_ia32_cmpd512_mask(mask, ($I){0}, 4, -1);\n"
      "    return ($T)__builtin_ia32_loaddqusi512_mask(at, ($I){0}, lanes);\n"
      "#else\n"
@@ -46,16 +48,11 @@ static const Helper helpers[] = {
      "    return ($T){$L(mask[@] ? from[@] : 0)};\n"
      "#endif\n"
      "}\n"},
-    {"loadif", "", NULL,
-     "$T $R(const void *at, $I mask) {\n"
-     "    const $E_at *from = at;\n"
-     "    return ($T){$L(mask[@] ? from[@] : 0)};\n"
-     "}\n"},
-    {"storeif", "f32 i32 u32", NULL,
+    {"storeif", "", NULL,
      "void $R(void *at, $I mask, $T x) {\n"
-     "#if defined(__AVX2__) && $N == 8\n"
+     "#if defined(__AVX2__) && $N == 8 && $B == 31\n"
      "    __builtin_ia32_maskstored256(at, mask, ($I)x);\n"
-     "#elif defined(__AVX512F__) && $N == 16\n"
+     "#elif defined(__AVX512F__) && $N == 16 && $B == 31\n"
      "    u16 lanes = __builtin_ia32_cmpd512_mask(mask, ($I){0}, 4, -1);\n"
      "    __builtin_ia32_storedqusi512_mask(at, ($I)x, lanes);\n"
      "#else\n"
@@ -64,16 +61,10 @@ static const Helper helpers[] = {
      "        if (mask[i]) to[i] = x[i];\n"
      "#endif\n"
      "}\n"},
-    {"storeif", "", NULL,
-     "void $R(void *at, $I mask, $T x) {\n"
-     "    $E_at *to = at;\n"
-     "    for (int i = 0; i < $N; i++)\n"
-     "        if (mask[i]) to[i] = x[i];\n"
-     "}\n"},
     {"select", "", NULL,
      "$T $R($M mask, $T x, $T y) {\n    return ($T)((mask & ($M)x) | (~mask & ($M)y));\n}\n"},
-    // Without the instruction: the product is exact in double; the sum is rounded to odd, which leaves
-    // enough of it to be rounded to float correctly.
+    // Without the instruction: the product is exact in double; the sum is rounded to odd, which
+    // leaves enough of it to be rounded to float correctly.
     {"fma", "",
      "f32 $R(f32 x, f32 y, f32 z) {\n"
      "#ifdef __FMA__\n"
@@ -176,11 +167,12 @@ static const Helper helpers[] = {
      "#else\n"
      "    $U bits = ($U)x, sign = bits >> 16 & 0x8000, size = bits & 0x7fffffff;\n"
      "    $U normal = (size - 0x38000000 + 0xfff + (size >> 13 & 1)) >> 13;\n"
-     "    $U small = ($U)(($F)size + 0.5f) - 0x3f000000;  // the sum ends where a denormal f16 does\n"
+     "    $U small = ($U)(($F)size + 0.5f) - 0x3f000000;  // ends where a denormal does\n"
      "    $U nan = (size >> 13 & 0x1ff) | 0x7e00, inf = size - size + 0x7c00;\n"
      "    $U large = select_u32x$N(size > 0x7f800000, nan, inf);\n"
      "    $U usual = select_u32x$N(size < 0x38800000, small, normal);\n"
-     "    return __builtin_convertvector(sign | select_u32x$N(size >= 0x477ff000, large, usual), $T);\n"
+     "    $U rest = select_u32x$N(size >= 0x477ff000, large, usual);\n"
+     "    return __builtin_convertvector(sign | rest, $T);\n"
      "#endif\n"
      "}\n"},
     {"f32_to", "bf16", "bf16 $R(f32 x) {\n    return f32_to_bf16x4((f32x4){x})[0];\n}\n",
@@ -216,26 +208,27 @@ static const Helper helpers[] = {
     {"*_to", "", NULL, "$T $R($S x) {\n    return __builtin_convertvector(x, $T);\n}\n"},
 };
 
-// The elements' C types. The ones that end in _at are for memory, whose alignment is 1 and whose type
+// clang-format on
+
+// The elements' C types. Those that end in _at are for memory, whose alignment is 1 and whose type
 // may be another one's.
-static const char scalar_types[] =
-    "typedef float f32;\n"
-    "typedef signed char i8;\n"
-    "typedef unsigned char u8;\n"
-    "typedef unsigned short u16, f16, bf16;\n"
-    "typedef int i32;\n"
-    "typedef unsigned int u32;\n"
-    "typedef long i64;\n"
-    "#ifndef PG_ARGS\n"
-    "#define PG_ARGS\n"
-    "typedef struct PgBarrier PgBarrier;\n"
-    "typedef struct {\n"
-    "    void *const *buffer;\n"
-    "    const i64 *var;\n"
-    "    char *workspace;\n"
-    "    void (*wait)(PgBarrier *barrier, int thread);\n"
-    "} PgArgs;\n"
-    "#endif\n";
+static const char scalar_types[] = "typedef float f32;\n"
+                                   "typedef signed char i8;\n"
+                                   "typedef unsigned char u8;\n"
+                                   "typedef unsigned short u16, f16, bf16;\n"
+                                   "typedef int i32;\n"
+                                   "typedef unsigned int u32;\n"
+                                   "typedef long i64;\n"
+                                   "#ifndef PG_ARGS\n"
+                                   "#define PG_ARGS\n"
+                                   "typedef struct PgBarrier PgBarrier;\n"
+                                   "typedef struct {\n"
+                                   "    void *const *buffer;\n"
+                                   "    const i64 *var;\n"
+                                   "    char *workspace;\n"
+                                   "    void (*wait)(PgBarrier *barrier, int thread);\n"
+                                   "} PgArgs;\n"
+                                   "#endif\n";
 
 typedef struct {
     char helper[16];
@@ -303,8 +296,10 @@ static void add_lanes(Text *out, const char *at, const char *end, int lanes) {
     for (int lane = 0; lane < lanes; lane++) {
         text_add(out, lane ? lane % 8 ? ", " : ",\n        " : "");
         for (const char *c = at; c < end; c++)
-            if (*c == '@') text_add(out, "%d", lane);
-            else text_add(out, "%c", *c);
+            if (*c == '@')
+                text_add(out, "%d", lane);
+            else
+                text_add(out, "%c", *c);
     }
 }
 
@@ -333,8 +328,10 @@ static char *instantiate(Prelude *prelude, const Helper *helper, const Name *nam
         switch (*++at) {
         case 'R': text_add(&raw, "%s_%s", name->helper, type); break;
         case 'T':
-            if (name->dtype == DT_BOOL) text_add(&raw, "i32x%d", name->lanes);
-            else text_add(&raw, "%s", type);
+            if (name->dtype == DT_BOOL)
+                text_add(&raw, "i32x%d", name->lanes);
+            else
+                text_add(&raw, "%s", type);
             break;
         case 'E': text_add(&raw, "%s", element); break;
         case 'N': text_add(&raw, "%d", name->lanes); break;
@@ -364,7 +361,8 @@ static void add_names(Prelude *prelude, const char *text);
 static void add_type(Prelude *prelude, const char *name, size_t length, DType dtype, int lanes,
                      bool memory) {
     if (!is_new(prelude, name, length)) return;
-    text_add(&prelude->types, "typedef %s %.*s __attribute__((", dtypes[dtype].text, (int)length, name);
+    text_add(&prelude->types, "typedef %s %.*s __attribute__((", dtypes[dtype].text, (int)length,
+             name);
     if (lanes > 1) text_add(&prelude->types, "vector_size(%d)", lanes * dtypes[dtype].bytes);
     if (memory) text_add(&prelude->types, "%saligned(1), may_alias", lanes > 1 ? ", " : "");
     text_add(&prelude->types, "));\n");
@@ -376,8 +374,8 @@ static void add_helper(Prelude *prelude, const Helper *helper, const Name *name,
     char *text = instantiate(prelude, helper, name);
     add_names(prelude, text);
     int size = (int)length;
-    text_add(&prelude->functions, "#ifndef %.*s\n#define %.*s %.*s\nstatic inline %s#endif\n\n", size,
-             called, size, called, size, called, text);
+    text_add(&prelude->functions, "#ifndef %.*s\n#define %.*s %.*s\nstatic inline %s#endif\n\n",
+             size, called, size, called, size, called, text);
 }
 
 static void add_name(Prelude *prelude, const char *at, size_t length) {

@@ -1,5 +1,5 @@
 /* program.c - the program dialect: an ordered list of typed steps, printed and verified.
- * In: steps as lower.c writes them.  Out: text for people and golden tests, or a fatal with the step.
+ * In: steps as lower.c writes them.  Out: text for people and golden tests; a fatal with the step.
  * Invariant: a value is used only behind its step and inside the block that it was made in.
  *   for i < 4 {
  *     %1 = f32x8 load a[8*i + lane]
@@ -24,7 +24,8 @@ int index_lanes(const Program *program, Index index) {
     for (int i = 0; i < count && lanes == 1; i++) {
         const Atom *atom = index_atom_of(program->indices, terms[i].atom);
         if (atom->kind == ATOM_LOOP && atom->of < 0) lanes = -atom->of;
-        if (atom->kind == ATOM_DIV || atom->kind == ATOM_MOD) lanes = index_lanes(program, atom->of);
+        if (atom->kind == ATOM_DIV || atom->kind == ATOM_MOD)
+            lanes = index_lanes(program, atom->of);
         if (atom->kind == ATOM_VALUE) lanes = program->steps.at[atom->of].type.lanes;
     }
     return lanes;
@@ -32,9 +33,21 @@ int index_lanes(const Program *program, Index index) {
 
 // ---- text ---------------------------------------------------------------------------------------
 
+// Names are asked for by messages about broken programs, too.
+static const char *buffer_name(const Program *program, int32_t buffer) {
+    return buffer >= 0 && buffer < program->buffers.count ? program->buffers.at[buffer].name : "?";
+}
+
+static const char *variable_name(const Program *program, int32_t variable) {
+    return variable >= 0 && variable < program->variables.count
+               ? program->variables.at[variable].name
+               : "?";
+}
+
 static const char *atom_name(void *context, const Atom *atom) {
     const Program *program = context;
-    if (atom->kind == ATOM_VAR) return program->vars.at[atom->of].name;
+    if (atom->kind == ATOM_VAR)
+        return atom->of < program->vars.count ? program->vars.at[atom->of].name : "?";
     if (atom->kind == ATOM_VALUE) return arena_print(program->arena, "%%%d", atom->of);
     return atom->of < 0 ? "lane" : program->steps.at[atom->of].name;
 }
@@ -48,7 +61,7 @@ static void add_type(Text *text, ValueType type) {
 }
 
 static void add_place(Text *text, const Program *program, const Step *step) {
-    text_add(text, " %s[", program->buffers.at[step->of].name);
+    text_add(text, " %s[", buffer_name(program, step->of));
     add_index(text, program, step->index);
     if (step->condition >= 0) text_add(text, " if %%%d", step->condition);
     text_add(text, "]");
@@ -86,11 +99,12 @@ static void add_step(Text *text, const Program *program, int32_t id) {
     case STEP_LET: add_let(text, program, step); break;
     case STEP_GET:
         add_type(text, step->type);
-        text_add(text, " get %s", program->variables.at[step->of].name);
+        text_add(text, " get %s", variable_name(program, step->of));
         break;
     case STEP_SET:
-        text_add(text, "set %s", program->variables.at[step->of].name);
-        text_add(text, step->lane < 0 ? " %%%d" : " lane %2$d %%%1$d", step->source[0], step->lane);
+        text_add(text, "set %s", variable_name(program, step->of));
+        if (step->lane >= 0) text_add(text, " lane %d", step->lane);
+        text_add(text, " %%%d", step->source[0]);
         break;
     case STEP_STORE:
         text_add(text, "store");
@@ -99,7 +113,6 @@ static void add_step(Text *text, const Program *program, int32_t id) {
         break;
     case STEP_FOR: add_for(text, program, step); break;
     case STEP_IF: text_add(text, "if %%%d {", step->condition); break;
-    case STEP_ELSE: text_add(text, "} else {"); break;
     case STEP_ONCE: text_add(text, "once {"); break;
     case STEP_END: text_add(text, "}"); break;
     case STEP_BARRIER: text_add(text, "barrier"); break;
@@ -113,7 +126,7 @@ static void add_buffer(Text *text, const ProgramBuffer *buffer) {
              buffer->name, dtypes[buffer->dtype].text, buffer->size);
     if (buffer->space == SPACE_THREAD || buffer->space == SPACE_SHARED)
         text_add(text, " at %ld", buffer->offset);
-    text_add(text, buffer->restricted ? "\n" : " aliased\n");
+    text_add(text, buffer->restricted ? "\n" : " unrestricted\n");
 }
 
 char *program_print(Arena *arena, const Program *program) {
@@ -132,11 +145,11 @@ char *program_print(Arena *arena, const Program *program) {
     int depth = 0;
     for (int32_t id = 0; id < program->steps.count; id++) {
         StepKind kind = program->steps.at[id].kind;
-        if (kind == STEP_END || kind == STEP_ELSE) depth--;
+        depth -= kind == STEP_END;
         text_add(&text, "%*s", 2 * depth, "");
         add_step(&text, program, id);
         text_add(&text, "\n");
-        if (kind == STEP_FOR || kind == STEP_IF || kind == STEP_ELSE || kind == STEP_ONCE) depth++;
+        depth += kind == STEP_FOR || kind == STEP_IF || kind == STEP_ONCE;
     }
     return text.at;
 }
@@ -145,9 +158,9 @@ char *program_print(Arena *arena, const Program *program) {
 
 typedef struct {
     const Program *program;
-    int32_t id;        // of the step being looked at
-    int32_t *block;    // by step: the step that opened the block it is in; -1: the program itself
-    bool *open;        // by step: a block opened there is not closed yet
+    int32_t id;      // of the step being looked at
+    int32_t *block;  // by step: the step that opened the block it is in; -1: the program itself
+    bool *open;      // by step: a block opened there is not closed yet
 } Verifier;
 
 _Noreturn static void refuse(const Verifier *verifier, const char *what) {
@@ -181,12 +194,14 @@ static void check_index(const Verifier *verifier, Index index, int lanes) {
         if (atom->kind == ATOM_DIV || atom->kind == ATOM_MOD) {
             check_index(verifier, atom->of, lanes);
         } else if (atom->kind == ATOM_VAR) {
-            if (atom->of >= program->vars.count) refuse(verifier, "it uses a VAR that is not there");
+            if (atom->of >= program->vars.count)
+                refuse(verifier, "it uses a VAR that is not there");
         } else if (atom->kind == ATOM_VALUE) {
             ValueType type = type_of(verifier, atom->of);
             if (type.dtype != DT_I32 && type.dtype != DT_I64 && type.dtype != DT_U32)
                 refuse(verifier, "an index is made of integers");
-            if (type.lanes != 1 && type.lanes != lanes) refuse(verifier, "the index has other lanes");
+            if (type.lanes != 1 && type.lanes != lanes)
+                refuse(verifier, "the index has other lanes");
         } else if (atom->of < 0) {
             if (-atom->of != lanes) refuse(verifier, "the index has other lanes");
         } else if (!in_scope(verifier, atom->of) || !verifier->open[atom->of]) {
@@ -236,7 +251,8 @@ static void check_let(const Verifier *verifier, const Step *step) {
     if (step->op == OP_LOAD) {
         check_place(verifier, type);
     } else if (step->op == OP_INDEX) {
-        if (type.dtype != DT_I32 && type.dtype != DT_I64) refuse(verifier, "an index is i32 or i64");
+        if (type.dtype != DT_I32 && type.dtype != DT_I64)
+            refuse(verifier, "an index is i32 or i64");
         check_index(verifier, step->index, type.lanes);
     } else if (step->op == OP_VEC) {
         if (!type_is(type_of(verifier, step->source[0]), type.dtype, 1))
@@ -295,15 +311,13 @@ void program_verify(const Program *program) {
         StepKind kind = program->steps.at[id].kind;
         verifier.id = id;
         check_step(&verifier);
-        if (kind == STEP_END || kind == STEP_ELSE) {
+        if (kind == STEP_END) {
             if (block < 0) refuse(&verifier, "it ends nothing");
-            if (kind == STEP_ELSE && program->steps.at[block].kind != STEP_IF)
-                refuse(&verifier, "it stands in no if");
             verifier.open[block] = false;
             block = verifier.block[block];
         }
         verifier.block[id] = block;
-        if (kind == STEP_FOR || kind == STEP_IF || kind == STEP_ELSE || kind == STEP_ONCE) {
+        if (kind == STEP_FOR || kind == STEP_IF || kind == STEP_ONCE) {
             verifier.open[id] = true;
             block = id;
         }

@@ -1,17 +1,17 @@
-/* scan.c - what lowering must know of the whole kernel: which buffers are variables, where threads meet.
+/* scan.c - what lowering must know of a whole kernel: what becomes variables, where threads meet.
  * In: a kernel.  Out: a promotion per buffer; the statements that a barrier must precede.
  * Invariants: a promoted buffer's accesses are constant once unrolled; between an access of shared
  * memory and a later one of the same, one of the two a write by another thread, there is a barrier.
- *   thread for i < 64 { p[i] = ... }  thread for j < 64 { c[j] = p[j + 1] }   =>   before the second */
+ *   thread for i < 64 { p[i] = a[i] } thread for j < 64 { c[j] = p[j + 1] } => before the second */
 #include "codegen/lower.h"
 
 #include <string.h>
 
-enum { VARIABLES_MAX = 256 };    // of one buffer; far above any register file
+enum { VARIABLES_MAX = 256 };  // of one buffer; far above any register file
 
 // ---- promotion ----------------------------------------------------------------------------------
 
-// Lanes that an access moves: of the vector loop that it stands in, 1 if it does not depend on that; 0
+// Lanes that an access moves: of the vector loop around it, 1 if it does not depend on that; 0
 // if it is not constant after unrolling, or if its lanes do not fill a whole variable.
 static int access_lanes(const Kernel *kernel, const Access *access) {
     IndexTable *table = graph_indices(kernel->graph);
@@ -62,7 +62,7 @@ bool scan_has_thread_loop(const Kernel *kernel, const Statement *list) {
     return false;
 }
 
-static bool is_common(const Kernel *kernel, int32_t buffer) {    // memory that all threads see
+static bool is_common(const Kernel *kernel, int32_t buffer) {  // memory that all threads see
     Space space = kernel->buffers.at[buffer].space;
     return space == SPACE_PARAM || space == SPACE_SHARED;
 }
@@ -94,18 +94,30 @@ static int32_t memory_of(const Scan *scan, int32_t buffer) {
     return buffer;
 }
 
+static void add_accesses(const Scan *scan, const Statement *list, bool inside, uint8_t *done) {
+    for (; list; list = list->next) {
+        if (list->kind == STATEMENT_LOOP)
+            add_accesses(scan, list->body,
+                         inside || scan->kernel->loops.at[list->loop].kind == LOOP_THREAD, done);
+        if (list->kind != STATEMENT_STORE) continue;
+        bool one = !inside && is_common(scan->kernel, list->buffer);
+        Statement store = *list;
+        store.next = NULL;
+        AccessList accesses = kernel_accesses(scan->arena, scan->kernel, &store, -1);
+        for (int i = 0; i < accesses.count; i++) {
+            const Access *access = &accesses.at[i];
+            int what = access->load < 0 ? WRITTEN_BY_ALL : READ_BY_ALL;
+            if (is_common(scan->kernel, access->buffer))
+                done[memory_of(scan, access->buffer)] |= (uint8_t)(one ? what << 2 : what);
+        }
+    }
+}
+
 static uint8_t *accesses_of(const Scan *scan, const Statement *statement) {
     uint8_t *done = arena_array(scan->arena, uint8_t, scan->kernel->buffers.count);
-    bool one = scan_is_for_one(scan->kernel, statement);
     Statement alone = *statement;
     alone.next = NULL;
-    AccessList accesses = kernel_accesses(scan->arena, scan->kernel, &alone, -1);
-    for (int i = 0; i < accesses.count; i++) {
-        const Access *access = &accesses.at[i];
-        if (!is_common(scan->kernel, access->buffer)) continue;
-        int what = access->load < 0 ? WRITTEN_BY_ALL : READ_BY_ALL;
-        done[memory_of(scan, access->buffer)] |= (uint8_t)(one ? what << 2 : what);
-    }
+    add_accesses(scan, &alone, false, done);
     return done;
 }
 
@@ -124,37 +136,49 @@ static bool is_needed(const Scan *scan, const Statement *statement) {
     return false;
 }
 
+static bool conflicts(const Scan *scan, const uint8_t *done, const uint8_t *now) {
+    for (int32_t i = 0; i < scan->kernel->buffers.count; i++)
+        if (conflict(done[i], now[i])) return true;
+    return false;
+}
+
+static void scan_list(Scan *scan, const Statement *list, uint8_t *done);
+
+// A pass of the loop follows what was before the loop, or another pass.
+static void scan_loop(Scan *scan, const Statement *loop, uint8_t *done) {
+    int32_t buffers = scan->kernel->buffers.count;
+    uint8_t *before = arena_array(scan->arena, uint8_t, buffers);
+    for (bool more = true; more;) {
+        memcpy(before, done, (size_t)buffers);
+        scan_list(scan, loop->body, done);
+        more = false;
+        for (int32_t i = 0; i < buffers; i++) {
+            more |= (done[i] & ~before[i]) != 0;
+            done[i] |= before[i];
+        }
+    }
+}
+
 // `done` goes from what was done before the list to what is done behind it.
 static void scan_list(Scan *scan, const Statement *list, uint8_t *done) {
-    int32_t buffers = scan->kernel->buffers.count;
     for (; list; list = list->next) {
-        if (list->kind == STATEMENT_BARRIER || is_needed(scan, list))
-            memset(done, 0, (size_t)buffers);
-        if (list->kind == STATEMENT_BARRIER) continue;
-        bool whole = list->kind == STATEMENT_STORE || scan_is_for_one(scan->kernel, list) ||
-                     scan->kernel->loops.at[list->loop].kind == LOOP_THREAD;
-        if (whole) {
-            const uint8_t *now = accesses_of(scan, list);
-            bool conflicts = false;
-            for (int32_t i = 0; i < buffers; i++) conflicts |= conflict(done[i], now[i]);
-            if (conflicts) {
-                *list_add(scan->arena, &scan->needed) = list;
-                memset(done, 0, (size_t)buffers);
-            }
-            for (int32_t i = 0; i < buffers; i++) done[i] |= now[i];
+        size_t buffers = (size_t)scan->kernel->buffers.count;
+        if (list->kind == STATEMENT_BARRIER) {
+            memset(done, 0, buffers);
             continue;
         }
-        // A pass of the loop follows what was before the loop, or another pass.
-        uint8_t *before = arena_array(scan->arena, uint8_t, buffers);
-        for (bool more = true; more;) {
-            memcpy(before, done, (size_t)buffers);
-            scan_list(scan, list->body, done);
-            more = false;
-            for (int32_t i = 0; i < buffers; i++) {
-                more |= (done[i] & ~before[i]) != 0;
-                done[i] |= before[i];
-            }
-        }
+        bool mixed = list->kind == STATEMENT_LOOP && !scan_is_for_one(scan->kernel, list) &&
+                     scan->kernel->loops.at[list->loop].kind != LOOP_THREAD;
+        // Threads meet once before a loop if that saves them from meeting in each of its passes.
+        bool whole = !mixed || !scan_has_thread_loop(scan->kernel, list->body);
+        const uint8_t *now = accesses_of(scan, list);
+        if (whole && !is_needed(scan, list) && conflicts(scan, done, now))
+            *list_add(scan->arena, &scan->needed) = list;
+        if (is_needed(scan, list)) memset(done, 0, buffers);
+        if (mixed)
+            scan_loop(scan, list, done);
+        else
+            for (size_t i = 0; i < buffers; i++) done[i] |= now[i];
     }
 }
 

@@ -1,0 +1,134 @@
+/* kernels_test.c - the kernels of tests/kernels, as they are written there, against plain loops. */
+#include "codegen/run.h"
+#include "test.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+// ---- the four of tests/kernels: every instruction set, one thread and two -----------------------
+
+static void check_all(const float *got, const double *wanted, int64_t count, double tolerance) {
+    for (int64_t i = 0; i < count; i++)
+        CHECK_NEAR(got[i], wanted[i], tolerance * (1 + fabs(wanted[i])));
+}
+
+static void check_matmul(const Run *run, int threads) {
+    float *a = random_floats(run->arena, 64 * 96, 1), *b = random_floats(run->arena, 96 * 80, 2);
+    float *bias = random_floats(run->arena, 80, 3), *c = arena_array(run->arena, float, 64 * 80);
+    double *wanted = arena_array(run->arena, double, 64 * 80);
+    for (int i = 0; i < 64; i++)
+        for (int j = 0; j < 80; j++) {
+            double sum = bias[j];
+            for (int k = 0; k < 96; k++) sum += (double)a[96 * i + k] * b[80 * k + j];
+            wanted[80 * i + j] = sum / (1 + exp2(-2.4554669595930157 * sum));
+        }
+    run_call(run, threads, (void *[]){a, b, bias, c}, NULL);
+    check_all(c, wanted, 64 * 80, 1e-5);
+}
+
+static void check_rmsnorm(const Run *run, int threads) {
+    float *x = random_floats(run->arena, 12 * 64, 4), *w = random_floats(run->arena, 64, 5);
+    float *b = random_floats(run->arena, 64 * 48, 6), *y = arena_array(run->arena, float, 12 * 48);
+    float *scale = arena_array(run->arena, float, 12);
+    double *wanted = arena_array(run->arena, double, 12 * 48), wanted_scale[12];
+    for (int i = 0; i < 12; i++) {
+        double square = 0;
+        for (int k = 0; k < 64; k++) square += (double)x[64 * i + k] * x[64 * i + k];
+        wanted_scale[i] = 1 / sqrt(square / 64 + 0.00001);
+        for (int j = 0; j < 48; j++) {
+            double sum = 0;
+            for (int k = 0; k < 64; k++) sum += (double)x[64 * i + k] * w[k] * b[48 * k + j];
+            wanted[48 * i + j] = sum * wanted_scale[i];
+        }
+    }
+    run_call(run, threads, (void *[]){x, w, b, y, scale}, NULL);
+    check_all(scale, wanted_scale, 12, 1e-6);
+    check_all(y, wanted, 12 * 48, 1e-5);
+}
+
+static float half(uint16_t bits) {  // a normal f16
+    return ldexpf(1 + (float)(bits & 0x3ff) / 1024, (bits >> 10 & 31) - 15) * (bits >> 15 ? -1 : 1);
+}
+
+static void check_q4_1(const Run *run, int threads) {
+    uint8_t *w = arena_alloc(run->arena, 960);
+    float *x = random_floats(run->arena, 64, 7), *y = arena_array(run->arena, float, 24);
+    double wanted[24] = {0};
+    uint32_t seed = 8;
+    for (int i = 0; i < 960; i++) w[i] = (uint8_t)(128 + random_float(&seed) * 128);
+    for (int block = 0; block < 48; block++) {
+        uint16_t scale[2] = {(uint16_t)(0x2c00 + 37 * block), (uint16_t)(0xb000 + 11 * block)};
+        memcpy(w + 20 * block, scale, sizeof scale);
+        for (int i = 0; i < 32; i++) {
+            int code = w[20 * block + 4 + i % 16] >> (i / 16 * 4) & 15;
+            wanted[block / 2] +=
+                (double)(half(scale[0]) * (float)code + half(scale[1])) * x[block % 2 * 32 + i];
+        }
+    }
+    run_call(run, threads, (void *[]){w, w, x, y}, NULL);
+    check_all(y, wanted, 24, 1e-5);
+}
+
+// Behind the last key lie NaNs: reading them shows.
+static void check_attention(const Run *run, int threads) {
+    float *q = random_floats(run->arena, 24, 9), *out = arena_array(run->arena, float, 24);
+    for (int64_t keys = 1; keys <= 64; keys += 9) {
+        float *k = random_floats(run->arena, 1536, 10), *v = random_floats(run->arena, 1536, 11);
+        double wanted[24];
+        for (int64_t i = keys * 24; i < 1536; i++) k[i] = v[i] = NAN;
+        for (int h = 0; h < 3; h++) {
+            double sum = 0, o[8] = {0};
+            for (int64_t t = 0; t < keys; t++) {
+                double score = 0;
+                for (int d = 0; d < 8; d++) score += (double)q[8 * h + d] * k[24 * t + 8 * h + d];
+                sum += exp2(score);
+                for (int d = 0; d < 8; d++) o[d] += exp2(score) * v[24 * t + 8 * h + d];
+            }
+            for (int d = 0; d < 8; d++) wanted[8 * h + d] = o[d] / sum;
+        }
+        run_call(run, threads, (void *[]){q, k, v, out}, &keys);
+        check_all(out, wanted, 24, 1e-5);
+    }
+}
+
+typedef void Check(const Run *run, int threads);
+
+static void check_everywhere(const char *path, Check *check_one) {
+    for (int i = 0; run_isas[i]; i++) {
+        if (!run_isa(run_isas[i])) continue;
+        Run run = run_read(path);
+        for (int threads = 1; threads <= 2; threads++) check_one(&run, threads);
+        run_free(&run);
+    }
+}
+
+TEST(matmul) { check_everywhere("tests/kernels/matmul.kernel", check_matmul); }
+TEST(rmsnorm_matmul) { check_everywhere("tests/kernels/rmsnorm_matmul.kernel", check_rmsnorm); }
+TEST(q4_1_matvec) { check_everywhere("tests/kernels/q4_1_matvec.kernel", check_q4_1); }
+TEST(attention) { check_everywhere("tests/kernels/attention.kernel", check_attention); }
+
+TEST(many_kernels_in_one_file) {
+    static const char *const names[] = {"matmul", "rmsnorm_matmul", "q4_1_matvec", "attention"};
+    Arena *arena = arena_new();
+    run_private_cache();
+    cache_clear();
+    CompileUnit unit[COUNT_OF(names)];
+    int before = thread_count();
+    unsetenv("PG_ISA");
+    for (int i = 0; i < COUNT_OF(names); i++) {
+        char *text =
+            file_read(arena, arena_print(arena, "tests/kernels/%s.kernel", names[i]), NULL);
+        CHECK(text != NULL);
+        Run run = run_render(
+            arena_print(arena, "kernel again_%s", strstr(text, "kernel ") + 7));  // not loaded yet
+        unit[i] = (CompileUnit){.symbol = arena_text(arena, run.symbol),
+                                .source = arena_text(arena, run.source)};
+        run_free(&run);
+    }
+    thread_set_count(1);
+    CHECK_INT(compile_units(unit, COUNT_OF(names)), 0);
+    thread_set_count(before);
+    for (int i = 0; i < COUNT_OF(names); i++) CHECK(unit[i].function && !unit[i].from_cache);
+    arena_free(arena);
+}
