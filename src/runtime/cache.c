@@ -1,14 +1,13 @@
 /* cache.c - compiled kernels on disk: shared objects by name, checked before they are loaded.
  * In: names that say all that an object depends on.  Out: paths of intact files, to be loaded.
- * Invariants: an entry is the object, then a trailer with its size and checksum, so that what was cut or
- * damaged is found and made again; entries come by rename, so that any number of processes may fill the
- * cache at once; kernels of one object are hard links to one file. Without a cache all works, slower.
+ * Invariants: an entry is the object, then a trailer with its size and checksum, so that what was
+ * cut or damaged is made again; entries come by rename, so that any number of processes may fill
+ * the cache at once; kernels of one object are hard links to one file. Without it all is slower.
  *   pg_k_0123456789abcdef-fedcba9876543210.so                                                    */
 #include "runtime/runtime.h"
 
 #include <dirent.h>
 #include <errno.h>
-#include <pthread.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -52,42 +51,13 @@ static bool is_intact(const char *path) {
     return intact;
 }
 
-// Files that were found intact, so that one with many names is read once.
-static struct {
-    pthread_mutex_t lock;
-    struct {
-        dev_t device;
-        ino_t file;
-        struct timespec changed;
-    } at[64];
-    int next;
-} checked = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-static bool check_once(const char *path, const struct stat *facts) {
-    pthread_mutex_lock(&checked.lock);
-    bool known = false;
-    for (int i = 0; i < COUNT_OF(checked.at); i++)
-        known |= facts->st_ino == checked.at[i].file && facts->st_dev == checked.at[i].device &&
-                 facts->st_ctim.tv_sec == checked.at[i].changed.tv_sec &&
-                 facts->st_ctim.tv_nsec == checked.at[i].changed.tv_nsec;
-    if (!known && is_intact(path)) {
-        int i = checked.next++ % COUNT_OF(checked.at);
-        checked.at[i].device = facts->st_dev;
-        checked.at[i].file = facts->st_ino;
-        checked.at[i].changed = facts->st_ctim;
-        known = true;
-    }
-    pthread_mutex_unlock(&checked.lock);
-    return known;
-}
-
 char *cache_find(Arena *arena, const char *name) {
     char *folder = open_folder(arena);
     if (!folder) return NULL;
     char *path = arena_print(arena, "%s/%s.so", folder, name);
     struct stat facts;
     if (stat(path, &facts) || facts.st_uid != geteuid()) return NULL;
-    return check_once(path, &facts) ? path : NULL;
+    return is_intact(path) ? path : NULL;
 }
 
 static char *warn_once(void) {

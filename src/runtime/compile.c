@@ -1,7 +1,7 @@
 /* compile.c - C text to loaded functions, by the system's compiler, through the cache.
  * In: units, each a text that exports one symbol.  Out: function pointers.
- * Invariants: no shell; units that are not cached are spread over one file a core, compiled at the same
- * time; what is loaded stays loaded, once; a compiler that fails leaves nothing behind but its message.
+ * Invariants: no shell; units that are not cached are spread over one file a core, compiled at the
+ * same time; what is loaded stays loaded, once; a compiler that fails leaves its message alone.
  *   cc -O2 ... -mavx2 -shared -o 0.so 0.c                                                        */
 #define _GNU_SOURCE
 #include "runtime/runtime.h"
@@ -19,11 +19,11 @@
 
 extern char **environ;
 
-// -nostdlib: kernels call nothing but what the compiler makes of loops, memcpy and memset, which this
-// process has. gcc 11 wants to be told about lane lists at -O2; -Wno-psabi: nothing is called with vectors.
+// Kernels are linked with -nostdlib: they call nothing but what compilers make of loops, memcpy and
+// memset, which this process has. gcc 11 does not turn lists of lanes into vectors unless told to.
 static const char base_flags[] =
-    "-std=gnu11 -O2 -ftree-slp-vectorize -fno-math-errno -fno-trapping-math -ffp-contract=off -fwrapv "
-    "-fPIC -pipe -Wno-psabi";
+    "-std=gnu11 -O2 -ftree-slp-vectorize -fno-math-errno -fno-trapping-math -ffp-contract=off "
+    "-fwrapv -fPIC -pipe -w -Wno-psabi";
 
 // ---- the compiler -------------------------------------------------------------------------------
 
@@ -49,10 +49,13 @@ static char *find_compiler(Arena *arena) {
     static const char *const names[] = {"cc", "gcc", "clang"};
     const char *chosen = env_text("CC", NULL);
     char *path = chosen ? find_on_path(arena, chosen) : NULL;
-    for (int i = 0; !chosen && !path && i < COUNT_OF(names); i++) path = find_on_path(arena, names[i]);
+    for (int i = 0; !chosen && !path && i < COUNT_OF(names); i++)
+        path = find_on_path(arena, names[i]);
     if (path) return path;
-    if (chosen) fail("PG_CC: there is no program %s. Hint: a path or a name on PATH, no options", chosen);
-    else fail("no C compiler: none of cc, gcc, clang is on PATH. Hint: install gcc, or set PG_CC");
+    if (chosen)
+        fail("PG_CC: there is no program %s. Hint: a path or a name on PATH, no options", chosen);
+    else
+        fail("no C compiler: none of cc, gcc, clang is on PATH. Hint: install gcc, or set PG_CC");
     return NULL;
 }
 
@@ -166,9 +169,10 @@ char *compiler_assembly(Arena *arena, const char *source) {
     Paths paths = paths_of(arena, folder, 0, "s");
     char *text = NULL;
     if (!file_write(paths.source, source, strlen(source))) {
-        pid_t process = start_compiler(arena, compiler, "-S -fno-asynchronous-unwind-tables", paths.source,
-                                       paths.object, paths.log);
-        if (!finish_compiler(arena, process, compiler, paths.log)) text = file_read(arena, paths.object, NULL);
+        pid_t process = start_compiler(arena, compiler, "-S -fno-asynchronous-unwind-tables",
+                                       paths.source, paths.object, paths.log);
+        if (!finish_compiler(arena, process, compiler, paths.log))
+            text = file_read(arena, paths.object, NULL);
     }
     remove_paths(&paths);
     rmdir(folder);
@@ -200,7 +204,8 @@ static int load_unit(CompileUnit *unit, const char *name, const char *path) {
     if (!function) return fail("cannot load a compiled kernel: %s", dlerror());
     memcpy(&unit->function, &function, sizeof function);
     *list_add(loaded.arena, &loaded.functions) = unit->function;
-    map_add(loaded.arena, loaded.place, hash_bytes(name, strlen(name), 0), loaded.functions.count - 1);
+    map_add(loaded.arena, loaded.place, hash_bytes(name, strlen(name), 0),
+            loaded.functions.count - 1);
     return 0;
 }
 

@@ -12,44 +12,52 @@
 #include "runtime/chunk.h"
 #include "runtime/runtime.h"
 
-enum { RUN_LOOPS = 64, LEVELS_MAX = 8 };   // sets of loops are 64-bit words
+enum { RUN_LOOPS = 64, LEVELS_MAX = 8 };  // sets of loops are 64-bit words
 
 typedef struct {
-    int loops;                    // outermost first
+    int loops;     // outermost first
+    int points;    // product of the counts
+    uint64_t set;  // of its loops
     int32_t loop[RUN_LOOPS];
-    int64_t count[RUN_LOOPS];     // points along each
-    int points;
+    int64_t count[RUN_LOOPS];  // points along each
 } Region;
 
 typedef struct {
-    void **array;                 // of each node: CHUNK values, NULL before first use
-    int64_t *stamp;               // when it was computed; 0 never
-    int64_t at[RUN_LOOPS];        // each loop's position; a region's loops: where the region starts
-    int64_t moved[RUN_LOOPS];     // when it last changed
+    const void **value;        // of each node: its values, in its array or where memory has them
+    void **array;              // of each node: room for CHUNK values, NULL before first use
+    int64_t *stamp;            // when it was computed; 0 never
+    int64_t at[RUN_LOOPS];     // each loop's position; a region's loops: where the region starts
+    int64_t moved[RUN_LOOPS];  // when it last changed
     Region region;
 } Level;
 
-typedef struct {                  // what an index depends on
+typedef struct {  // what an index depends on
     Index index;
-    uint64_t loops;               // set of loops
-    uint64_t varying;             // those inside VALUE atoms
+    uint64_t loops;    // set of loops
+    uint64_t varying;  // those inside VALUE atoms
 } Reach;
+
+typedef struct {
+    const Statement *statement;
+    Reach reach;
+} Store;
 
 typedef struct Interpreter {
     const Kernel *kernel;
     const Graph *graph;
     IndexTable *indices;
-    void *const *buffer;          // PARAMs
-    void **local;                 // memory of the other buffers
+    void *const *buffer;  // PARAMs
+    void **local;         // memory of the other buffers
     const int64_t *var;
     Arena *arena;
-    uint64_t *depends;            // of each node
-    bool *reads_written;          // loads memory that this kernel writes
-    Reach *reach;                // of each LOAD and INDEX node
-    int64_t now, stored;          // stored: when a store last happened
+    uint64_t *depends;    // of each node
+    bool *reads_written;  // loads memory that this kernel writes
+    Reach *reach;         // of each LOAD and INDEX node
+    int64_t now, stored;  // stored: when a store last happened
     int depth;
     Level *level[LEVELS_MAX];
-} Run;   // the header calls it an Interpreter
+    LIST(const Store *) stores;  // those that have run
+} Run;                           // the header calls it an Interpreter
 
 static const void *compute(Run *run, Id id);
 
@@ -74,9 +82,13 @@ static int64_t atom_value(void *context, const Atom *atom) {
     return *(const int64_t *)value;
 }
 
-static int64_t position(Run *run, Index index) { return index_value(run->indices, index, atom_value, run); }
+static int64_t position(Run *run, Index index) {
+    return index_value(run->indices, index, atom_value, run);
+}
 
-static int64_t loop_extent(Run *run, int32_t loop) { return position(run, run->kernel->loops.at[loop].extent); }
+static int64_t loop_extent(Run *run, int32_t loop) {
+    return position(run, run->kernel->loops.at[loop].extent);
+}
 
 // ---- what a node depends on -----------------------------------------------------------------------------------------
 static Reach find_reach(const Run *run, Index index) {
@@ -100,7 +112,8 @@ static void find_depends(Run *run) {
             run->reach[id] = find_reach(run, (Index)node->arg[node->op == OP_LOAD]);
             run->depends[id] |= run->reach[id].loops;
         }
-        if (node->op == OP_LOAD) run->reads_written[id] |= run->kernel->buffers.at[node->arg[0]].written;
+        if (node->op == OP_LOAD)
+            run->reads_written[id] |= run->kernel->buffers.at[node->arg[0]].written;
         if (node->op != OP_REDUCE) continue;
         for (int i = 0; i < node->arg[1]; i++) run->depends[id] &= ~(1ull << node->arg[2 + i]);
     }
@@ -120,137 +133,177 @@ typedef struct {
     Run *run;
     DType dtype;
     char *memory, *values;
-    const uint8_t *condition;     // one a point; NULL: all
+    const uint8_t *condition;  // one a point; NULL: all
 } Transfer;
 // Moves `count` points from number `first`; their elements are element, element + stride, ...
 typedef void Piece(const Transfer *transfer, int first, int count, int64_t element, int64_t stride);
 
-static void for_points(const Transfer *transfer, Index index, Piece *piece) {   // where the index is not affine
-    Level *level = level_of(transfer->run);
-    const Region *region = &level->region;
-    int64_t start[RUN_LOOPS];
-    for (int i = 0; i < region->loops; i++) start[i] = level->at[region->loop[i]];
-    for (int point = 0; point < region->points; point++) {
-        int64_t rest = point;
-        for (int i = region->loops - 1; i >= 0; i--) {
-            level->at[region->loop[i]] = start[i] + rest % region->count[i];
-            rest /= region->count[i];
-        }
-        piece(transfer, point, 1, position(transfer->run, index), 0);
-    }
-    for (int i = 0; i < region->loops; i++) level->at[region->loop[i]] = start[i];
+static void index_piece(const Transfer *transfer, int first, int count, int64_t element,
+                        int64_t stride) {
+    int64_t *wide = (int64_t *)transfer->values;
+    int32_t *narrow = (int32_t *)transfer->values;
+    for (int i = 0; i < count && transfer->dtype == DT_I64; i++)
+        wide[first + i] = element + i * stride;
+    for (int i = 0; i < count && transfer->dtype != DT_I64; i++)
+        narrow[first + i] = (int32_t)(element + i * stride);
 }
 
-// A gather whose index varies inside the region: one value of the VALUE atom a point.
-static int64_t gathered_value(void *context, const Atom *atom) {
-    void **pair = context;
-    Run *run = pair[0];
-    int point = *(const int *)pair[1];
-    if (atom->kind == ATOM_VALUE) return ((const int64_t *)compute(run, atom->of))[point];
-    return atom_value(run, atom);
+// How an index that is affine in the region's loops walks through memory.
+typedef struct {
+    int64_t start;
+    int64_t along;  // points of one piece, where the innermost loops follow each other
+    int outer;      // loops around a piece
+    int64_t stride[RUN_LOOPS], innermost;
+} Walk;
+
+static void find_pieces(Walk *walk, const Region *region) {
+    int last = region->loops - 1;
+    walk->innermost = last < 0 ? 0 : walk->stride[last];
+    walk->along = last < 0 ? 1 : region->count[last];
+    while (last > 0 && walk->stride[last - 1] == walk->innermost * walk->along)
+        walk->along *= region->count[--last];
+    walk->outer = last;
 }
 
-static void for_gathered(const Transfer *transfer, Index index, Piece *piece) {
-    Run *run = transfer->run;
-    Level *level = level_of(run);
-    const Region *region = &level->region;
-    int64_t start[RUN_LOOPS];
-    int point = 0;
-    void *pair[2] = {run, &point};
-    for (int i = 0; i < region->loops; i++) start[i] = level->at[region->loop[i]];
-    for (; point < region->points; point++) {
-        int64_t rest = point;
-        int64_t element;
-        for (int i = region->loops - 1; i >= 0; i--) {
-            level->at[region->loop[i]] = start[i] + rest % region->count[i];
-            rest /= region->count[i];
-        }
-        element = index_value(run->indices, index, gathered_value, pair);
-        piece(transfer, point, 1, element, 0);
-    }
-    for (int i = 0; i < region->loops; i++) level->at[region->loop[i]] = start[i];
-}
-
-static void for_pieces(const Transfer *transfer, const Reach *reach, Piece *piece) {
-    Run *run = transfer->run;
+static bool find_walk(Run *run, const Reach *reach, Walk *walk) {
     const Region *region = &level_of(run)->region;
-    int64_t stride[RUN_LOOPS], count[RUN_LOOPS], counter[RUN_LOOPS] = {0};
-    uint64_t inside = 0;
-    bool affine = true;
-    int last = -1;
-    for (int i = 0; i < region->loops && affine; i++) {   // loops that step on where the next one ends are one
-        int64_t here = 0;
-        affine = index_stride(run->indices, reach->index, region->loop[i], &here);
-        bool joins = last >= 0 && stride[last] == here * region->count[i];
-        if (!joins) count[++last] = 1;
-        stride[last] = here;
-        count[last] *= region->count[i];
-    }
-    for (int i = 0; i < region->loops; i++) inside |= 1ull << region->loop[i];
-    if (reach->varying & inside) {
-        for_gathered(transfer, reach->index, piece);
-        return;
-    }
-    if (!affine) {
-        for_points(transfer, reach->index, piece);
-        return;
-    }
-    int64_t element = position(run, reach->index);
-    int along = last < 0 ? 1 : (int)count[last];
-    for (int point = 0; point < region->points; point += along) {
-        piece(transfer, point, along, element, last < 0 ? 0 : stride[last]);
-        for (int i = last - 1; i >= 0; i--) {
-            element += stride[i];
-            if (++counter[i] < count[i]) break;
-            element -= stride[i] * count[i];
+    if (reach->varying & region->set) return false;
+    for (int i = 0; i < region->loops; i++)
+        if (!index_stride(run->indices, reach->index, region->loop[i], &walk->stride[i]))
+            return false;
+    walk->start = position(run, reach->index);
+    find_pieces(walk, region);
+    return true;
+}
+
+static void for_walk(const Transfer *transfer, const Walk *walk, Piece *piece) {
+    const Region *region = &level_of(transfer->run)->region;
+    int64_t counter[RUN_LOOPS], element = walk->start;
+    for (int i = 0; i < walk->outer; i++) counter[i] = 0;
+    for (int point = 0; point < region->points; point += (int)walk->along) {
+        piece(transfer, point, (int)walk->along, element, walk->innermost);
+        for (int i = walk->outer - 1; i >= 0; i--) {
+            element += walk->stride[i];
+            if (++counter[i] < region->count[i]) break;
+            element -= walk->stride[i] * region->count[i];
             counter[i] = 0;
         }
     }
 }
 
-static void read_piece(const Transfer *transfer, int first, int count, int64_t element, int64_t stride) {
-    int width = dtypes[transfer->dtype].bytes;
-    size_t bytes = (size_t)chunk_bytes(transfer->dtype);
-    char *to = transfer->values + (size_t)first * bytes;
-    if (!transfer->condition) {
-        chunk_read(transfer->dtype, count, transfer->memory + element * width, stride, to);
-        return;
+// ---- where an index is not affine: its value at each point -------------------------------------
+
+static void map_constant(Op op, int points, int64_t constant, int64_t *x) {
+    int64_t values[CHUNK];
+    chunk_fill(DT_I64, points, &constant, values);
+    chunk_map(op, DT_I64, points, x, values, NULL, x);
+}
+
+static void index_values(Run *run, Index index, int64_t *to);
+
+static void atom_values(Run *run, const Atom *atom, int64_t scale, int64_t *to) {
+    int points = level_of(run)->region.points;
+    bool power = (atom->by & (atom->by - 1)) == 0, divides = atom->kind == ATOM_DIV;
+    if (atom->kind == ATOM_VALUE)
+        memcpy(to, compute(run, atom->of), (size_t)points * sizeof *to);
+    else
+        index_values(run, (Index)atom->of, to);
+    if (atom->kind != ATOM_VALUE && power)
+        map_constant(divides ? OP_SHR : OP_AND, points,
+                     divides ? __builtin_ctzll((uint64_t)atom->by) : atom->by - 1, to);
+    else if (atom->kind != ATOM_VALUE)
+        map_constant(divides ? OP_IDIV : OP_MOD, points, atom->by, to);
+    if (scale != 1) map_constant(OP_MUL, points, scale, to);
+}
+
+// First what is affine, in one walk; then the other terms, each an array that is added.
+static void index_values(Run *run, Index index, int64_t *to) {
+    const Region *region = &level_of(run)->region;
+    const Term *term;
+    int terms = index_terms(run->indices, index, &term);
+    int64_t values[CHUNK];
+    Walk walk;
+    walk.start = index_constant(run->indices, index);
+    for (int i = 0; i < region->loops; i++) walk.stride[i] = 0;
+    for (int t = 0; t < terms; t++) {
+        const Atom *atom = index_atom_of(run->indices, term[t].atom);
+        bool inside = atom->kind == ATOM_LOOP && region->set >> atom->of & 1;
+        if (atom->kind == ATOM_VAR || (atom->kind == ATOM_LOOP && !inside))
+            walk.start += term[t].scale * atom_value(run, atom);
+        for (int i = 0; i < region->loops && inside; i++)
+            if (region->loop[i] == atom->of) walk.stride[i] = term[t].scale;
     }
-    for (int i = 0; i < count; i++) {
-        if (transfer->condition[first + i])
-            chunk_read(transfer->dtype, 1, transfer->memory + (element + i * stride) * width, 0, to + (size_t)i * bytes);
-        else memset(to + (size_t)i * bytes, 0, bytes);
+    find_pieces(&walk, region);
+    for_walk(&(Transfer){run, DT_I64, NULL, (char *)to, NULL}, &walk, index_piece);
+    for (int t = 0; t < terms; t++) {
+        const Atom *atom = index_atom_of(run->indices, term[t].atom);
+        if (atom->kind == ATOM_LOOP || atom->kind == ATOM_VAR) continue;
+        atom_values(run, atom, term[t].scale, values);
+        chunk_map(OP_ADD, DT_I64, region->points, to, values, NULL, to);
     }
 }
 
-static void write_piece(const Transfer *transfer, int first, int count, int64_t element, int64_t stride) {
-    int width = dtypes[transfer->dtype].bytes;
-    size_t bytes = (size_t)chunk_bytes(transfer->dtype);
-    const char *from = transfer->values + (size_t)first * bytes;
-    if (!transfer->condition) {
-        chunk_write(transfer->dtype, count, from, transfer->memory + element * width, stride);
-        return;
+static void for_positions(const Transfer *transfer, Index index, Piece *piece) {
+    int64_t at[CHUNK];
+    int points = level_of(transfer->run)->region.points, last;
+    index_values(transfer->run, index, at);
+    for (int first = 0; first < points; first = last) {
+        last = first + 1;
+        int64_t stride = last < points ? at[last] - at[first] : 0;
+        while (last < points && at[last] - at[last - 1] == stride) last++;
+        piece(transfer, first, last - first, at[first], stride);
     }
-    for (int i = 0; i < count; i++)
-        if (transfer->condition[first + i])
-            chunk_write(transfer->dtype, 1, from + (size_t)i * bytes,
-                        transfer->memory + (element + i * stride) * width, 0);
 }
 
-static void index_piece(const Transfer *transfer, int first, int count, int64_t element, int64_t stride) {
-    int64_t *wide = (int64_t *)transfer->values;
-    int32_t *narrow = (int32_t *)transfer->values;
-    for (int i = 0; i < count && transfer->dtype == DT_I64; i++) wide[first + i] = element + i * stride;
-    for (int i = 0; i < count && transfer->dtype != DT_I64; i++) narrow[first + i] = (int32_t)(element + i * stride);
+static void for_pieces(const Transfer *transfer, const Reach *reach, Piece *piece) {
+    Walk walk;
+    if (find_walk(transfer->run, reach, &walk))
+        for_walk(transfer, &walk, piece);
+    else
+        for_positions(transfer, reach->index, piece);
+}
+
+// The points from `first` that have its condition.
+static int alike(const Transfer *transfer, int first, int end) {
+    int last = first + 1;
+    if (!transfer->condition) return end - first;
+    while (last < end && transfer->condition[last] == transfer->condition[first]) last++;
+    return last - first;
+}
+
+static void read_piece(const Transfer *transfer, int first, int count, int64_t element,
+                       int64_t stride) {
+    int width = dtypes[transfer->dtype].bytes, end = first + count;
+    size_t bytes = (size_t)chunk_bytes(transfer->dtype);
+    for (; first < end; first += count, element += count * stride) {
+        count = alike(transfer, first, end);
+        char *to = transfer->values + (size_t)first * bytes;
+        if (!transfer->condition || transfer->condition[first])
+            chunk_read(transfer->dtype, count, transfer->memory + element * width, stride, to);
+        else
+            memset(to, 0, (size_t)count * bytes);
+    }
+}
+
+static void write_piece(const Transfer *transfer, int first, int count, int64_t element,
+                        int64_t stride) {
+    int width = dtypes[transfer->dtype].bytes, end = first + count;
+    size_t bytes = (size_t)chunk_bytes(transfer->dtype);
+    for (; first < end; first += count, element += count * stride) {
+        count = alike(transfer, first, end);
+        const char *from = transfer->values + (size_t)first * bytes;
+        if (!transfer->condition || transfer->condition[first])
+            chunk_write(transfer->dtype, count, from, transfer->memory + element * width, stride);
+    }
 }
 
 // ---- boxes of loops as regions ----------------------------------------------------------------------------------------
 typedef void Body(Run *run, void *context);
 typedef struct {
-    int loops;                    // outermost first
+    int loops;  // outermost first
     int32_t loop[RUN_LOOPS];
     int64_t first[RUN_LOOPS], extent[RUN_LOOPS];
-    int outer;                    // loops run one by one; the others are the region, the first of them in steps
+    int outer;  // loops run one by one; the others are the region, the first of them in steps
     int64_t step;
     Body *body;
     void *context;
@@ -267,19 +320,36 @@ static void choose_region(Box *box) {
     }
 }
 
+// Loops that stay where they are, in a region of the same shape, do not move: what depends on them
+// alone is still valid.
+static void enter_region(Run *run, const Box *box, int64_t at, int64_t count) {
+    Level *level = level_of(run);
+    Region *region = &level->region;
+    bool same = region->loops == box->loops - box->outer;
+    for (int i = box->outer; i < box->loops && same; i++) {
+        int64_t points = i == box->outer ? count : box->extent[i];
+        same =
+            region->loop[i - box->outer] == box->loop[i] && region->count[i - box->outer] == points;
+    }
+    region->loops = box->loops - box->outer;
+    region->points = 1;
+    region->set = 0;
+    for (int i = box->outer; i < box->loops; i++) {
+        int32_t loop = box->loop[i];
+        int64_t first = box->first[i] + (i == box->outer ? at : 0);
+        int64_t points = i == box->outer ? count : box->extent[i];
+        region->loop[i - box->outer] = loop;
+        region->count[i - box->outer] = points;
+        region->points *= (int)points;
+        region->set |= 1ull << loop;
+        if (!same || level->at[loop] != first) move_to(run, loop, first);
+    }
+}
+
 static void run_region(Run *run, const Box *box) {
-    Region *region = &level_of(run)->region;
     int64_t left = box->outer < box->loops ? box->extent[box->outer] : 1;
     for (int64_t at = 0; at < left; at += box->step) {
-        *region = (Region){.loops = box->loops - box->outer, .points = 1};
-        for (int i = box->outer; i < box->loops; i++) {
-            bool stepped = i == box->outer;
-            int64_t count = stepped ? min_i64(box->step, left - at) : box->extent[i];
-            region->loop[i - box->outer] = box->loop[i];
-            region->count[i - box->outer] = count;
-            region->points *= (int)count;
-            move_to(run, box->loop[i], box->first[i] + (stepped ? at : 0));
-        }
+        enter_region(run, box, at, min_i64(box->step, left - at));
         box->body(run, box->context);
     }
 }
@@ -302,96 +372,124 @@ static void run_box(Run *run, Box *box) {
     run_box_from(run, box, 0);
 }
 
+static void leave_region(Level *level) {
+    level->region.loops = 0;
+    level->region.points = 1;
+    level->region.set = 0;
+}
+
 static Level *level_new(Arena *arena, int32_t nodes) {
     Level *level = arena_object(arena, Level);
+    level->value = arena_array(arena, const void *, nodes);
     level->array = arena_array(arena, void *, nodes);
     level->stamp = arena_array(arena, int64_t, nodes);
-    level->region.points = 1;
+    leave_region(level);
     return level;
 }
 
 // A level in which every loop stands where it stands in the one outside, and the region is one point.
 static void level_enter(Run *run) {
     const Level *outside = level_of(run);
-    if (++run->depth == LEVELS_MAX) fatal("interpreter: reductions nested more than %d deep", LEVELS_MAX - 1);
-    if (!run->level[run->depth]) run->level[run->depth] = level_new(run->arena, graph_count(run->graph));
+    if (++run->depth == LEVELS_MAX)
+        fatal("interpreter: reductions nested more than %d deep", LEVELS_MAX - 1);
+    if (!run->level[run->depth])
+        run->level[run->depth] = level_new(run->arena, graph_count(run->graph));
     Level *level = level_of(run);
     for (int i = 0; i < level->region.loops; i++) level->moved[level->region.loop[i]] = ++run->now;
-    for (int i = 0; i < outside->region.loops; i++) level->moved[outside->region.loop[i]] = ++run->now;
+    for (int i = 0; i < outside->region.loops; i++)
+        level->moved[outside->region.loop[i]] = ++run->now;
     for (int32_t loop = 0; loop < run->kernel->loops.count; loop++)
         if (level->at[loop] != outside->at[loop]) move_to(run, loop, outside->at[loop]);
-    level->region = (Region){.points = 1};
+    leave_region(level);
 }
 
 // ---- REDUCE -----------------------------------------------------------------------------------------------------------
 typedef struct {
     const Node *node;
-    char *sum;                    // CHUNK values, or the one value so far
-    int points;                   // live values of sum
+    char *sum;   // CHUNK values
+    int points;  // how many of them are live; 0 before the first array, which is the longest
 } Fold;
 
 static void fold_array(Run *run, void *context) {
     Fold *fold = context;
+    Op op = (Op)fold->node->arg[0];
     DType dtype = (DType)fold->node->dtype;
     int points = level_of(run)->region.points;
-    const void *value = compute(run, fold->node->source[0]);
-    chunk_map((Op)fold->node->arg[0], dtype, points, fold->sum, value, NULL, fold->sum);
-    fold->points = points > fold->points ? points : fold->points;
-}
-
-static void fill_identity(const Node *node, void *to) {
-    Scalar identity = scalar_identity((Op)node->arg[0], (DType)node->dtype);
-    chunk_fill((DType)node->dtype, CHUNK, &identity, to);
-}
-
-static Box reduce_box(Run *run, const Node *node) {
-    Box box = {.loops = (int)node->arg[1]};
-    for (int i = 0; i < box.loops; i++) {
-        box.loop[i] = (int32_t)node->arg[2 + i];
-        box.extent[i] = loop_extent(run, box.loop[i]);
+    if (!fold->points) {
+        Scalar identity = scalar_identity(op, dtype);
+        chunk_fill(dtype, points, &identity, fold->sum);
+        fold->points = points;
     }
-    return box;
+    const void *value = compute(run, fold->node->source[0]);
+    chunk_map(op, dtype, points, fold->sum, value, NULL, fold->sum);
 }
 
-// The REDUCE at one point, its own loops as regions of the level inside; the result is repeated `times` at `to`.
-static void reduce_across(Run *run, const Node *node, int times, char *to) {
+static void reduce_box(Run *run, const Node *node, Box *box) {
+    box->loops = (int)node->arg[1];
+    for (int i = 0; i < box->loops; i++) {
+        box->loop[i] = (int32_t)node->arg[2 + i];
+        box->first[i] = 0;
+        box->extent[i] = loop_extent(run, box->loop[i]);
+    }
+}
+
+// The REDUCE at one point: a value, made by its own loops as regions of the level inside.
+static void reduce_across(Run *run, const Node *node, char *to) {
     char sum[CHUNK * 8];
     Fold fold = {.node = node, .sum = sum};
-    Box box = reduce_box(run, node);
+    Scalar identity = scalar_identity((Op)node->arg[0], (DType)node->dtype);
+    Box box;
+    reduce_box(run, node, &box);
     box.body = fold_array;
     box.context = &fold;
-    fill_identity(node, sum);
     run_box(run, &box);
-    chunk_fold((Op)node->arg[0], (DType)node->dtype, fold.points ? fold.points : 1, sum);
-    chunk_fill((DType)node->dtype, times, sum, to);
+    chunk_fold((Op)node->arg[0], (DType)node->dtype, fold.points, sum);
+    chunk_fill((DType)node->dtype, 1, fold.points ? sum : (void *)&identity, to);
 }
 
-static void reduce_points(Run *run, const Node *node, char *to) {
-    const Region region = level_of(run)->region;
+// A value for each of the points that differ in a loop that the REDUCE depends on, then for all.
+static void reduce_points(Run *run, Id id, char *to) {
+    const Node *node = graph_node(run->graph, id);
     const Level *outside = level_of(run);
-    size_t bytes = (size_t)chunk_bytes((DType)node->dtype);
+    const Region *region = &outside->region;
+    DType dtype = dtype_is_float((DType)node->dtype) ? DT_F32 : (DType)node->dtype;
+    char values[CHUNK * 8];
+    Walk walk;
+    int distinct = 1;
+    walk.start = 0;
+    for (int i = region->loops - 1; i >= 0; i--) {
+        bool depends = run->depends[id] >> region->loop[i] & 1;
+        walk.stride[i] = depends ? distinct : 0;
+        if (depends) distinct *= (int)region->count[i];
+    }
     level_enter(run);
-    for (int point = 0; point < region.points; point++) {
-        int64_t rest = point;
-        for (int i = region.loops - 1; i >= 0; i--) {
-            int64_t at = outside->at[region.loop[i]] + rest % region.count[i];
-            if (level_of(run)->at[region.loop[i]] != at) move_to(run, region.loop[i], at);
-            rest /= region.count[i];
+    for (int value = 0; value < distinct; value++) {
+        for (int i = 0; i < region->loops; i++) {
+            if (!walk.stride[i]) continue;
+            int32_t loop = region->loop[i];
+            int64_t at = outside->at[loop] + value / walk.stride[i] % region->count[i];
+            if (level_of(run)->at[loop] != at) move_to(run, loop, at);
         }
-        reduce_across(run, node, 1, to + (size_t)point * bytes);
+        reduce_across(run, node, values + value * chunk_bytes(dtype));
     }
     run->depth--;
+    find_pieces(&walk, region);
+    for_walk(&(Transfer){run, dtype, values, to, NULL}, &walk, read_piece);
 }
 
+// Its loops one by one, over the arrays of this level.
 static void reduce_serially(Run *run, const Node *node, char *to) {
     Fold fold = {.node = node, .sum = to};
-    Box box = reduce_box(run, node);
-    fill_identity(node, to);
+    Scalar identity = scalar_identity((Op)node->arg[0], (DType)node->dtype);
+    Box box;
+    reduce_box(run, node, &box);
+    bool empty = false;
     for (int i = 0; i < box.loops; i++) {
-        if (box.extent[i] <= 0) return;
+        empty = empty || box.extent[i] <= 0;
         move_to(run, box.loop[i], 0);
     }
-    for (int i = 0; i >= 0;) {
+    if (empty) chunk_fill((DType)node->dtype, level_of(run)->region.points, &identity, to);
+    for (int i = empty ? -1 : 0; i >= 0;) {
         fold_array(run, &fold);
         for (i = box.loops - 1; i >= 0; i--) {
             Level *level = level_of(run);
@@ -415,23 +513,33 @@ static int contiguous_loads(const Run *run, Id id, int32_t loop) {
     return count;
 }
 
-static void compute_reduce(Run *run, Id id, char *to) {
+// Nanoseconds, roughly: a pass over an array has a fixed cost; one point after the other has more of
+// them, but reads memory in order.
+static bool reduce_by_points(Run *run, Id id) {
     const Node *node = graph_node(run->graph, id);
     const Region *region = &level_of(run)->region;
-    uint64_t inside = 0;
-    for (int i = 0; i < region->loops; i++) inside |= 1ull << region->loop[i];
-    if (!(run->depends[id] & inside)) {
+    int64_t terms = 1, distinct = 1;
+    for (int i = 0; i < node->arg[1]; i++) terms *= loop_extent(run, (int32_t)node->arg[2 + i]);
+    for (int i = 0; i < region->loops; i++)
+        if (run->depends[id] >> region->loop[i] & 1) distinct *= region->count[i];
+    int32_t mine = (int32_t)node->arg[1 + node->arg[1]], theirs = region->loop[region->loops - 1];
+    bool in_order = contiguous_loads(run, id, theirs) >= contiguous_loads(run, id, mine);
+    int64_t serial = terms * (80 + region->points / (in_order ? 4 : 1));
+    return distinct * (400 + terms / (in_order ? 1 : 4)) < serial;
+}
+
+static void compute_reduce(Run *run, Id id, char *to) {
+    const Node *node = graph_node(run->graph, id);
+    if (!(run->depends[id] & level_of(run)->region.set)) {
         level_enter(run);
         char value[8];
-        reduce_across(run, node, 1, value);
+        reduce_across(run, node, value);
         run->depth--;
         chunk_fill((DType)node->dtype, CHUNK, value, to);
-        return;
-    }
-    int32_t mine = (int32_t)node->arg[1 + node->arg[1]], theirs = region->loop[region->loops - 1];
-    bool across = contiguous_loads(run, id, mine) > contiguous_loads(run, id, theirs) && loop_extent(run, mine) >= 8;
-    if (across || (region->points < 8 && loop_extent(run, mine) >= 32)) reduce_points(run, node, to);
-    else reduce_serially(run, node, to);
+    } else if (reduce_by_points(run, id))
+        reduce_points(run, id, to);
+    else
+        reduce_serially(run, node, to);
 }
 
 // ---- one node -----------------------------------------------------------------------------------------------------------
@@ -443,81 +551,96 @@ static void compute_const(const Run *run, Id id, void *to) {
     chunk_fill(dtype, CHUNK, &value, to);
 }
 
-static void compute_load(Run *run, Id id, char *to) {
+// Memory that is as an array would be, and does not change, is its own array.
+static const void *compute_load(Run *run, Id id, char *to) {
     const Node *node = graph_node(run->graph, id);
-    Transfer transfer = {run, (DType)node->dtype, memory(run, (int32_t)node->arg[0]), to, NULL};
+    DType dtype = (DType)node->dtype;
+    const Reach *reach = &run->reach[id];
+    Transfer transfer = {run, dtype, memory(run, (int32_t)node->arg[0]), to, NULL};
     if (node->sources) transfer.condition = compute(run, node->source[0]);
-    const Region *region = &level_of(run)->region;
-    uint64_t inside = 0;
-    for (int i = 0; i < region->loops; i++) inside |= 1ull << region->loop[i];
-    if (run->depends[id] & inside) {
-        for_pieces(&transfer, &run->reach[id], read_piece);
-        return;
+    if (run->depends[id] & level_of(run)->region.set) {
+        Walk walk;
+        bool plain = !node->sources && !run->reads_written[id] && dtype != DT_BOOL &&
+                     dtypes[dtype].bytes == chunk_bytes(dtype);
+        bool walks = find_walk(run, reach, &walk);
+        if (walks && plain && walk.innermost == 1 && walk.along == level_of(run)->region.points)
+            return transfer.memory + walk.start * dtypes[dtype].bytes;
+        if (walks)
+            for_walk(&transfer, &walk, read_piece);
+        else
+            for_positions(&transfer, reach->index, read_piece);
+        return to;
     }
     char value[8] = {0};
     transfer.values = value;
     if (!node->sources || transfer.condition[0])
-        read_piece(&(Transfer){run, transfer.dtype, transfer.memory, value, NULL}, 0, 1,
-                   position(run, run->reach[id].index), 0);
-    chunk_fill((DType)node->dtype, CHUNK, value, to);
+        read_piece(&transfer, 0, 1, position(run, reach->index), 0);
+    chunk_fill(dtype, CHUNK, value, to);
+    return to;
 }
 
 static void compute_index(Run *run, Id id, char *to) {
     DType dtype = node_dtype(run->graph, id);
-    const Region *region = &level_of(run)->region;
-    uint64_t inside = 0;
-    for (int i = 0; i < region->loops; i++) inside |= 1ull << region->loop[i];
     Transfer transfer = {run, dtype, NULL, to, NULL};
-    if (run->depends[id] & inside) {
+    if (run->depends[id] & level_of(run)->region.set) {
         for_pieces(&transfer, &run->reach[id], index_piece);
         return;
     }
-    char value[8] = {0};
-    transfer.values = value;
-    index_piece(&transfer, 0, 1, position(run, run->reach[id].index), 0);
-    chunk_fill(dtype, CHUNK, value, to);
+    int64_t value = position(run, run->reach[id].index);
+    chunk_fill(dtype, CHUNK, &value, to);
 }
 
 static void compute_map(Run *run, Id id, void *to) {
     const Node *node = graph_node(run->graph, id);
     const Region *region = &level_of(run)->region;
-    uint64_t inside = 0;
     const void *source[3] = {NULL, NULL, NULL};
-    for (int i = 0; i < region->loops; i++) inside |= 1ull << region->loop[i];
-    int points = run->depends[id] & inside ? region->points : CHUNK;
+    int points = run->depends[id] & region->set ? region->points : CHUNK;
     for (int i = 0; i < node->sources; i++) source[i] = compute(run, node->source[i]);
     DType dtype = node_dtype(run->graph, node->source[0]);
-    if (node->op == OP_WHERE) chunk_where((DType)node->dtype, points, source[0], source[1], source[2], to);
-    else if (node->op == OP_CAST) chunk_cast(dtype, (DType)node->dtype, points, source[0], to);
+    if (node->op == OP_WHERE)
+        chunk_where((DType)node->dtype, points, source[0], source[1], source[2], to);
+    else if (node->op == OP_CAST)
+        chunk_cast(dtype, (DType)node->dtype, points, source[0], to);
     else if (node->op == OP_BITCAST) {
-        char stored[CHUNK * 8];   // the bits of the stored form
+        char stored[CHUNK * 8];  // the bits of the stored form
         chunk_write(dtype, points, source[0], stored, 1);
         chunk_read((DType)node->dtype, points, stored, 1, to);
-    } else chunk_map((Op)node->op, dtype, points, source[0], source[1], source[2], to);
+    } else
+        chunk_map((Op)node->op, dtype, points, source[0], source[1], source[2], to);
 }
 
 // CHUNK values: those of the region's points, or one value repeated if the node does not depend on the region.
 static const void *compute(Run *run, Id id) {
     Level *level = level_of(run);
-    if (is_valid(run, id)) return level->array[id];
+    if (is_valid(run, id)) return level->value[id];
     const Node *node = graph_node(run->graph, id);
-    if (!level->array[id])
-        level->array[id] = arena_alloc(run->arena, (size_t)CHUNK * (size_t)chunk_bytes((DType)node->dtype));
+    size_t bytes = (size_t)CHUNK * (size_t)chunk_bytes((DType)node->dtype);
+    if (!level->array[id]) level->array[id] = arena_alloc(run->arena, bytes);
     void *to = level->array[id];
-    if (node->op == OP_CONST) compute_const(run, id, to);
-    else if (node->op == OP_LOAD) compute_load(run, id, to);
-    else if (node->op == OP_INDEX) compute_index(run, id, to);
-    else if (node->op == OP_REDUCE) compute_reduce(run, id, to);
-    else compute_map(run, id, to);
+    level->value[id] = to;
+    if (node->op == OP_CONST)
+        compute_const(run, id, to);
+    else if (node->op == OP_LOAD)
+        level->value[id] = compute_load(run, id, to);
+    else if (node->op == OP_INDEX)
+        compute_index(run, id, to);
+    else if (node->op == OP_REDUCE)
+        compute_reduce(run, id, to);
+    else
+        compute_map(run, id, to);
     level->stamp[id] = ++run->now;
-    return to;
+    return level->value[id];
 }
 
 // ---- statements -----------------------------------------------------------------------------------------------------
-typedef struct {
-    const Statement *statement;
-    Reach reach;
-} Store;
+static const Store *store_of(Run *run, const Statement *statement) {
+    for (int32_t i = 0; i < run->stores.count; i++)
+        if (run->stores.at[i]->statement == statement) return run->stores.at[i];
+    Store *store = arena_object(run->arena, Store);
+    *store = (Store){statement, find_reach(run, statement->index)};
+    *list_add(run->arena, &run->stores) = store;
+    return store;
+}
 
 static void run_store(Run *run, void *context) {
     const Store *store = context;
@@ -544,9 +667,8 @@ static void run_loop(Run *run, const Statement *statement, int64_t first, int64_
         if (inner->body->next) break;
     }
     if (inner->kind == STATEMENT_STORE && inner->role == ROLE_STORE) {
-        Store store = {inner, find_reach(run, inner->index)};
         box.body = run_store;
-        box.context = &store;
+        box.context = (void *)(uintptr_t)store_of(run, inner);
         run_box(run, &box);
         return;
     }
@@ -558,24 +680,31 @@ static void run_loop(Run *run, const Statement *statement, int64_t first, int64_
 
 static void run_statements(Run *run, const Statement *statement) {
     for (; statement; statement = statement->next) {
-        if (statement->kind == STATEMENT_LOOP) run_loop(run, statement, 0, loop_extent(run, statement->loop));
+        if (statement->kind == STATEMENT_LOOP)
+            run_loop(run, statement, 0, loop_extent(run, statement->loop));
         if (statement->kind != STATEMENT_STORE) continue;
-        Store store = {statement, find_reach(run, statement->index)};
-        level_of(run)->region = (Region){.points = 1};
-        run_store(run, &store);
+        leave_region(level_of(run));
+        run_store(run, (void *)(uintptr_t)store_of(run, statement));
     }
 }
 
-static void run_begin(Run *run, Arena *arena, const Kernel *kernel, void *const *buffer, const int64_t *var) {
+static void run_begin(Run *run, Arena *arena, const Kernel *kernel, void *const *buffer,
+                      const int64_t *var) {
     int32_t nodes = graph_count(kernel->graph);
-    if (kernel->loops.count > RUN_LOOPS) fatal("interpreter: %s has more than %d loops", kernel->name, RUN_LOOPS);
-    *run = (Run){.kernel = kernel, .graph = kernel->graph, .indices = graph_indices(kernel->graph),
-                 .buffer = buffer, .var = var, .arena = arena};
+    if (kernel->loops.count > RUN_LOOPS)
+        fatal("interpreter: %s has more than %d loops", kernel->name, RUN_LOOPS);
+    *run = (Run){.kernel = kernel,
+                 .graph = kernel->graph,
+                 .indices = graph_indices(kernel->graph),
+                 .buffer = buffer,
+                 .var = var,
+                 .arena = arena};
     run->local = arena_array(arena, void *, kernel->buffers.count);
     for (int32_t i = 0; i < kernel->buffers.count; i++) {
         const KernelBuffer *local = &kernel->buffers.at[i];
         if (local->space == SPACE_PARAM) continue;
-        run->local[i] = arena_array_bytes(arena, (size_t)local->size, (size_t)dtypes[local->dtype].bytes);
+        run->local[i] =
+            arena_array_bytes(arena, (size_t)local->size, (size_t)dtypes[local->dtype].bytes);
     }
     run->depends = arena_array(arena, uint64_t, nodes);
     run->reads_written = arena_array(arena, bool, nodes);
@@ -608,7 +737,8 @@ static int64_t work_of(const Kernel *kernel) {
     int64_t work = 1;
     for (int32_t i = 0; i < kernel->loops.count; i++) {
         int64_t extent = index_high(graph_indices(kernel->graph), kernel->loops.at[i].extent);
-        work = work > INT64_MAX / 1024 / max_i64(extent, 1) ? INT64_MAX / 1024 : work * max_i64(extent, 1);
+        work = work > INT64_MAX / 1024 / max_i64(extent, 1) ? INT64_MAX / 1024
+                                                            : work * max_i64(extent, 1);
     }
     return work;
 }
@@ -629,13 +759,16 @@ void interpret(const Kernel *kernel, void *const *buffer, const int64_t *var) {
 }
 
 // ---- one expression over a box ----------------------------------------------------------------------------------------
-Interpreter *interpreter_new(Arena *arena, const Kernel *kernel, void *const *buffer, const int64_t *var) {
+Interpreter *interpreter_new(Arena *arena, const Kernel *kernel, void *const *buffer,
+                             const int64_t *var) {
     Run *run = arena_object(arena, Run);
     run_begin(run, arena, kernel, buffer, var);
     return run;
 }
 
-void interpreter_move(Interpreter *run, int32_t loop, int64_t position) { move_to(run, loop, position); }
+void interpreter_move(Interpreter *run, int32_t loop, int64_t position) {
+    move_to(run, loop, position);
+}
 
 typedef struct {
     Id value;
@@ -644,13 +777,14 @@ typedef struct {
 
 static void append_values(Run *run, void *context) {
     Evaluation *evaluation = context;
-    size_t bytes = (size_t)level_of(run)->region.points * (size_t)chunk_bytes(node_dtype(run->graph, evaluation->value));
+    size_t bytes = (size_t)level_of(run)->region.points *
+                   (size_t)chunk_bytes(node_dtype(run->graph, evaluation->value));
     memcpy(evaluation->to, compute(run, evaluation->value), bytes);
     evaluation->to += bytes;
 }
 
-void interpreter_box(Interpreter *run, Id value, int loops, const int32_t *loop, const int64_t *first,
-                     const int64_t *extent, void *to) {
+void interpreter_box(Interpreter *run, Id value, int loops, const int32_t *loop,
+                     const int64_t *first, const int64_t *extent, void *to) {
     Evaluation evaluation = {value, to};
     Box box = {.loops = loops, .body = append_values, .context = &evaluation};
     for (int i = 0; i < loops; i++) {

@@ -1,7 +1,7 @@
 /* target.c - which instruction set kernels are compiled for.
  * In: the CPU, PG_ISA.  Out: a row.
- * Invariant: the best-first table's last row runs everywhere; a PG_ISA that this CPU does not have is
- * fatal, not an illegal instruction later.   PG_ISA=avx2  =>  8 lanes, 16 registers, -mavx2 ...     */
+ * Invariant: the best-first table's last row runs everywhere; a PG_ISA that this CPU does not have
+ * is fatal, not an illegal instruction later.   PG_ISA=avx2  =>  8 lanes, 16 registers, -mavx2   */
 #include "runtime/runtime.h"
 
 #include <string.h>
@@ -17,7 +17,8 @@ static bool system_keeps(unsigned bits) {
     return (low & bits) == bits;
 }
 
-static bool has_avx2(void) {  // and what every CPU with both of these has: FMA came with BMI2 and F16C
+static bool has_avx2(
+    void) {  // and what every CPU with both of these has: FMA came with BMI2 and F16C
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
            __builtin_cpu_supports("bmi2");
 }
@@ -30,7 +31,8 @@ static bool has_avx512(void) {
 static bool has_amx(void) {
     enum { AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24, TILES = 3 << 17 };  // cpuid 7 edx; XCR0
     unsigned a, b, c, d;
-    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && d & AMX_BF16 && d & AMX_TILE && system_keeps(TILES);
+    return has_avx512() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && d & AMX_BF16 &&
+           d & AMX_TILE && system_keeps(TILES);
 }
 #else
 static bool has_avx2(void) { return false; }
@@ -40,16 +42,17 @@ static bool has_amx(void) { return false; }
 
 static bool has_c(void) { return true; }
 
-#define AVX2_FLAGS "-mavx2 -mfma -mf16c -mbmi -mbmi2"
+#define AVX2   "-mavx2 -mfma -mf16c -mbmi -mbmi2"
+#define AVX512 AVX2 " -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512"
 
 static const struct {
     bool (*needs)(void);
     Target target;
 } rows[] = {
-    {has_amx, {"avx512", 16, 32, AVX2_FLAGS " -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512", true, true}},
-    {has_avx512, {"avx512", 16, 32, AVX2_FLAGS " -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512", true, false}},
-    {has_avx2, {"avx2", 8, 16, AVX2_FLAGS, true, false}},
-    {has_c, {"c", 4, 16, "", false, false}},
+    {has_amx,    {"avx512", 16, 32, AVX512, true, true} },
+    {has_avx512, {"avx512", 16, 32, AVX512, true, false}},
+    {has_avx2,   {"avx2", 8, 16, AVX2, true, false}     },
+    {has_c,      {"c", 4, 16, "", false, false}         },
 };
 
 // PG_ISA=ref is the reference interpreter's name; what runs beside it may be the best.

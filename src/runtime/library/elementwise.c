@@ -41,7 +41,7 @@
 
 // -1 on its own: the lowest of all divided by it overflows, and wraps.
 static inline int64_t floor_quotient(int64_t x, int64_t y) {
-    if (y == 0 || y == -1) return y ? (int64_t)-(uint64_t)x : 0;
+    if (y == 0 || y == -1) return y ? (int64_t) - (uint64_t)x : 0;
     return x / y - (x % y && (x < 0) != (y < 0));
 }
 
@@ -55,11 +55,11 @@ static inline int64_t floor_remainder(int64_t x, int64_t y) {
 // so it is exact as a float, while HIGHEST may not be.
 #define HIGHEST(bytes, kind) (UINT64_MAX >> (64 + ((kind) == KIND_SIGNED) - 8 * (bytes)))
 #define LOWEST(bytes, kind)  ((kind) == KIND_SIGNED ? -1 - (int64_t)HIGHEST(bytes, kind) : 0)
-#define SATURATE(bytes, kind, x)                                               \
-    ((x) != (x)                                ? 0                             \
+#define SATURATE(bytes, kind, x)                                          \
+    ((x) != (x)                           ? 0                             \
      : (x) <= (float)LOWEST(bytes, kind)  ? LOWEST(bytes, kind)           \
      : (x) >= (float)HIGHEST(bytes, kind) ? (int64_t)HIGHEST(bytes, kind) \
-                                               : (int64_t)(x))
+                                          : (int64_t)(x))
 
 // ---- arrays of one type -------------------------------------------------------------------------
 
@@ -106,10 +106,16 @@ static const struct {
     MapFunction *map;
     CastFunction *cast;
 } types[DT_COUNT] = {
-    [DT_F32] = {map_F32, cast_F32},   [DT_F16] = {map_F32, cast_F32}, [DT_BF16] = {map_F32, cast_F32},
-    [DT_I8] = {map_I8, cast_I8},      [DT_I32] = {map_I32, cast_I32}, [DT_I64] = {map_I64, cast_I64},
-    [DT_U8] = {map_U8, cast_U8},      [DT_U16] = {map_U16, cast_U16}, [DT_U32] = {map_U32, cast_U32},
-    [DT_BOOL] = {map_BOOL, cast_BOOL},
+    [DT_F32] = {map_F32,  cast_F32 },
+      [DT_F16] = {map_F32,  cast_F32 },
+    [DT_BF16] = {map_F32,  cast_F32 },
+      [DT_I8] = {map_I8,   cast_I8  },
+    [DT_I32] = {map_I32,  cast_I32 },
+      [DT_I64] = {map_I64,  cast_I64 },
+    [DT_U8] = {map_U8,   cast_U8  },
+      [DT_U16] = {map_U16,  cast_U16 },
+    [DT_U32] = {map_U32,  cast_U32 },
+      [DT_BOOL] = {map_BOOL, cast_BOOL},
 };
 
 // ---- arrays of any type, by its width -----------------------------------------------------------
@@ -183,7 +189,8 @@ static void widen_f16(int count, const Bytes2 *from, Computed_F32 *to) {
     int i = 0;
 #ifdef __F16C__
     for (; i + 8 <= count; i += 8)
-        _mm256_storeu_ps((float *)to + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(from + i))));
+        _mm256_storeu_ps((float *)to + i,
+                         _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(from + i))));
 #endif
     for (; i < count; i++) to[i] = f16_widen(from[i]);
 }

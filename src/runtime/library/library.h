@@ -26,8 +26,8 @@ typedef struct {
     void (*matmul)(const Matmul *matmul);
 } Library;
 
-const Library *library(void);                // the best, or PG_ISA's
-const Library *library_row(int row);         // best first, whether or not this CPU has it; then NULL
+const Library *library(void);         // the best, or PG_ISA's
+const Library *library_row(int row);  // best first, whether or not this CPU has it; then NULL
 
 #define LIBRARY_JOIN(name, suffix)   name##_##suffix
 #define LIBRARY_EXPAND(name, suffix) LIBRARY_JOIN(name, suffix)

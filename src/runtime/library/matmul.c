@@ -13,7 +13,7 @@
 #include <string.h>
 
 // KC x 2 vectors of b are half of an L1 of 32 KB and more; MC x KC of a a third of an L2 of 512 KB.
-enum { KC = 256, MC = 168, NC = 2048 };
+enum { KC = 256, MC = 168, NC = 2048, NC_SHORT = 256 };
 
 // ---- the register tile --------------------------------------------------------------------------
 
@@ -56,13 +56,14 @@ static void tile_panels(const Operands *of, float *c, int64_t c_m, bool accumula
 
 static void tile_rows(int rows, const Operands *of, float *c, int64_t c_m, bool accumulate) {
     switch (rows) {
-#define ROWS(count)                                                                            \
-    case count:                                                                                \
-        tile(count < TILE_ROWS ? count : TILE_ROWS, of->k, of->a, of->a_m, of->a_k, of->b,     \
-             of->b_k, c, c_m, accumulate);                                                     \
+#define ROWS(count)                                                                        \
+    case count:                                                                            \
+        tile(count < TILE_ROWS ? count : TILE_ROWS, of->k, of->a, of->a_m, of->a_k, of->b, \
+             of->b_k, c, c_m, accumulate);                                                 \
         return;
-    ROWS(1) ROWS(2) ROWS(3) ROWS(4) ROWS(5) ROWS(6) ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11)
-    ROWS(12) ROWS(13) ROWS(14)
+        ROWS(1)
+        ROWS(2) ROWS(3) ROWS(4) ROWS(5) ROWS(6) ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11) ROWS(12)
+            ROWS(13) ROWS(14)
 #undef ROWS
     }
 }
@@ -152,17 +153,18 @@ static int64_t block_size(int64_t size, int64_t most, int64_t unit) {
 
 static void multiply_packed(const Matmul *part) {
     int64_t mc = block_size(part->m, MC, TILE_ROWS), kc = block_size(part->k, KC, 1);
-    int64_t nc = block_size(part->n, NC, TILE_COLUMNS);
+    bool once = part->m <= mc;  // a block of a serves all of b: short blocks of b stay in L2
+    int64_t nc = block_size(part->n, once ? NC_SHORT : NC, TILE_COLUMNS);
     int64_t floats_a = round_up(mc * kc, 16), floats = floats_a + round_up(nc * kc, 16);
     float *a = aligned_alloc(64, (size_t)floats * sizeof *a), *b = a + floats_a;
     if (!a) fatal("matmul: no memory for %lld bytes", (long long)floats * 4);
-    for (int64_t j0 = 0; j0 < part->n; j0 += nc)
-        for (int64_t p = 0; p < part->k; p += kc) {
+    for (int64_t p = 0; p < part->k; p += kc)
+        for (int64_t j0 = 0; j0 < part->n; j0 += nc) {
             int64_t k = min_i64(kc, part->k - p), n = min_i64(nc, part->n - j0);
             pack_b(part, j0, n, p, k, b);
             for (int64_t i0 = 0; i0 < part->m; i0 += mc) {
                 int64_t m = min_i64(mc, part->m - i0);
-                pack_a(part, i0, m, p, k, a);
+                if (!once || !j0) pack_a(part, i0, m, p, k, a);
                 for (int64_t j = 0; j < n; j += TILE_COLUMNS)
                     for (int64_t i = 0; i < m; i += TILE_ROWS) {
                         Operands of = {k, a + i * k, 1, TILE_ROWS, b + j * k, TILE_COLUMNS};
@@ -205,10 +207,19 @@ typedef struct {
 } Job;
 
 static Matmul transposed(const Matmul *of) {
-    return (Matmul){.m = of->n, .n = of->m, .k = of->k, .accumulate = of->accumulate,
-                    .a = of->b, .a_m = of->b_n, .a_k = of->b_k,
-                    .b = of->a, .b_k = of->a_k, .b_n = of->a_m,
-                    .c = of->c, .c_m = of->c_n, .c_n = of->c_m};
+    return (Matmul){.m = of->n,
+                    .n = of->m,
+                    .k = of->k,
+                    .accumulate = of->accumulate,
+                    .a = of->b,
+                    .a_m = of->b_n,
+                    .a_k = of->b_k,
+                    .b = of->a,
+                    .b_k = of->a_k,
+                    .b_n = of->a_m,
+                    .c = of->c,
+                    .c_m = of->c_n,
+                    .c_n = of->c_m};
 }
 
 enum { THIN = 8, SMALL = 1 << 14 };  // rows; elements of b, 64 KB
@@ -217,9 +228,8 @@ static void (*choose_multiply(const Matmul *of))(const Matmul *) {
     if (!of->k) return multiply_nothing;
     if (of->m <= THIN && of->b_k == 1 && of->a_k == 1) return LIBRARY_NAME(matmul_dots);
     if (of->b_n != 1) return multiply_packed;
-    if (of->m == 1) return LIBRARY_NAME(matmul_rows);
-    bool in_place = of->m <= 2 * TILE_ROWS || of->n <= SMALL / of->k;
-    return in_place ? multiply_in_place : multiply_packed;
+    if (of->n <= SMALL / of->k && of->m > 1) return multiply_in_place;
+    return of->m <= THIN ? LIBRARY_NAME(matmul_rows) : multiply_packed;
 }
 
 // How many parts along m, of `threads` in all, leave the largest part smallest.

@@ -2,7 +2,7 @@
  * set has them. A multiply and an add are fused where the CPU can, and only where it is written. */
 #ifndef PICOGRAD_LIBRARY_MATMUL_H
 #define PICOGRAD_LIBRARY_MATMUL_H
-#ifdef __FMA__
+#ifdef __AVX2__
 #include <immintrin.h>
 #endif
 
@@ -35,7 +35,7 @@ static inline Vector vector_of(float x) { return x - (Vector){0}; }  // in every
 static inline Vector vector_fma(Vector x, Vector y, Vector z) {
 #if defined(__AVX512F__)
     return _mm512_fmadd_ps(x, y, z);
-#elif defined(__FMA__)
+#elif defined(__AVX2__)
     return _mm256_fmadd_ps(x, y, z);
 #else
     return x * y + z;
@@ -52,4 +52,24 @@ typedef int32_t FourPlaces __attribute__((vector_size(16)));
 
 static inline Four four_load(const float *at) { return *(const AnyFour *)at; }
 static inline void four_store(float *at, Four x) { *(AnyFour *)at = x; }
+
+// Its quarters, or halves, added.
+static inline Four vector_to_four(Vector x) {
+#if defined(__AVX512F__)
+    __m256 half = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+    return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+#elif defined(__AVX2__)
+    return _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+#else
+    return x;
+#endif
+}
+
+// The sums of four vectors' lanes.
+static inline Four vector_sums(Vector a, Vector b, Vector c, Vector d) {
+    Four w = vector_to_four(a), x = vector_to_four(b), y = vector_to_four(c), z = vector_to_four(d);
+    Four wx = FOUR_OF(w, x, 0, 1, 4, 5) + FOUR_OF(w, x, 2, 3, 6, 7);
+    Four yz = FOUR_OF(y, z, 0, 1, 4, 5) + FOUR_OF(y, z, 2, 3, 6, 7);
+    return FOUR_OF(wx, yz, 0, 2, 4, 6) + FOUR_OF(wx, yz, 1, 3, 5, 7);
+}
 #endif

@@ -1,63 +1,52 @@
-/* matmul_thin.c - products with few rows, which read each element of b once: as fast as memory gives
- * it is as fast as can be.
- * In: matrices with few rows of a (any number is right).  Out: c, or c + a b.
- * Invariant: b is read where it lies, in order, several rows at a time.
- *   b_k == 1, the rows of a weight (n, k): dot products     b_n == 1, (k, n): sums of b's rows    */
+/* matmul_thin.c - products of few rows, which use each element of b few times: they are as fast as
+ * memory gives b.
+ * In: matrices, a with few rows.  Out: c, or c + a b.
+ * Invariant: b is read where it lies, in order, several of its rows at a time.
+ *   b_k == 1, a weight (n, k): dot products with its rows     b_n == 1, (k, n): sums of its rows  */
 #include "runtime/library/matmul.h"
 
 // ---- dot products -------------------------------------------------------------------------------
 
-static float sum_of_four(Four x) { return (x[0] + x[2]) + (x[1] + x[3]); }
+enum { DOTS = 12 };  // sums that fit in the registers, beside what they are made of
 
-static Four halved(Vector x) {
-    float lanes[LANES];
-    vector_store(lanes, x);
-    Four sum = four_load(lanes);
-    for (int i = 4; i < LANES; i += 4) sum += four_load(lanes + i);
-    return sum;
-}
-
-enum { DOTS = 12 };  // sums that registers hold beside what they are made of
-
-// to[i * columns + j] = row i of a times row j of b; `steps` sums for each, so that additions
-// overlap where there are few rows and columns.
+// to[i * columns + j] = row i of a times row j of b. Each has `steps` sums, so that where there are
+// few of them additions overlap nevertheless.
 static inline __attribute__((always_inline)) void dots(int rows, int columns, int steps,
                                                        const Matmul *of, const float *a,
                                                        const float *b, float *to) {
     Vector sum[DOTS] = {{0}};
     int64_t p = 0;
     for (; p + steps * LANES <= of->k; p += steps * LANES)
-#pragma GCC unroll 4
-        for (int s = 0; s < steps; s++)
 #pragma GCC unroll 8
-            for (int j = 0; j < columns; j++) {
-                Vector y = vector_load(b + j * of->b_n + p + s * LANES);
+        for (int j = 0; j < columns * steps; j++) {
+            int64_t at = p + j % steps * LANES;
+            Vector y = vector_load(b + j / steps * of->b_n + at);
 #pragma GCC unroll 3
-                for (int i = 0; i < rows; i++) {
-                    Vector x = vector_load(a + i * of->a_m + p + s * LANES);
-                    Vector *total = &sum[(i * columns + j) * steps + s];
-                    *total = vector_fma(x, y, *total);
-                }
+            for (int i = 0; i < rows; i++) {
+                Vector *total = &sum[i * columns * steps + j];
+                *total = vector_fma(vector_load(a + i * of->a_m + at), y, *total);
             }
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < columns; j++) {
-            const float *x = a + i * of->a_m, *y = b + j * of->b_n;
-            Vector total = sum[(i * columns + j) * steps];
-            for (int s = 1; s < steps; s++) total += sum[(i * columns + j) * steps + s];
-            float rest = 0;
-            for (int64_t q = p; q < of->k; q++) rest += x[q] * y[q];
-            to[i * columns + j] = sum_of_four(halved(total)) + rest;
         }
+    float sums[DOTS];
+#pragma GCC unroll 3
+    for (int i = 0; i < rows * columns * steps; i += 4)
+        four_store(sums + i, vector_sums(sum[i], sum[i + 1], sum[i + 2], sum[i + 3]));
+    for (int i = 0; i < rows * columns; i++) {
+        to[i] = sums[i * steps];
+        for (int s = 1; s < steps; s++) to[i] += sums[i * steps + s];
+        const float *x = a + i / columns * of->a_m, *y = b + i % columns * of->b_n;
+        for (int64_t q = p; q < of->k; q++) to[i] += x[q] * y[q];
+    }
 }
 
 static void dots_at(const Matmul *of, int rows, int columns, int64_t i, int64_t j) {
     const float *a = of->a + i * of->a_m, *b = of->b + j * of->b_n;
     float to[DOTS];
-    if (columns > 1 && rows == 1)
+    if (columns == 8)
         dots(1, 8, 1, of, a, b, to);
-    else if (columns > 1 && rows == 2)
+    else if (columns == 4 && rows == 2)
         dots(2, 4, 1, of, a, b, to);
-    else if (columns > 1)
+    else if (columns == 4)
         dots(3, 4, 1, of, a, b, to);
     else if (rows == 1)
         dots(1, 1, 8, of, a, b, to);
@@ -65,11 +54,11 @@ static void dots_at(const Matmul *of, int rows, int columns, int64_t i, int64_t 
         dots(2, 1, 4, of, a, b, to);
     else
         dots(3, 1, 4, of, a, b, to);
-    for (int64_t x = 0; x < rows; x++)
-        for (int64_t y = 0; y < columns; y++) {
-            float *c = of->c + (i + x) * of->c_m + (j + y) * of->c_n;
-            *c = to[x * columns + y] + (of->accumulate ? *c : 0);
-        }
+    float *c = of->c + i * of->c_m + j * of->c_n;
+    for (int64_t x = 0; x < rows * columns; x++) {
+        float *element = c + x / columns * of->c_m + x % columns * of->c_n;
+        *element = to[x] + (of->accumulate ? *element : 0);
+    }
 }
 
 // Asks for a_k == 1 and b_k == 1.
@@ -79,7 +68,7 @@ void LIBRARY_NAME(matmul_dots)(const Matmul *of) {
         columns = of->n - j >= most ? most : 1;
         for (int64_t i = 0; i < of->m; i += rows) {
             int64_t left = of->m - i;
-            rows = left == 4 ? 2 : (int)min_i64(left, 3);  // so that 1 is left only of 1
+            rows = left == 4 ? 2 : (int)min_i64(left, 3);  // one row is never left of several
             dots_at(of, rows, columns, i, j);
         }
     }
@@ -87,36 +76,59 @@ void LIBRARY_NAME(matmul_dots)(const Matmul *of) {
 
 // ---- sums of rows -------------------------------------------------------------------------------
 
-enum { ROWS = 8, SUMS = 1024 };  // rows at a time; sums that are made together, 4 KB
+enum { SUMS = 4096 };  // that are made together: 16 KB, half of L1
 
-// sum[j] += x[0] * b[0][j] + ... for `rows` rows of b
-static inline __attribute__((always_inline)) void add_rows(int rows, int64_t n, const Matmul *of,
+// sum[i][j] += x[i][0] * b[0][j] + ... for some rows of x and `terms` rows of b.
+static inline __attribute__((always_inline)) void add_rows(int rows, int terms, const Matmul *of,
                                                            const float *x, const float *b,
-                                                           float *sum) {
+                                                           int64_t n, float *sum) {
     int64_t j = 0;
     for (; j + LANES <= n; j += LANES) {
-        Vector total = vector_load(sum + j);
+        Vector y[8];
 #pragma GCC unroll 8
-        for (int r = 0; r < rows; r++)
-            total = vector_fma(vector_of(x[r * of->a_k]), vector_load(b + r * of->b_k + j), total);
-        vector_store(sum + j, total);
+        for (int t = 0; t < terms; t++) y[t] = vector_load(b + t * of->b_k + j);
+#pragma GCC unroll 2
+        for (int i = 0; i < rows; i++) {
+            Vector total = vector_load(sum + i * n + j);
+#pragma GCC unroll 8
+            for (int t = 0; t < terms; t++)
+                total = vector_fma(vector_of(x[i * of->a_m + t * of->a_k]), y[t], total);
+            vector_store(sum + i * n + j, total);
+        }
     }
     for (; j < n; j++)
-        for (int r = 0; r < rows; r++) sum[j] += x[r * of->a_k] * b[r * of->b_k + j];
+        for (int i = 0; i < rows; i++)
+            for (int t = 0; t < terms; t++)
+                sum[i * n + j] += x[i * of->a_m + t * of->a_k] * b[t * of->b_k + j];
 }
 
-// Asks for m == 1 and b_n == 1.
+static void add_rows_of_all(int terms, const Matmul *of, int64_t p, const float *b, int64_t n,
+                            float *sum) {
+    const float *x = of->a + p * of->a_k;
+    b += p * of->b_k;
+    if (terms == 8) add_rows(1, 8, of, x, b, n, sum);
+    for (int64_t i = 0; i < of->m && terms < 8; i += 2) {
+        bool two = of->m - i > 1;
+        const float *from = x + i * of->a_m;
+        if (two && terms == 4) add_rows(2, 4, of, from, b, n, sum + i * n);
+        if (two && terms == 1) add_rows(2, 1, of, from, b, n, sum + i * n);
+        if (!two && terms == 4) add_rows(1, 4, of, from, b, n, sum + i * n);
+        if (!two && terms == 1) add_rows(1, 1, of, from, b, n, sum + i * n);
+    }
+}
+
+// Asks for b_n == 1.
 void LIBRARY_NAME(matmul_rows)(const Matmul *of) {
-    for (int64_t j0 = 0; j0 < of->n; j0 += SUMS) {
+    int64_t width = SUMS / of->m / LANES * LANES;
+    int most = of->m == 1 ? 8 : 4;
+    for (int64_t j = 0; j < of->n; j += width) {
         float sum[SUMS] = {0};
-        int64_t n = min_i64(SUMS, of->n - j0), p = 0;
-        const float *b = of->b + j0;
-        for (; p + ROWS <= of->k; p += ROWS)
-            add_rows(ROWS, n, of, of->a + p * of->a_k, b + p * of->b_k, sum);
-        for (; p < of->k; p++) add_rows(1, n, of, of->a + p * of->a_k, b + p * of->b_k, sum);
-        for (int64_t j = 0; j < n; j++) {
-            float *c = of->c + (j0 + j) * of->c_n;
-            *c = sum[j] + (of->accumulate ? *c : 0);
+        int64_t n = min_i64(width, of->n - j), p = 0;
+        for (; p + most <= of->k; p += most) add_rows_of_all(most, of, p, of->b + j, n, sum);
+        for (; p < of->k; p++) add_rows_of_all(1, of, p, of->b + j, n, sum);
+        for (int64_t i = 0; i < of->m * n; i++) {
+            float *c = of->c + i / n * of->c_m + (j + i % n) * of->c_n;
+            *c = sum[i] + (of->accumulate ? *c : 0);
         }
     }
 }
