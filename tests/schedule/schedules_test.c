@@ -1,4 +1,4 @@
-/* The hand-written kernels under their schedules: line by line, each line keeps what is computed. */
+/* The hand-written kernels under their schedules: line by line, each keeps what is computed. */
 #include "kernel_run.h"
 
 static void check_schedule(const char *name, int64_t var) {
