@@ -123,9 +123,12 @@ $(PROGRAMS): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/main.o $(BUILD)/libpicograd
 run:    ## set up, build, get a small model, generate text
 	@scripts/deps.sh
 	@$(MAKE) --no-print-directory build
-	@$(BUILD)/picograd models pull $(MODEL) || \
-	 echo 'note: no $(MODEL); the words below come from random weights' >&2
-	@$(BUILD)/picograd generate -m $(MODEL) -p '$(subst ','\'',$(PROMPT))' -n 64
+	@model='$(MODEL)'; \
+	 if [ ! -e "$$model" ] && ! $(BUILD)/picograd models pull "$$model"; then \
+	  echo "note: $$model cannot be had; random weights of its shape take its place" >&2; \
+	  model=random; \
+	 fi; \
+	 $(BUILD)/picograd generate -m "$$model" -p '$(subst ','\'',$(PROMPT))' -n 64
 
 deps:   ## install what is missing, or say which command would
 	@scripts/deps.sh

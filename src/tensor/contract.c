@@ -8,19 +8,17 @@
 #include <math.h>
 #include <string.h>
 
-// x and y have one rank; sizes of 1 stretch.
-static Id contract(Graph *graph, Id x, Id y, uint32_t folded) {
+// The sum over the folded axes of x * y, both stretched to their common shape.
+static Id contract(Id x, Id y, uint32_t folded) {
     Shape shape;
-    shape_broadcast(node_shape(graph, x), node_shape(graph, y), &shape);
-    x = broadcast(graph, x, shape);
-    y = broadcast(graph, y, shape);
-    Id product = node_binary(graph, OP_MUL, x, y);
+    shape_broadcast(shape_at(x), shape_at(y), &shape);
+    Id product = node_binary(graph_now(), OP_MUL, broadcast(x, shape), broadcast(y, shape));
     if (!folded) return product;
-    return without_axes(graph, node_reduce(graph, OP_ADD, product, folded), folded);
+    return without_axes(node_reduce(graph_now(), OP_ADD, product, folded), folded);
 }
 
 static void must_be_alike(const char *verb, Id x, Id y) {
-    DType left = node_dtype(scope_now()->graph, x), right = node_dtype(scope_now()->graph, y);
+    DType left = dtype_at(x), right = dtype_at(y);
     if (left != right)
         fatal("%s: types %s and %s differ. Hint: pg_cast one of them", verb, dtypes[left].text,
               dtypes[right].text);
@@ -28,156 +26,175 @@ static void must_be_alike(const char *verb, Id x, Id y) {
 
 // ---- matmul ---------------------------------------------------------------------------------
 
-static Id swap_last(Graph *graph, Id x) {
-    int rank = node_shape(graph, x).rank, order[RANK_MAX];
-    for (int i = 0; i < rank; i++) order[i] = i;
-    order[rank - 2] = rank - 1;
-    order[rank - 1] = rank - 2;
-    return node_permute(graph, x, order);
-}
-
-static void must_multiply(Id x, Id y) {
-    Graph *graph = scope_now()->graph;
-    Shape left = node_shape(graph, x), right = node_shape(graph, y), batch;
-    bool fits = left.rank > 0 && right.rank > 0;
-    int left_batch = left.rank > 2 ? left.rank - 2 : 0, right_batch = right.rank > 2 ? right.rank - 2 : 0;
-    if (fits) {
-        fits = left.size[left.rank - 1] == right.size[right.rank > 1 ? right.rank - 2 : 0];
-        left.rank = left_batch;
-        right.rank = right_batch;
-        fits = fits && shape_broadcast(left, right, &batch) && batch.rank + 3 <= RANK_MAX;
-    }
-    if (!fits)
-        fatal("matmul: shapes %s and %s do not fit. Hint: (..., m, k) and (..., k, n)",
-              shape_name(graph, x), shape_name(graph, y));
+static bool can_multiply(Shape x, Shape y) {
+    Shape batch;
+    if (!x.rank || !y.rank || x.size[x.rank - 1] != y.size[y.rank > 1 ? y.rank - 2 : 0])
+        return false;
+    x.rank = x.rank > 2 ? x.rank - 2 : 0;
+    y.rank = y.rank > 2 ? y.rank - 2 : 0;
+    return shape_broadcast(x, y, &batch);
 }
 
 // x as (..., m, 1, k), y as (..., 1, n, k).
 PgTensor *pg_matmul(PgTensor *x, PgTensor *y) {
-    Graph *graph = scope_now()->graph;
     Id left = tensor_in(x), right = tensor_in(y);
+    int left_rank = shape_at(left).rank, right_rank = shape_at(right).rank;
     must_be_alike("matmul", left, right);
-    must_multiply(left, right);
-    int left_rank = node_shape(graph, left).rank, right_rank = node_shape(graph, right).rank;
-    left = with_axis(graph, left, left_rank - 1);
-    if (right_rank > 1) right = with_axis(graph, swap_last(graph, right), right_rank - 2);
-    int rank = (left_rank > right_rank ? left_rank : right_rank) + 1;
-    while (node_shape(graph, left).rank < rank) left = with_axis(graph, left, 0);
-    while (node_shape(graph, right).rank < rank) right = with_axis(graph, right, 0);
-    Id result = contract(graph, left, right, 1u << (rank - 1));
-    if (right_rank == 1) result = without_axes(graph, result, 1u << (rank - 2));
-    else if (left_rank == 1) result = without_axes(graph, result, 1u << (rank - 3));
+    if (!can_multiply(shape_at(left), shape_at(right)))
+        fatal("matmul: shapes %s and %s do not fit. Hint: (..., m, k) and (..., k, n)",
+              shape_name(left), shape_name(right));
+    if (right_rank > 1) right = tensor_in(pg_unsqueeze(pg_transpose(y, -1, -2), -3));
+    left = with_axis(left, left_rank - 1);
+    int last = max_i64(shape_at(left).rank, shape_at(right).rank) - 1;
+    Id result = contract(left, right, 1u << last);  // (..., m, n)
+    if (right_rank == 1)
+        result = without_axes(result, 1u << (last - 1));
+    else if (left_rank == 1)
+        result = without_axes(result, 1u << (last - 2));
     return tensor_out(result);
 }
 
 // ---- einsum ---------------------------------------------------------------------------------
 
-enum { OPERANDS_MAX = 8 };
+// Letters are numbers: an ellipsis' axes end at 7, then come A to Z and a to z. The axes of an
+// operand lie in the order of its letters, so that a set of letters says it all.
+enum { OPERANDS_MAX = 8, DOTS_END = 8, LETTERS = DOTS_END + 52 };
 
 typedef struct {
     Id id;
-    int rank;
-    char letter[RANK_MAX];  // of each axis; an ellipsis' axes are '1' for the last, then '2' ...
+    uint64_t letters;
 } Operand;
 
 typedef struct {
+    int count, letter[RANK_MAX];
+} Subscript;
+
+typedef struct {
     const char *equation;
-    Graph *graph;
     int operands;
     Operand operand[OPERANDS_MAX];
-    Operand out;
-    int64_t size[128];  // of each letter, for the order; symbolic sizes at their most
-    int seen[128];      // how often the operands have it
-    double cost[1 << OPERANDS_MAX];    // multiplications to make the product of a set of operands
+    uint64_t out;
+    int64_t size[LETTERS];              // for the order; symbolic sizes at their most
+    double cost[1 << OPERANDS_MAX];     // multiplications to make the product of a set of operands
     uint32_t split[1 << OPERANDS_MAX];  // one of the two sets that it is best made of
 } Einsum;
 
-static bool has(const Operand *operand, char letter) {
-    return memchr(operand->letter, letter, (size_t)operand->rank) != NULL;
+static int letter_of(char c) {
+    if (c >= 'A' && c <= 'Z') return DOTS_END + c - 'A';
+    return c >= 'a' && c <= 'z' ? DOTS_END + 26 + c - 'a' : -1;
 }
 
-static void add_letter(const Einsum *sum, Operand *operand, char letter) {
-    if (operand->rank == RANK_MAX)
-        fatal("einsum: \"%s\" needs more than %d axes at once", sum->equation, RANK_MAX);
-    operand->letter[operand->rank++] = letter;
+static void add_letter(const Einsum *sum, Subscript *subscript, int letter) {
+    if (subscript->count == RANK_MAX)
+        fatal("einsum: \"%s\" has over %d axes in one place", sum->equation, RANK_MAX);
+    subscript->letter[subscript->count++] = letter;
 }
 
-static bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
-
-// Letters up to `end`; an ellipsis stands for `dots` axes, or is fatal if dots is negative.
-static Operand parse_letters(const Einsum *sum, const char **at, const char *end, int dots) {
-    Operand operand = {0};
-    bool dotted = false;
+// Up to a comma or `end`. An ellipsis stands for what `rank` has beside the letters.
+static Subscript parse_subscript(const Einsum *sum, const char **at, const char *end, int rank) {
+    Subscript subscript = {0};
+    int dots = rank;
+    for (const char *c = *at; c < end && *c != ','; c++) dots -= letter_of(*c) >= 0;
     for (; *at < end && **at != ','; ++*at) {
         if (**at == ' ') continue;
-        bool ellipsis = end - *at >= 3 && !strncmp(*at, "...", 3) && !dotted && dots >= 0;
-        if (!ellipsis && !is_letter(**at))
+        bool ellipsis = end - *at >= 3 && !strncmp(*at, "...", 3) && dots >= 0;
+        if (!ellipsis && letter_of(**at) < 0)
             fatal("einsum: \"%s\" has '%c' where a letter should be. Hint: \"ij,jk->ik\"",
                   sum->equation, **at);
         if (!ellipsis) {
-            add_letter(sum, &operand, **at);
+            add_letter(sum, &subscript, letter_of(**at));
             continue;
         }
-        for (int i = dots; i > 0; i--) add_letter(sum, &operand, (char)('0' + i));
+        for (; dots > 0; dots--) add_letter(sum, &subscript, DOTS_END - dots);
+        dots = -1;
         *at += 2;
-        dotted = true;
     }
-    return operand;
+    return subscript;
 }
 
-static int count_letters(const char *at, const char *end) {
-    int count = 0;
-    for (; at < end && *at != ','; at++) count += is_letter(*at);
-    return count;
+// Of two axes with one letter, the places where they are equal are left, as one axis.
+static Id diagonal(const Einsum *sum, Id x, int to, int from) {
+    Graph *graph = graph_now();
+    Shape shape = shape_at(x);
+    if (shape.size[to] != shape.size[from])
+        fatal("einsum: \"%s\" names two axes of shape %s that have no diagonal", sum->equation,
+              shape_name(x));
+    Id row = node_iota(graph, DT_I64, shape, to), column = node_iota(graph, DT_I64, shape, from);
+    Id beside = node_binary(graph, OP_CMPNE, row, column);
+    Id only = node_where(graph, beside, constant(dtype_at(x), shape, 0), x);
+    return without_axes(node_reduce(graph, OP_ADD, only, 1u << from), 1u << from);
+}
+
+static Operand operand_of(const Einsum *sum, Id x, Subscript subscript) {
+    Operand operand = {.id = x};
+    for (int i = 0; i < subscript.count; i++)
+        for (int j = subscript.count - 1; j > i; j--) {
+            if (subscript.letter[j] != subscript.letter[i]) continue;
+            operand.id = diagonal(sum, operand.id, i, j);
+            memmove(&subscript.letter[j], &subscript.letter[j + 1],
+                    (size_t)(--subscript.count - j) * sizeof *subscript.letter);
+        }
+    int order[RANK_MAX], count = 0;
+    for (int letter = 0; letter < LETTERS; letter++)
+        for (int i = 0; i < subscript.count; i++)
+            if (subscript.letter[i] == letter) {
+                order[count++] = i;
+                operand.letters |= (uint64_t)1 << letter;
+            }
+    operand.id = node_permute(graph_now(), operand.id, order);
+    return operand;
 }
 
 static void parse_operand(Einsum *sum, int number, PgTensor *x, const char **at, const char *end) {
     Id id = tensor_in(x);
-    Shape shape = node_shape(sum->graph, id);
-    must_be_alike("einsum", tensor_in(x), number ? sum->operand[0].id : id);
-    Operand operand = parse_letters(sum, at, end, shape.rank - count_letters(*at, end));
-    operand.id = id;
-    if (operand.rank != shape.rank)
+    Shape shape = shape_at(id);
+    must_be_alike("einsum", id, number ? sum->operand[0].id : id);
+    Subscript subscript = parse_subscript(sum, at, end, shape.rank);
+    if (subscript.count != shape.rank)
         fatal("einsum: \"%s\" names %d axes of operand %d, which has shape %s", sum->equation,
-              operand.rank, number, shape_name(sum->graph, id));
-    for (int i = 0; i < operand.rank; i++) {
-        int letter = operand.letter[i];
-        int64_t size = size_max(graph_indices(sum->graph), shape.size[i]);
-        if (sum->size[letter] > 1 && size > 1 && sum->size[letter] != size)
-            fatal("einsum: \"%s\": '%c' is %lld in operand %d of shape %s, and %lld before",
-                  sum->equation, letter, (long long)size, number, shape_name(sum->graph, id),
-                  (long long)sum->size[letter]);
-        if (size != 1 || !sum->size[letter]) sum->size[letter] = size;
-        sum->seen[letter]++;
+              subscript.count, number, shape_name(id));
+    for (int i = 0; i < subscript.count; i++) {
+        int64_t size = size_max(graph_indices(graph_now()), shape.size[i]);
+        int64_t *known = &sum->size[subscript.letter[i]];
+        if (*known > 1 && size > 1 && *known != size)
+            fatal("einsum: \"%s\": axis %d of operand %d of shape %s was %lld before",
+                  sum->equation, i, number, shape_name(id), (long long)*known);
+        if (size != 1 || !*known) *known = size;
     }
-    sum->operand[number] = operand;
+    sum->operand[number] = operand_of(sum, id, subscript);
 }
 
-// Without "->", the ellipsis and then the letters that occur once, in order.
-static Operand implicit_output(const Einsum *sum) {
-    Operand out = {0};
-    for (int i = RANK_MAX; i > 0; i--)
-        if (sum->seen['0' + i]) add_letter(sum, &out, (char)('0' + i));
-    for (int letter = 'A'; letter <= 'z'; letter++)
-        if (sum->seen[letter] == 1) add_letter(sum, &out, (char)letter);
+// Without "->", the ellipsis and then the letters that are there once, in order.
+static Subscript implicit_output(const Einsum *sum, const char *end) {
+    Subscript out = {0};
+    int seen[LETTERS] = {0};
+    for (const char *c = sum->equation; c < end; c++)
+        if (letter_of(*c) >= 0) seen[letter_of(*c)]++;
+    for (int letter = 0; letter < LETTERS; letter++)
+        if (letter < DOTS_END ? sum->size[letter] : seen[letter] == 1)
+            add_letter(sum, &out, letter);
     return out;
 }
 
-static void parse_output(Einsum *sum, const char *at) {
-    int dots = 0;
-    while (dots < RANK_MAX && sum->seen['1' + dots]) dots++;
-    sum->out = parse_letters(sum, &at, at + strlen(at), dots);
-    for (int i = 0; i < sum->out.rank; i++) {
-        char letter = sum->out.letter[i];
-        bool twice = memchr(sum->out.letter, letter, (size_t)i) != NULL;
-        if (twice || !sum->seen[(int)letter])
-            fatal("einsum: \"%s\": '%c' of the result %s", sum->equation, letter,
-                  twice ? "is there twice" : "is in no operand");
+static Subscript explicit_output(const Einsum *sum, const char *at) {
+    int rank = 0;
+    for (const char *c = at; *c; c++) rank += letter_of(*c) >= 0;
+    for (int letter = 0; letter < DOTS_END; letter++) rank += sum->size[letter] != 0;
+    Subscript out = parse_subscript(sum, &at, at + strlen(at), rank);
+    uint64_t there = 0, named = 0;
+    for (int i = 0; i < sum->operands; i++) there |= sum->operand[i].letters;
+    for (int i = 0; i < out.count; i++) {
+        uint64_t bit = (uint64_t)1 << out.letter[i];
+        if (named & bit || !(there & bit))
+            fatal("einsum: \"%s\": axis %d of the result %s", sum->equation, i,
+                  named & bit ? "is named twice" : "is in no operand");
+        named |= bit;
     }
     if (*at) fatal("einsum: \"%s\" has more than one result", sum->equation);
+    return out;
 }
 
-static void parse(Einsum *sum, PgTensor **x) {
+static Subscript parse(Einsum *sum, PgTensor **x) {
     const char *at = sum->equation, *arrow = strstr(at, "->");
     const char *end = arrow ? arrow : at + strlen(at);
     for (int i = 0; i < sum->operands; i++) {
@@ -187,92 +204,27 @@ static void parse(Einsum *sum, PgTensor **x) {
             fatal("einsum: \"%s\" does not have %d operands", sum->equation, sum->operands);
         at += more;
     }
-    if (arrow) parse_output(sum, arrow + 2);
-    else sum->out = implicit_output(sum);
+    return arrow ? explicit_output(sum, arrow + 2) : implicit_output(sum, end);
 }
 
-// x with axes for `letters`, in that order; of size 1 where it has none.
-static Id aligned(Graph *graph, const Operand *x, const Operand *letters) {
-    int order[RANK_MAX], count = 0;
-    for (int i = 0; i < letters->rank; i++)
-        for (int j = 0; j < x->rank; j++)
-            if (x->letter[j] == letters->letter[i]) order[count++] = j;
-    Id id = node_permute(graph, x->id, order);
-    for (int i = 0; i < letters->rank; i++)
-        if (!has(x, letters->letter[i])) id = with_axis(graph, id, i);
-    return id;
-}
-
-// Axes `first` and `second`, both of size n, as one at the end: in the plane of n * n elements a
-// step along the diagonal is n + 1 elements long.
-static Operand diagonal(Graph *graph, Operand x, int first, int second) {
-    int order[RANK_MAX], count = 0;
-    Operand result = {.rank = x.rank - 1};
-    for (int i = 0; i < x.rank; i++)
-        if (i != first && i != second) {
-            result.letter[count] = x.letter[i];
-            order[count++] = i;
-        }
-    result.letter[count] = x.letter[first];
-    order[count] = first;
-    order[count + 1] = second;
-    Shape shape = node_shape(graph, x.id);
-    int64_t n = shape.size[first];
-    if (size_is_symbolic(n) || n != shape.size[second])
-        fatal("einsum: '%c' names two axes of shape %s that have no diagonal", x.letter[first],
-              shape_name(graph, x.id));
-    Id id = node_permute(graph, x.id, order);
-    shape = node_shape(graph, id);
-    shape.rank--;
-    shape.size[count] = n * n;
-    Size before[RANK_MAX] = {0}, after[RANK_MAX] = {0};
-    after[count] = n;
-    id = node_pad(graph, node_reshape(graph, id, shape), before, after);
-    shape.rank++;
-    shape.size[count] = n;
-    shape.size[count + 1] = n + 1;
-    id = shrink_axis(graph, node_reshape(graph, id, shape), count + 1, 0, 1);
-    result.id = without_axes(graph, id, 1u << (count + 1));
-    return result;
-}
-
-static Operand without_repeats(Graph *graph, Operand x) {
-    for (int i = 0; i < x.rank; i++)
-        for (int j = i + 1; j < x.rank; j++)
-            if (x.letter[i] == x.letter[j])
-                return without_repeats(graph, diagonal(graph, x, i, j));
-    return x;
-}
-
-// Whether the product of the operands in `set` must still have the letter.
-static bool is_kept(const Einsum *sum, uint32_t set, char letter) {
-    bool kept = has(&sum->out, letter);
+// The letters that the product of the operands in `set` must have.
+static uint64_t letters_left(const Einsum *sum, uint32_t set) {
+    uint64_t inside = 0, needed = sum->out;
     for (int i = 0; i < sum->operands; i++)
-        if (!(set >> i & 1)) kept |= has(&sum->operand[i], letter);
-    return kept;
-}
-
-static double multiplications(const Einsum *sum, uint32_t left, uint32_t right) {
-    double count = 1;
-    for (int letter = '1'; letter <= 'z'; letter++) {
-        bool there = false;
-        for (int i = 0; i < sum->operands; i++)
-            there |= ((left >> i & 1 && is_kept(sum, left, (char)letter)) ||
-                      (right >> i & 1 && is_kept(sum, right, (char)letter))) &&
-                     has(&sum->operand[i], (char)letter);
-        if (there) count *= (double)sum->size[letter];
-    }
-    return count;
+        *(set >> i & 1 ? &inside : &needed) |= sum->operand[i].letters;
+    return inside & needed;
 }
 
 // The cheapest way to make each set of operands, from the cheapest ways to make its halves.
 static void plan(Einsum *sum) {
     for (uint32_t set = 1; set < 1u << sum->operands; set++) {
-        bool single = !(set & (set - 1));
-        sum->cost[set] = single ? 0 : INFINITY;
+        sum->cost[set] = set & (set - 1) ? INFINITY : 0;
         for (uint32_t part = (set - 1) & set; part; part = (part - 1) & set) {
-            uint32_t rest = set ^ part;
-            double cost = sum->cost[part] + sum->cost[rest] + multiplications(sum, part, rest);
+            uint64_t letters = letters_left(sum, part) | letters_left(sum, set ^ part);
+            double cost = 1;
+            for (; letters; letters &= letters - 1)
+                cost *= (double)sum->size[__builtin_ctzll(letters)];
+            cost += sum->cost[part] + sum->cost[set ^ part];
             if (cost >= sum->cost[set]) continue;
             sum->cost[set] = cost;
             sum->split[set] = part;
@@ -280,48 +232,40 @@ static void plan(Einsum *sum) {
     }
 }
 
-// Letters of both, those that stay first; returns which axes are folded.
-static uint32_t meeting_letters(const Einsum *sum, uint32_t set, const Operand *x, const Operand *y,
-                                Operand *all) {
-    *all = (Operand){0};
-    uint32_t folded = 0;
-    for (int kept = 1; kept >= 0; kept--)
-        for (int i = 0; i < x->rank + y->rank; i++) {
-            char letter = i < x->rank ? x->letter[i] : y->letter[i - x->rank];
-            if (is_kept(sum, set, letter) != kept || has(all, letter)) continue;
-            if (!kept) folded |= 1u << all->rank;
-            add_letter(sum, all, letter);
-        }
-    return folded;
+// x with axes for all of the letters; of size 1 where it has none.
+static Id stretched(Operand x, uint64_t letters) {
+    for (int axis = 0; letters; letters &= letters - 1, axis++)
+        if (!(x.letters & letters & -letters)) x.id = with_axis(x.id, axis);
+    return x.id;
 }
 
 static Operand product_of(const Einsum *sum, uint32_t set) {
-    Graph *graph = sum->graph;
+    uint64_t kept = letters_left(sum, set);
     bool single = !(set & (set - 1));
-    Operand left, right = {0}, all;
-    if (single) left = sum->operand[__builtin_ctz(set)];
-    else left = product_of(sum, sum->split[set]), right = product_of(sum, set ^ sum->split[set]);
-    uint32_t folded = meeting_letters(sum, set, &left, &right, &all);
-    if (single && !folded) return left;
-    all.id = aligned(graph, &left, &all);
-    if (!single) all.id = contract(graph, all.id, aligned(graph, &right, &all), folded);
-    else all.id = without_axes(graph, node_reduce(graph, OP_ADD, all.id, folded), folded);
-    all.rank -= __builtin_popcount(folded);
-    return all;
+    Operand left = single ? sum->operand[__builtin_ctz(set)] : product_of(sum, sum->split[set]);
+    Operand right = single ? left : product_of(sum, set ^ sum->split[set]);
+    uint64_t all = left.letters | right.letters;
+    uint32_t folded = 0, axis = 1;
+    for (uint64_t rest = all; rest; rest &= rest - 1, axis <<= 1)
+        if (!(kept & rest & -rest)) folded |= axis;
+    if (!single)
+        return (Operand){contract(stretched(left, all), stretched(right, all), folded), kept};
+    if (folded) left.id = without_axes(node_reduce(graph_now(), OP_ADD, left.id, folded), folded);
+    return (Operand){left.id, kept};
 }
 
 PgTensor *pg_einsum(const char *equation, int count, PgTensor **x) {
     if (count < 1 || count > OPERANDS_MAX)
         fatal("einsum: %d operands. Hint: 1 to %d", count, OPERANDS_MAX);
-    Scope *scope = scope_now();
-    Einsum *sum = arena_object(scope->arena, Einsum);
+    Einsum *sum = arena_object(scope_now()->arena, Einsum);
     sum->equation = equation;
-    sum->graph = scope->graph;
     sum->operands = count;
-    parse(sum, x);
-    for (int i = 0; i < count; i++)
-        sum->operand[i] = without_repeats(scope->graph, sum->operand[i]);
+    Subscript out = parse(sum, x);
+    for (int i = 0; i < out.count; i++) sum->out |= (uint64_t)1 << out.letter[i];
     plan(sum);
     Operand result = product_of(sum, (1u << count) - 1);
-    return tensor_out(aligned(scope->graph, &result, &sum->out));
+    int order[RANK_MAX];
+    for (int i = 0; i < out.count; i++)
+        order[i] = __builtin_popcountll(sum->out & (((uint64_t)1 << out.letter[i]) - 1));
+    return tensor_out(node_permute(graph_now(), result.id, order));
 }

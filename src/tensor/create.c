@@ -7,12 +7,9 @@
 
 #include <string.h>
 
-// PgType and DType are one list.
-_Static_assert((int)PG_F32 == DT_F32 && (int)PG_F16 == DT_F16 && (int)PG_BF16 == DT_BF16 &&
-                   (int)PG_I8 == DT_I8 && (int)PG_I32 == DT_I32 && (int)PG_I64 == DT_I64 &&
-                   (int)PG_U8 == DT_U8 && (int)PG_U16 == DT_U16 && (int)PG_U32 == DT_U32 &&
-                   (int)PG_BOOL == DT_BOOL && (int)PG_BOOL + 1 == DT_COUNT,
-               "PgType follows dtypes.def");
+#define DTYPE(name, ...) _Static_assert((int)PG_##name == DT_##name, "PgType is dtypes.def");
+#include "ir/dtypes.def"
+#undef DTYPE
 
 static DType dtype_of(const char *verb, PgType type) {
     if ((int)type < 0 || (int)type >= DT_COUNT) fatal("%s: %d is no PgType", verb, (int)type);
@@ -21,38 +18,36 @@ static DType dtype_of(const char *verb, PgType type) {
 
 // ---- facts ----------------------------------------------------------------------------------
 
-PgType pg_type(PgTensor *x) { return (PgType)node_dtype(scope_now()->graph, tensor_in(x)); }
+PgType pg_type(PgTensor *x) { return (PgType)dtype_at(tensor_in(x)); }
 
-int pg_rank(PgTensor *x) { return node_shape(scope_now()->graph, tensor_in(x)).rank; }
+int pg_rank(PgTensor *x) { return shape_at(tensor_in(x)).rank; }
 
 int64_t pg_shape(PgTensor *x, int axis) {
-    Graph *graph = scope_now()->graph;
     Id id = tensor_in(x);
-    return node_shape(graph, id).size[axis_of("shape", graph, id, axis)];
+    return shape_at(id).size[axis_of("shape", id, axis)];
 }
 
 int64_t pg_count(PgTensor *x) {
-    Graph *graph = scope_now()->graph;
-    Shape shape = node_shape(graph, tensor_in(x));
+    Shape shape = shape_at(tensor_in(x));
     for (int i = 0; i < shape.rank; i++)
         if (size_is_symbolic(shape.size[i]))
             fatal("count: shape %s has no one count. Hint: pg_from_size of each axis",
-                  shape_name(graph, tensor_in(x)));
-    return shape_capacity(graph_indices(graph), shape);
+                  shape_name(tensor_in(x)));
+    return shape_capacity(graph_indices(graph_now()), shape);
 }
 
 // ---- constants ------------------------------------------------------------------------------
 
 PgTensor *pg_scalar(double value) {
-    PgTensor *scalar =
-        tensor_view(node_const_float(scope_now()->graph, DT_F32, (Shape){0}, value));
+    PgTensor *scalar = tensor_view(node_const_float(graph_now(), DT_F32, (Shape){0}, value));
     scalar->adapts = true;
+    scalar->value = value;
     return scalar;
 }
 
 PgTensor *pg_full(PgType type, int rank, const int64_t *shape, double value) {
     Shape full = shape_from("full", rank, shape);
-    return tensor_view(constant(scope_now()->graph, dtype_of("full", type), full, value));
+    return tensor_view(constant(dtype_of("full", type), full, value));
 }
 
 PgTensor *pg_zeros(PgType type, int rank, const int64_t *shape) {
@@ -63,10 +58,8 @@ PgTensor *pg_ones(PgType type, int rank, const int64_t *shape) {
     return pg_full(type, rank, shape, 1);
 }
 
-
 PgTensor *pg_arange(PgType type, int64_t start, int64_t end, int64_t step) {
-    Graph *graph = scope_now()->graph;
-    IndexTable *table = graph_indices(graph);
+    IndexTable *table = graph_indices(graph_now());
     DType dtype = dtype_of("arange", type);
     if (step == 0) fatal("arange: a step of 0");
     Size span = step < 0 ? size_sub(table, start, end) : size_sub(table, end, start);
@@ -77,7 +70,7 @@ PgTensor *pg_arange(PgType type, int64_t start, int64_t end, int64_t step) {
     DType whole = dtype_is_float(dtype) ? DT_I64 : dtype;
     Shape shape = shape_from("arange", 1, &count);
     compose_begin();
-    PgTensor *index = tensor_view(node_iota(graph, whole, shape, 0));
+    PgTensor *index = tensor_view(node_iota(graph_now(), whole, shape, 0));
     if (step != 1) index = scaled(index, (double)step);
     if (start != 0) index = pg_add(index, pg_cast(pg_from_size(start), (PgType)whole));
     return compose_end(pg_cast(index, type));
@@ -96,11 +89,10 @@ PgTensor *pg_eye(PgType type, int64_t size) {
 }
 
 PgTensor *pg_tril_mask(int64_t rows, int64_t columns, int64_t diagonal) {
-    Graph *graph = scope_now()->graph;
     Shape shape = shape_from("tril_mask", 2, (const int64_t[]){rows, columns});
     compose_begin();
-    PgTensor *row = tensor_view(node_iota(graph, DT_I64, shape, 0));
-    PgTensor *column = tensor_view(node_iota(graph, DT_I64, shape, 1));
+    PgTensor *row = tensor_view(node_iota(graph_now(), DT_I64, shape, 0));
+    PgTensor *column = tensor_view(node_iota(graph_now(), DT_I64, shape, 1));
     PgTensor *bound = pg_add(row, shifted(pg_from_size(diagonal), 1));
     return compose_end(pg_lt(column, bound));
 }
@@ -108,89 +100,73 @@ PgTensor *pg_tril_mask(int64_t rows, int64_t columns, int64_t diagonal) {
 // ---- the host -------------------------------------------------------------------------------
 
 size_t bytes_of(DType dtype, Shape shape) {
-    int64_t count = shape_capacity(graph_indices(scope_now()->graph), shape), bytes;
+    int64_t count = shape_capacity(graph_indices(graph_now()), shape), bytes;
     if (__builtin_mul_overflow(count, (int64_t)dtypes[dtype].bytes, &bytes))
         fatal("%lld elements of %d bytes are too many", (long long)count, dtypes[dtype].bytes);
     return (size_t)bytes;
 }
 
-static void must_be_plain(const char *verb, Shape shape) {
-    for (int i = 0; i < shape.rank; i++)
-        if (size_is_symbolic(shape.size[i]))
-            fatal("%s: the size of axis %d is symbolic. Hint: memory needs a number", verb, i);
+static int64_t copied(const void *data, size_t bytes) {
+    int64_t buffer = buffer_new(bytes);
+    if (bytes) memcpy(buffer_data(buffer), data, bytes);
+    return buffer;
+}
+
+static PgTensor *in_memory(DType dtype, Shape shape, int64_t buffer, int64_t version) {
+    scope_hold(scope_now(), buffer);
+    return tensor_view(node_buffer(graph_now(), dtype, shape, buffer, version));
 }
 
 PgTensor *pg_from_data(PgType type, int rank, const int64_t *shape, const void *data) {
     must_not_trace("from_data", "make it outside, or give it as an input");
     DType dtype = dtype_of("from_data", type);
     Shape full = shape_from("from_data", rank, shape);
-    must_be_plain("from_data", full);
-    size_t bytes = bytes_of(dtype, full);
-    int64_t buffer = buffer_new(bytes);
-    if (bytes) memcpy(buffer_data(buffer), data, bytes);
-    scope_hold(scope_now(), buffer);
-    return tensor_view(node_buffer(scope_now()->graph, dtype, full, buffer, 0));
+    return in_memory(dtype, full, copied(data, bytes_of(dtype, full)), 0);
 }
 
 PgTensor *pg_wrap(PgType type, int rank, const int64_t *shape, const void *data, size_t beyond,
                   void (*release)(void *owner), void *owner) {
     enum { READABLE_PAST_END = 64 };
+    must_not_trace("wrap", "make it outside: the function captures it");
     DType dtype = dtype_of("wrap", type);
     Shape full = shape_from("wrap", rank, shape);
-    must_be_plain("wrap", full);
-    must_not_trace("wrap", "make it outside: the function captures it");
     size_t bytes = bytes_of(dtype, full);
-    int64_t buffer;
-    if (beyond < READABLE_PAST_END) {
-        buffer = buffer_new(bytes);
-        if (bytes) memcpy(buffer_data(buffer), data, bytes);
-        if (release) release(owner);
-    } else {
-        buffer = buffer_wrap((void *)(uintptr_t)data, bytes, release, owner);
-    }
-    scope_hold(scope_now(), buffer);
-    return tensor_view(
-        node_buffer(scope_now()->graph, dtype, full, buffer, VERSION_READ_ONLY));
-}
-
-static const void *host_data(const char *verb, PgTensor *x, DType *dtype, Shape *shape) {
-    must_not_trace(verb, "return the tensor through out and read it after pg_call");
-    Scope *scope = scope_now();
-    Id id = tensor_in(x);
-    *dtype = node_dtype(scope->graph, id);
-    *shape = node_shape(scope->graph, id);
-    return buffer_data(realise_whole(scope, id));
+    bool stays = beyond >= READABLE_PAST_END;
+    int64_t buffer =
+        stays ? buffer_wrap((void *)(uintptr_t)data, bytes, release, owner) : copied(data, bytes);
+    if (!stays && release) release(owner);
+    return in_memory(dtype, full, buffer, VERSION_READ_ONLY);
 }
 
 void pg_to_host(PgTensor *x, void *data, size_t bytes) {
-    DType dtype;
-    Shape shape;
-    const void *from = host_data("to_host", x, &dtype, &shape);
-    if (bytes != bytes_of(dtype, shape))
-        fatal("to_host: %s of shape %s has %zu bytes, not %zu", dtypes[dtype].text,
-              shape_name(scope_now()->graph, tensor_in(x)), bytes_of(dtype, shape), bytes);
+    must_not_trace("to_host", "return the tensor through out and read it after pg_call");
+    Id id = tensor_in(x);
+    size_t there = bytes_of(dtype_at(id), shape_at(id));
+    if (bytes != there)
+        fatal("to_host: %s of shape %s has %zu bytes, not %zu", dtypes[dtype_at(id)].text,
+              shape_name(id), there, bytes);
+    const void *from = buffer_data(realise_whole(scope_now(), id));
     if (bytes) memcpy(data, from, bytes);
 }
 
 // Its one element as `type`, which holds every value of x's type.
-static void item(const char *verb, PgTensor *x, PgType type, void *value) {
-    must_not_trace(verb, "return the tensor through out and read it after pg_call");
+static void item(PgTensor *x, PgType type, void *value) {
+    must_not_trace("item", "return the tensor through out and read it after pg_call");
     if (pg_count(x) != 1)
-        fatal("%s: shape %s has more than one element, or none. Hint: pg_select, or pg_to_host",
-              verb, shape_name(scope_now()->graph, tensor_in(x)));
-    PgTensor *wide = pg_cast(x, type);
-    pg_to_host(wide, value, (size_t)dtypes[type].bytes);
+        fatal("item: shape %s has more than one element, or none. Hint: pg_select, or pg_to_host",
+              shape_name(tensor_in(x)));
+    pg_to_host(pg_cast(x, type), value, (size_t)dtypes[type].bytes);
 }
 
 double pg_item(PgTensor *x) {
     float value;
-    if (!dtype_is_float((DType)pg_type(x))) return (double)pg_item_int(x);
-    item("item", x, PG_F32, &value);
+    if (!dtype_is_float(dtype_at(tensor_in(x)))) return (double)pg_item_int(x);
+    item(x, PG_F32, &value);
     return (double)value;
 }
 
 int64_t pg_item_int(PgTensor *x) {
     int64_t value;
-    item("item_int", x, PG_I64, &value);
+    item(x, PG_I64, &value);
     return value;
 }

@@ -9,82 +9,75 @@
 
 // ---- operands that are alike ----------------------------------------------------------------
 
-Id constant(Graph *graph, DType dtype, Shape shape, double value) {
-    if (dtype_is_float(dtype)) return node_const_float(graph, dtype, shape, value);
-    return node_const_int(graph, dtype, shape, (int64_t)value);
+Id constant(DType dtype, Shape shape, double value) {
+    if (dtype_is_float(dtype)) return node_const_float(graph_now(), dtype, shape, value);
+    if (value != trunc(value) || !(fabs(value) < 0x1p63))
+        fatal("the constant %g cannot be %s. Hint: pg_cast the tensor that it meets", value,
+              dtypes[dtype].text);
+    return node_const_int(graph_now(), dtype, shape, (int64_t)value);
 }
 
-Id broadcast(Graph *graph, Id x, Shape shape) {
+Id broadcast(Id x, Shape shape) {
+    Graph *graph = graph_now();
     const Node *node = graph_node(graph, x);
-    Shape from = node_shape(graph, x);
+    Shape from = shape_at(x), common;
     if (shape_equal(from, shape)) return x;
+    if (!shape_broadcast(from, shape, &common) || !shape_equal(common, shape))
+        fatal("expand: shape %s does not stretch to %s. Hint: aligned at the right, sizes of 1 do",
+              shape_name(x), graph_shape_text(graph, shape));
     if (node->op == OP_CONST)
         return node_make(graph, OP_CONST, node->dtype, shape, 0, NULL, node->arg_count, node->arg);
-    if (from.rank < shape.rank) {
-        Shape aligned = {.rank = shape.rank};
-        int missing = shape.rank - from.rank;
-        for (int i = 0; i < shape.rank; i++)
-            aligned.size[i] = i < missing ? 1 : from.size[i - missing];
-        x = node_reshape(graph, x, aligned);
-        if (shape_equal(aligned, shape)) return x;
-    }
-    return node_expand(graph, x, shape);
+    while (shape_at(x).rank < shape.rank) x = with_axis(x, 0);
+    return shape_equal(shape_at(x), shape) ? x : node_expand(graph, x, shape);
 }
 
 // x, or pg_scalar's value as a constant of dtype.
 static Id typed(const char *verb, PgTensor *x, DType dtype) {
-    Graph *graph = scope_now()->graph;
     Id id = tensor_in(x);
-    if (node_dtype(graph, id) == dtype) return id;
+    if (dtype_at(id) == dtype) return id;
     if (!x->adapts)
         fatal("%s: types %s and %s differ. Hint: pg_cast one of them", verb,
-              dtypes[node_dtype(graph, id)].text, dtypes[dtype].text);
-    double value = node_const_value(graph, id, NULL);
-    if (!dtype_is_float(dtype) && value != trunc(value))
-        fatal("%s: the scalar %g cannot be %s. Hint: pg_cast the tensor to a float type", verb,
-              value, dtypes[dtype].text);
-    return constant(graph, dtype, node_shape(graph, id), value);
+              dtypes[dtype_at(id)].text, dtypes[dtype].text);
+    return constant(dtype, (Shape){0}, x->value);
 }
 
 static void must_broadcast(const char *verb, Id x, Id y, Shape *shape) {
-    Graph *graph = scope_now()->graph;
-    if (!shape_broadcast(node_shape(graph, x), node_shape(graph, y), shape))
+    if (!shape_broadcast(shape_at(x), shape_at(y), shape))
         fatal("%s: shapes %s and %s do not fit. Hint: aligned at the right, sizes must be equal "
-              "or 1", verb, shape_name(graph, x), shape_name(graph, y));
+              "or 1",
+              verb, shape_name(x), shape_name(y));
 }
 
 Id tensor_like(const char *verb, PgTensor *x, Id like) {
-    Graph *graph = scope_now()->graph;
-    Id id = typed(verb, x, node_dtype(graph, like));
+    Id id = typed(verb, x, dtype_at(like));
     Shape shape;
     must_broadcast(verb, like, id, &shape);
-    if (!shape_equal(shape, node_shape(graph, like)))
+    if (!shape_equal(shape, shape_at(like)))
         fatal("%s: a value of shape %s does not fit into %s. Hint: broadcasting stretches the "
-              "value alone", verb, shape_name(graph, id), shape_name(graph, like));
-    return broadcast(graph, id, shape);
+              "value alone",
+              verb, shape_name(id), shape_name(like));
+    return broadcast(id, shape);
 }
 
 // Both in one type and shape.
 static void unify(const char *verb, PgTensor *x, PgTensor *y, Id *left, Id *right) {
-    Graph *graph = scope_now()->graph;
-    DType dtype = node_dtype(graph, tensor_in(x->adapts ? y : x));
+    DType dtype = dtype_at(tensor_in(x->adapts ? y : x));
     *left = typed(verb, x, dtype);
     *right = typed(verb, y, dtype);
     Shape shape;
     must_broadcast(verb, *left, *right, &shape);
-    *left = broadcast(graph, *left, shape);
-    *right = broadcast(graph, *right, shape);
+    *left = broadcast(*left, shape);
+    *right = broadcast(*right, shape);
 }
 
 static PgTensor *unary(Op op, PgTensor *x) {
-    return tensor_out(node_unary(scope_now()->graph, op, tensor_in(x)));
+    return tensor_out(node_unary(graph_now(), op, tensor_in(x)));
 }
 
 static PgTensor *binary(const char *verb, Op op, PgTensor *x, PgTensor *y) {
-    Graph *graph = scope_now()->graph;
     Id left, right;
     unify(verb, x, y, &left, &right);
-    return tensor_out(node_binary(graph, op, left, right));
+    return tensor_out(node_binary(graph_now(), op, left, right));
 }
 
 static bool is_float(PgTensor *x) { return dtype_is_float((DType)pg_type(x)); }
@@ -96,17 +89,16 @@ PgTensor *shifted(PgTensor *x, double by) { return pg_add(x, pg_scalar(by)); }
 // ---- types ----------------------------------------------------------------------------------
 
 PgTensor *pg_cast(PgTensor *x, PgType type) {
-    Graph *graph = scope_now()->graph;
     Id id = tensor_in(x);
-    DType from = node_dtype(graph, id), to = (DType)type;
+    DType from = dtype_at(id), to = (DType)type;
     if (from == to) return tensor_view(id);
-    if (to != DT_BOOL) return tensor_out(node_cast(graph, id, to));
-    Id zero = constant(graph, from, node_shape(graph, id), 0);
-    return tensor_out(node_binary(graph, OP_CMPNE, id, zero));
+    if (to != DT_BOOL) return tensor_out(node_cast(graph_now(), id, to));
+    Id zero = constant(from, shape_at(id), 0);
+    return tensor_out(node_binary(graph_now(), OP_CMPNE, id, zero));
 }
 
 PgTensor *pg_bitcast(PgTensor *x, PgType type) {
-    return tensor_out(node_bitcast(scope_now()->graph, tensor_in(x), (DType)type));
+    return tensor_out(node_bitcast(graph_now(), tensor_in(x), (DType)type));
 }
 
 // ---- arithmetic -----------------------------------------------------------------------------
@@ -116,22 +108,20 @@ PgTensor *pg_add(PgTensor *x, PgTensor *y) { return binary("add", OP_ADD, x, y);
 PgTensor *pg_mul(PgTensor *x, PgTensor *y) { return binary("mul", OP_MUL, x, y); }
 
 PgTensor *pg_sub(PgTensor *x, PgTensor *y) {
-    Graph *graph = scope_now()->graph;
     Id left, right;
     unify("sub", x, y, &left, &right);
-    DType dtype = node_dtype(graph, left);
+    DType dtype = dtype_at(left);
     if (dtype == DT_BOOL) fatal("sub: takes numbers, not bool. Hint: pg_xor, or pg_cast");
-    Id minus = constant(graph, dtype, node_shape(graph, left), -1);
+    Id minus = constant(dtype, shape_at(left), -1);
     return tensor_out(
-        node_binary(graph, OP_ADD, left, node_binary(graph, OP_MUL, right, minus)));
+        node_binary(graph_now(), OP_ADD, left, node_binary(graph_now(), OP_MUL, right, minus)));
 }
 
 PgTensor *pg_div(PgTensor *x, PgTensor *y) {
-    Graph *graph = scope_now()->graph;
     Id left, right;
     unify("div", x, y, &left, &right);
     return tensor_out(
-        node_binary(graph, OP_MUL, left, node_unary(graph, OP_RECIP, right)));
+        node_binary(graph_now(), OP_MUL, left, node_unary(graph_now(), OP_RECIP, right)));
 }
 
 PgTensor *pg_idiv(PgTensor *x, PgTensor *y) { return binary("idiv", OP_IDIV, x, y); }
@@ -209,8 +199,7 @@ PgTensor *pg_tanh(PgTensor *x) {
     PgTensor *far = pg_div(pg_sub(pg_scalar(1), power), shifted(power, 1));
     static const double series[] = {-1382.0 / 155925, 62.0 / 2835, -17.0 / 315, 2.0 / 15, -1.0 / 3};
     PgTensor *near = scaled(square, series[0]);
-    for (int i = 1; i < COUNT_OF(series); i++)
-        near = pg_mul(shifted(near, series[i]), square);
+    for (int i = 1; i < COUNT_OF(series); i++) near = pg_mul(shifted(near, series[i]), square);
     far = pg_where(pg_lt(x, pg_scalar(0)), pg_neg(far), far);
     return compose_end(
         pg_where(pg_lt(magnitude, pg_scalar(0.25)), pg_mul(x, shifted(near, 1)), far));
@@ -243,8 +232,7 @@ PgTensor *pg_round(PgTensor *x) {
 }
 
 static PgTensor *value_like(PgTensor *x, double value) {
-    Graph *graph = scope_now()->graph;
-    return tensor_view(constant(graph, node_dtype(graph, tensor_in(x)), (Shape){0}, value));
+    return tensor_view(constant(dtype_at(tensor_in(x)), (Shape){0}, value));
 }
 
 // x to a small whole power, by squaring.
@@ -270,12 +258,11 @@ static PgTensor *float_power(PgTensor *x, PgTensor *y) {
 
 PgTensor *pg_pow(PgTensor *x, PgTensor *y) {
     compose_begin();
-    Graph *graph = scope_now()->graph;
     Id left, right;
     unify("pow", x, y, &left, &right);
     x = tensor_view(left);
-    bool fixed = graph_node(graph, right)->op == OP_CONST;
-    double power = fixed ? node_const_value(graph, right, NULL) : 0;
+    bool fixed = graph_node(graph_now(), right)->op == OP_CONST;
+    double power = fixed ? node_const_value(graph_now(), right, NULL) : 0;
     if (fixed && power >= 1 && power <= 64 && power == trunc(power))
         return compose_end(whole_power(x, (int)power));
     if (fixed && power == 0.5) return compose_end(pg_sqrt(x));
@@ -321,14 +308,13 @@ PgTensor *pg_shl(PgTensor *x, PgTensor *y) { return binary("shl", OP_SHL, x, y);
 PgTensor *pg_shr(PgTensor *x, PgTensor *y) { return binary("shr", OP_SHR, x, y); }
 
 PgTensor *pg_where(PgTensor *condition, PgTensor *x, PgTensor *y) {
-    Graph *graph = scope_now()->graph;
     Id choice = tensor_in(condition), left, right;
-    if (node_dtype(graph, choice) != DT_BOOL)
+    if (dtype_at(choice) != DT_BOOL)
         fatal("where: the condition is %s, not bool. Hint: pg_ne(condition, pg_scalar(0))",
-              dtypes[node_dtype(graph, choice)].text);
+              dtypes[dtype_at(choice)].text);
     unify("where", x, y, &left, &right);
     Shape shape;
     must_broadcast("where", choice, left, &shape);
-    return tensor_out(node_where(graph, broadcast(graph, choice, shape),
-                                 broadcast(graph, left, shape), broadcast(graph, right, shape)));
+    return tensor_out(node_where(graph_now(), broadcast(choice, shape), broadcast(left, shape),
+                                 broadcast(right, shape)));
 }

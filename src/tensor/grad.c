@@ -16,7 +16,8 @@ static void must_know(Scope *scope, Id loss, Id wrt) {
         if (!reached[id] || !is_memory(node) || id == base) continue;
         if (memory_of(node) == memory_of(graph_node(graph, base)))
             fatal("grad: pg_assign replaced a tensor of shape %s after the loss had read it. "
-                  "Hint: call pg_grad before pg_assign", shape_name(scope->graph, wrt));
+                  "Hint: call pg_grad before pg_assign",
+                  shape_name(wrt));
     }
 }
 
@@ -27,14 +28,15 @@ void pg_grad(PgTensor *loss, int count, PgTensor **wrt, PgTensor **out) {
     arena_reset(scope->scratch);
     if (node_shape(graph, of).rank || !dtype_is_float(node_dtype(graph, of)))
         fatal("grad: the loss is %s of shape %s. Hint: a float scalar, as pg_sum or pg_mean gives",
-              dtypes[node_dtype(graph, of)].text, shape_name(graph, of));
+              dtypes[node_dtype(graph, of)].text, shape_name(of));
     Id *by = arena_array(scope->arena, Id, count), *result = arena_array(scope->arena, Id, count);
     for (int i = 0; i < count; i++) {
         by[i] = tensor_in(wrt[i]);
         must_know(scope, of, by[i]);
         if (graph_node(graph, view_base(graph, by[i]))->op == OP_CONST)
             fatal("grad: tensor %d is a constant, which is one with all that equal it. "
-                  "Hint: pg_keep it, or pg_from_data", i);
+                  "Hint: pg_keep it, or pg_from_data",
+                  i);
     }
     gradient(graph, of, -1, count, by, result);
     Id *base = arena_array(scope->arena, Id, count);

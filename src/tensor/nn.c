@@ -84,19 +84,17 @@ static PgTensor *per_channel(PgTensor *x, int rank) {
     return x;
 }
 
-PgTensor *pg_group_norm(PgTensor *x, int groups, PgTensor *weight, PgTensor *bias,
-                        double epsilon) {
-    Graph *graph = scope_now()->graph;
-    Shape shape = node_shape(graph, tensor_in(x));
+PgTensor *pg_group_norm(PgTensor *x, int groups, PgTensor *weight, PgTensor *bias, double epsilon) {
+    Shape shape = shape_at(tensor_in(x));
     if (shape.rank < 2 || groups < 1 || shape.size[1] % groups)
-        fatal("group_norm: %d groups of shape %s. Hint: (n, c, ...), c a multiple of groups", groups,
-              shape_name(graph, tensor_in(x)));
+        fatal("group_norm: %d groups of shape %s. Hint: (n, c, ...), c a multiple of groups",
+              groups, shape_name(tensor_in(x)));
     compose_begin();
     PgTensor *grouped = pg_reshape(x, PG_SHAPE(shape.size[0], groups, -1));
     PgTensor *result =
         pg_reshape(normalised(grouped, PG_AXES(-1), epsilon), shape.rank, shape.size);
-    return compose_end(scaled_and_shifted(result, per_channel(weight, shape.rank),
-                                          per_channel(bias, shape.rank)));
+    return compose_end(
+        scaled_and_shifted(result, per_channel(weight, shape.rank), per_channel(bias, shape.rank)));
 }
 
 // ---- products -------------------------------------------------------------------------------
@@ -104,8 +102,7 @@ PgTensor *pg_group_norm(PgTensor *x, int groups, PgTensor *weight, PgTensor *bia
 PgTensor *pg_linear(PgTensor *x, PgTensor *weight, PgTensor *bias) {
     if (pg_rank(weight) != 2 || pg_rank(x) < 1 || pg_shape(weight, 1) != pg_shape(x, -1))
         fatal("linear: shape %s does not fit a weight of shape %s. Hint: (..., in) and (out, in)",
-              shape_name(scope_now()->graph, tensor_in(x)),
-              shape_name(scope_now()->graph, tensor_in(weight)));
+              shape_name(tensor_in(x)), shape_name(tensor_in(weight)));
     compose_begin();
     PgTensor *product = pg_matmul(x, pg_transpose(weight, 0, 1));
     return compose_end(scaled_and_shifted(product, NULL, bias));
@@ -115,6 +112,7 @@ PgTensor *pg_linear(PgTensor *x, PgTensor *weight, PgTensor *bias) {
 static PgTensor *windows(PgTensor *x, const int64_t size[2], PgConv conv, double around) {
     int64_t padding[RANK_MAX] = {0};
     int rank = pg_rank(x);
+    if (rank < 2) fatal("pool: shape %s has no two axes", shape_name(tensor_in(x)));
     for (int i = 0; i < 2; i++) padding[rank - 2 + i] = conv.padding[i];
     if (conv.padding[0] || conv.padding[1]) x = pg_pad(x, padding, padding, around);
     for (int i = 0; i < 2; i++)
@@ -125,14 +123,13 @@ static PgTensor *windows(PgTensor *x, const int64_t size[2], PgConv conv, double
 
 // x as (n, group, 1, c, h, w, kh, kw), weight as (1, group, out, c, 1, 1, kh, kw).
 PgTensor *pg_conv2d(PgTensor *x, PgTensor *weight, PgTensor *bias, PgConv conv) {
-    Graph *graph = scope_now()->graph;
-    Shape from = node_shape(graph, tensor_in(x)), by = node_shape(graph, tensor_in(weight));
+    Shape from = shape_at(tensor_in(x)), by = shape_at(tensor_in(weight));
     int64_t groups = conv.groups ? conv.groups : 1;
     if (from.rank != 4 || by.rank != 4 || groups < 1 || from.size[1] != by.size[1] * groups ||
         by.size[0] % groups)
         fatal("conv: shape %s, a weight of shape %s and %lld groups do not fit. Hint: (n, c, ...) "
-              "and (out, c / groups, ...)", shape_name(graph, tensor_in(x)),
-              shape_name(graph, tensor_in(weight)), (long long)groups);
+              "and (out, c / groups, ...)",
+              shape_name(tensor_in(x)), shape_name(tensor_in(weight)), (long long)groups);
     compose_begin();
     PgTensor *parts = windows(x, &by.size[2], conv, 0);
     int64_t height = pg_shape(parts, 2), width = pg_shape(parts, 3), out = by.size[0];
@@ -146,10 +143,11 @@ PgTensor *pg_conv2d(PgTensor *x, PgTensor *weight, PgTensor *bias, PgConv conv) 
 
 PgTensor *pg_conv1d(PgTensor *x, PgTensor *weight, PgTensor *bias, PgConv conv) {
     compose_begin();
-    PgConv flat = {.stride = {1, conv.stride[0]}, .padding = {0, conv.padding[0]},
-                   .dilation = {1, conv.dilation[0]}, .groups = conv.groups};
-    PgTensor *result =
-        pg_conv2d(pg_unsqueeze(x, -2), pg_unsqueeze(weight, -2), bias, flat);
+    PgConv flat = {.groups = conv.groups};
+    flat.stride[1] = conv.stride[0];
+    flat.padding[1] = conv.padding[0];
+    flat.dilation[1] = conv.dilation[0];
+    PgTensor *result = pg_conv2d(pg_unsqueeze(x, -2), pg_unsqueeze(weight, -2), bias, flat);
     return compose_end(pg_squeeze(result, -2));
 }
 
@@ -172,9 +170,8 @@ PgTensor *pg_max_pool2d(PgTensor *x, const int size[2], PgConv conv) {
 static const double UNSEEN = -1e30;  // a score whose power is 0 beside any other
 
 static void must_attend(PgTensor *q, PgTensor *k, PgTensor *v) {
-    Graph *graph = scope_now()->graph;
-    Shape a = node_shape(graph, tensor_in(q)), b = node_shape(graph, tensor_in(k));
-    Shape c = node_shape(graph, tensor_in(v));
+    Shape a = shape_at(tensor_in(q)), b = shape_at(tensor_in(k));
+    Shape c = shape_at(tensor_in(v));
     int rank = a.rank;
     bool fits = rank >= 3 && b.rank == rank && c.rank == rank;
     fits = fits && a.size[rank - 1] == b.size[rank - 1] && b.size[rank - 2] == c.size[rank - 2];
@@ -183,15 +180,14 @@ static void must_attend(PgTensor *q, PgTensor *k, PgTensor *v) {
     if (!fits)
         fatal("attention: q %s, k %s, v %s do not fit. Hint: (..., heads, t, d) and twice "
               "(..., key heads, s, d), heads a multiple of key heads",
-              shape_name(graph, tensor_in(q)), shape_name(graph, tensor_in(k)),
-              shape_name(graph, tensor_in(v)));
+              shape_name(tensor_in(q)), shape_name(tensor_in(k)), shape_name(tensor_in(v)));
 }
 
 // Axis -3, of `heads`, as two: key heads, and the heads that share each. Of size 1 it becomes (1, 1).
 static PgTensor *grouped_heads(PgTensor *x, int64_t key_heads) {
     int rank = pg_rank(x);
     if (rank < 3) return x;
-    Shape shape = node_shape(scope_now()->graph, tensor_in(x)), to = {.rank = rank + 1};
+    Shape shape = shape_at(tensor_in(x)), to = {.rank = rank + 1};
     for (int i = 0; i < to.rank; i++) to.size[i] = shape.size[i < rank - 2 ? i : i - 1];
     int64_t heads = shape.size[rank - 3];
     to.size[rank - 3] = heads == 1 ? 1 : key_heads;
@@ -224,13 +220,14 @@ PgTensor *pg_attention(PgTensor *q, PgTensor *k, PgTensor *v, PgAttention how) {
     PgTensor *queries = grouped_heads(q, key_heads), *keys = pg_unsqueeze(k, -3);
     PgTensor *scores = scaled(pg_matmul(queries, pg_transpose(keys, -1, -2)), scale);
     PgTensor *visible = visible_keys(&scores, how, key_heads);
+    bool some_see_nothing = how.mask || (how.causal && how.offset < 0);
     if (visible) scores = pg_where(visible, scores, pg_scalar(UNSEEN));
     PgTensor *power = pg_exp(pg_sub(scores, pg_detach(pg_max(scores, PG_AXES(-1), true))));
-    if (how.mask) power = pg_where(visible, power, zero());
+    if (some_see_nothing) power = pg_where(visible, power, zero());
     PgTensor *sum = pg_sum(power, PG_AXES(-1), true);
-    if (how.mask) sum = pg_where(pg_lt(zero(), sum), sum, pg_scalar(1));
+    if (some_see_nothing) sum = pg_where(pg_lt(zero(), sum), sum, pg_scalar(1));
     PgTensor *result = pg_div(pg_matmul(power, pg_unsqueeze(v, -3)), sum);
-    Shape shape = node_shape(scope_now()->graph, tensor_in(q));
+    Shape shape = shape_at(tensor_in(q));
     shape.size[shape.rank - 1] = pg_shape(v, -1);
     return compose_end(pg_reshape(result, shape.rank, shape.size));
 }
@@ -238,13 +235,12 @@ PgTensor *pg_attention(PgTensor *q, PgTensor *k, PgTensor *v, PgAttention how) {
 // With the two of each pair on an axis of their own: x * cos + flip(x) * (-sin, sin).
 PgTensor *pg_rope(PgTensor *x, PgTensor *positions, double base, PgTensor *factors,
                   bool interleaved) {
-    Graph *graph = scope_now()->graph;
-    Shape shape = node_shape(graph, tensor_in(x)), paired = shape;
+    Shape shape = shape_at(tensor_in(x)), paired = shape;
     int last = shape.rank - 1;
     if (shape.rank < 2 || shape.size[last] % 2 || pg_rank(positions) != 1 ||
         pg_shape(positions, 0) != shape.size[last - 1])
-        fatal("rope: shape %s with positions of shape %s. Hint: (..., t, d) with an even d, and (t)",
-              shape_name(graph, tensor_in(x)), shape_name(graph, tensor_in(positions)));
+        fatal("rope: shape %s, positions of shape %s. Hint: (..., t, d) with an even d, and (t)",
+              shape_name(tensor_in(x)), shape_name(tensor_in(positions)));
     compose_begin();
     int64_t half = shape.size[last] / 2;
     int pair = interleaved ? last + 1 : last;  // the axis of the two
@@ -268,8 +264,7 @@ PgTensor *pg_rope(PgTensor *x, PgTensor *positions, double base, PgTensor *facto
 PgTensor *pg_cross_entropy(PgTensor *logits, PgTensor *target) {
     if (pg_rank(logits) != 2 || pg_rank(target) != 1 || pg_shape(logits, 0) != pg_shape(target, 0))
         fatal("cross_entropy: logits %s and target %s do not fit. Hint: (n, classes) and (n)",
-              shape_name(scope_now()->graph, tensor_in(logits)),
-              shape_name(scope_now()->graph, tensor_in(target)));
+              shape_name(tensor_in(logits)), shape_name(tensor_in(target)));
     compose_begin();
     PgTensor *chosen = pg_squeeze(pg_gather(logits, 1, pg_unsqueeze(target, 1)), 1);
     PgTensor *loss = pg_sub(pg_logsumexp(logits, PG_AXES(1), false), chosen);

@@ -12,7 +12,7 @@ static _Thread_local uint64_t own_seed;
 void pg_seed(uint64_t seed) { own_seed = seed; }
 
 static PgTensor *word(uint32_t value) {
-    return tensor_view(node_const_int(scope_now()->graph, DT_U32, (Shape){0}, value));
+    return tensor_view(node_const_int(graph_now(), DT_U32, (Shape){0}, value));
 }
 
 static PgTensor *rotate(PgTensor *x, uint32_t by) {
@@ -44,7 +44,7 @@ void threefry(PgTensor *const key[2], PgTensor *const counter[2], PgTensor *out[
 
 // 0, 1, 2 ... in row-major order.
 static PgTensor *places(Shape shape) {
-    int64_t count = shape_capacity(graph_indices(scope_now()->graph), shape);
+    int64_t count = shape_capacity(graph_indices(graph_now()), shape);
     for (int i = 0; i < shape.rank; i++)
         if (size_is_symbolic(shape.size[i]))
             fatal("random: the size of axis %d is symbolic. Hint: draw for the largest, then slice",
@@ -61,10 +61,11 @@ static void draw(PgTensor *seed, int rank, const int64_t *shape, PgTensor *out[2
     PgTensor *key[2];
     for (int i = 0; i < 2; i++)
         key[i] = seed ? key_word(seed, i) : word((uint32_t)(own_seed >> 32 * i));
-    if (!seed) own_seed++;
+    if (!seed)
+        own_seed++;
     else if (pg_rank(seed) != 0 || dtypes[pg_type(seed)].kind == KIND_FLOAT)
         fatal("random: the seed is %s of shape %s. Hint: an integer scalar",
-              dtypes[pg_type(seed)].text, shape_name(scope_now()->graph, tensor_in(seed)));
+              dtypes[pg_type(seed)].text, shape_name(tensor_in(seed)));
     PgTensor *counter[2] = {places(full), word(0)};
     threefry(key, counter, out);
 }
@@ -101,7 +102,7 @@ PgTensor *pg_randn(PgTensor *seed, int rank, const int64_t *shape) {
 PgTensor *pg_dropout(PgTensor *seed, PgTensor *x, double probability) {
     if (!(probability >= 0 && probability < 1))
         fatal("dropout: a probability of %g. Hint: from 0 to below 1", probability);
-    Shape shape = node_shape(scope_now()->graph, tensor_in(x));
+    Shape shape = shape_at(tensor_in(x));
     compose_begin();
     PgTensor *drop = pg_lt(pg_rand(seed, shape.rank, shape.size), pg_scalar(probability));
     return compose_end(pg_where(drop, pg_scalar(0), scaled(x, 1 / (1 - probability))));

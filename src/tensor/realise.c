@@ -79,7 +79,7 @@ static void must_not_have_moved(const Copy *copy, Id id, const Node *node) {
     if (node->arg[1] == VERSION_READ_ONLY || node->arg[1] >= buffer_version(node->arg[0])) return;
     fatal("assign: a value of shape %s was overwritten that is still needed, here or by a "
           "gradient. Hint: call pg_grad before pg_assign, or assign to a pg_keep of a copy",
-          shape_name(copy->from->graph, id));
+          graph_shape_text(copy->from->graph, node_shape(copy->from->graph, id)));
 }
 
 // The copy of a node whose sources are not copied; -1: they are.
@@ -167,7 +167,7 @@ void realise(Scope *scope, int count, const Id *id) {
 int64_t realise_copy(Scope *scope, Id id) {
     const Node *node = graph_node(scope->graph, id);
     int64_t result;
-    if (node->op == OP_CONST && node->arg[0] == 0) 
+    if (node->op == OP_CONST && node->arg[0] == 0)
         return buffer_new(bytes_of((DType)node->dtype, node_shape(scope->graph, id)));
     compute(scope, 1, &id, &result);
     return result;
@@ -213,7 +213,7 @@ bool is_memory(const Node *node) {
     return node->op == OP_BUFFER || node->op == OP_ASSIGN || node->op == OP_PARAM;
 }
 
-static Current *current_find(Scope *scope, int64_t buffer) {
+Current *current_find(Scope *scope, int64_t buffer) {
     for (int i = 0; i < scope->current.count; i++)
         if (scope->current.at[i].buffer == buffer) return &scope->current.at[i];
     return NULL;
@@ -294,10 +294,12 @@ void pg_assign(PgTensor *view, PgTensor *value) {
     const Node *node = graph_node(graph, target);
     if (!is_memory(node))
         fatal("assign: this tensor of shape %s was computed, so it is no memory to write to. "
-              "Hint: pg_keep it first", shape_name(graph, to));
+              "Hint: pg_keep it first",
+              shape_name(to));
     if (version_of(node) == VERSION_READ_ONLY)
         fatal("assign: the memory of this tensor of shape %s is read-only. Hint: assign to "
-              "pg_keep(pg_contiguous(x))", shape_name(graph, to));
+              "pg_keep(pg_contiguous(x))",
+              shape_name(to));
     if (!scope->trace) {
         assign_now(scope, to, from, target);
         return;

@@ -9,11 +9,10 @@
 // ---- folds ----------------------------------------------------------------------------------
 
 static PgTensor *fold(const char *verb, Op op, PgTensor *x, int count, const int *axes, bool keep) {
-    Graph *graph = scope_now()->graph;
     Id id = tensor_in(x);
-    uint32_t set = axes_of(verb, graph, id, count, axes);
-    if (set) id = node_reduce(graph, op, id, set);
-    return tensor_out(keep ? id : without_axes(graph, id, set));
+    uint32_t set = axes_of(verb, id, count, axes);
+    if (set) id = node_reduce(graph_now(), op, id, set);
+    return tensor_out(keep ? id : without_axes(id, set));
 }
 
 PgTensor *pg_sum(PgTensor *x, int count, const int *axes, bool keep) {
@@ -49,10 +48,9 @@ PgTensor *pg_all(PgTensor *x, int count, const int *axes, bool keep) {
 
 // How many elements are folded into one, as a scalar; a number where sizes are numbers.
 static PgTensor *folded_count(const char *verb, PgTensor *x, int count, const int *axes) {
-    Graph *graph = scope_now()->graph;
     Id id = tensor_in(x);
-    uint32_t set = axes_of(verb, graph, id, count, axes);
-    Shape shape = node_shape(graph, id);
+    uint32_t set = axes_of(verb, id, count, axes);
+    Shape shape = shape_at(id);
     double plain = 1;
     PgTensor *symbolic = NULL;
     for (int i = 0; i < shape.rank; i++) {
@@ -102,9 +100,8 @@ PgTensor *pg_logsumexp(PgTensor *x, int count, const int *axes, bool keep) {
     PgTensor *sum = fold("logsumexp", OP_ADD, pg_exp(pg_sub(x, largest)), count, axes, true);
     PgTensor *result = pg_add(pg_log(sum), largest);
     if (keep) return compose_end(result);
-    Graph *graph = scope_now()->graph;
-    uint32_t set = axes_of("logsumexp", graph, tensor_in(x), count, axes);
-    return compose_end(tensor_view(without_axes(graph, tensor_in(result), set)));
+    uint32_t set = axes_of("logsumexp", tensor_in(x), count, axes);
+    return compose_end(tensor_view(without_axes(tensor_in(result), set)));
 }
 
 PgTensor *pg_softmax(PgTensor *x, int axis) {
@@ -126,12 +123,11 @@ PgTensor *pg_log_softmax(PgTensor *x, int axis) {
 // A NaN counts as the largest. Indices are negated, so that the first is the largest of them.
 PgTensor *pg_argmax(PgTensor *x, int axis, bool keep) {
     compose_begin();
-    Graph *graph = scope_now()->graph;
     Id id = tensor_in(x);
-    axis = axis_of("argmax", graph, id, axis);
+    axis = axis_of("argmax", id, axis);
     PgTensor *found = pg_eq(x, pg_max(x, 1, &axis, true));
-    if (dtype_is_float(node_dtype(graph, id))) found = pg_or(found, pg_ne(x, x));
-    PgTensor *index = tensor_view(node_iota(graph, DT_I64, node_shape(graph, id), axis));
+    if (dtype_is_float(dtype_at(id))) found = pg_or(found, pg_ne(x, x));
+    PgTensor *index = tensor_view(node_iota(graph_now(), DT_I64, shape_at(id), axis));
     PgTensor *first = pg_where(found, pg_neg(index), pg_scalar(-0x1p62));
     return compose_end(pg_neg(pg_max(first, 1, &axis, keep)));
 }
@@ -145,9 +141,8 @@ PgTensor *pg_argmin(PgTensor *x, int axis, bool keep) {
 // ---- prefixes -------------------------------------------------------------------------------
 
 static PgTensor *scan(const char *verb, Op op, PgTensor *x, int axis) {
-    Graph *graph = scope_now()->graph;
     Id id = tensor_in(x);
-    return tensor_out(node_scan(graph, op, id, axis_of(verb, graph, id, axis)));
+    return tensor_out(node_scan(graph_now(), op, id, axis_of(verb, id, axis)));
 }
 
 PgTensor *pg_cumsum(PgTensor *x, int axis) { return scan("cumsum", OP_ADD, x, axis); }
@@ -157,40 +152,33 @@ PgTensor *pg_cumprod(PgTensor *x, int axis) { return scan("cumprod", OP_MUL, x, 
 // ---- by index -------------------------------------------------------------------------------
 
 PgTensor *pg_gather(PgTensor *x, int axis, PgTensor *index) {
-    Graph *graph = scope_now()->graph;
     Id id = tensor_in(x);
-    return tensor_out(
-        node_gather(graph, id, tensor_in(index), axis_of("gather", graph, id, axis)));
+    return tensor_out(node_gather(graph_now(), id, tensor_in(index), axis_of("gather", id, axis)));
 }
 
 PgTensor *pg_scatter_add(PgTensor *x, int axis, PgTensor *index, PgTensor *values) {
-    Graph *graph = scope_now()->graph;
     Id id = tensor_in(x);
-    axis = axis_of("scatter_add", graph, id, axis);
-    return tensor_out(
-        node_scatter_add(graph, id, tensor_in(index), tensor_in(values), axis));
+    axis = axis_of("scatter_add", id, axis);
+    return tensor_out(node_scatter_add(graph_now(), id, tensor_in(index), tensor_in(values), axis));
 }
 
 PgTensor *pg_index(PgTensor *x, int axis, PgTensor *index) {
-    Graph *graph = scope_now()->graph;
     Id id = tensor_in(x), by = tensor_in(index);
-    axis = axis_of("index", graph, id, axis);
-    if (node_shape(graph, by).rank != 1)
-        fatal("index: the index has shape %s. Hint: one axis; pg_gather takes any",
-              shape_name(graph, by));
-    Shape shape = node_shape(graph, id), aligned = {.rank = shape.rank};
+    axis = axis_of("index", id, axis);
+    if (shape_at(by).rank != 1)
+        fatal("index: the index has shape %s. Hint: one axis; pg_gather takes any", shape_name(by));
+    Shape shape = shape_at(id), aligned = {.rank = shape.rank};
     for (int i = 0; i < shape.rank; i++) aligned.size[i] = 1;
-    shape.size[axis] = aligned.size[axis] = node_shape(graph, by).size[0];
-    by = broadcast(graph, node_reshape(graph, by, aligned), shape);
-    return tensor_out(node_gather(graph, id, by, axis));
+    shape.size[axis] = aligned.size[axis] = shape_at(by).size[0];
+    by = broadcast(node_reshape(graph_now(), by, aligned), shape);
+    return tensor_out(node_gather(graph_now(), id, by, axis));
 }
 
 PgTensor *pg_embedding(PgTensor *table, PgTensor *index) {
-    Graph *graph = scope_now()->graph;
-    Shape rows = node_shape(graph, tensor_in(index)), from = node_shape(graph, tensor_in(table));
+    Shape rows = shape_at(tensor_in(index)), from = shape_at(tensor_in(table));
     if (from.rank != 2)
         fatal("embedding: the table has shape %s. Hint: (rows, width)",
-              shape_name(graph, tensor_in(table)));
+              shape_name(tensor_in(table)));
     compose_begin();
     PgTensor *flat = rows.rank == 1 ? index : pg_reshape(index, PG_SHAPE(-1));
     rows.size[rows.rank++] = from.size[1];

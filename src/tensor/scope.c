@@ -11,6 +11,7 @@ static _Thread_local struct {
     Scope *scope;
     bool no_grad;
     int composing;
+    PgCaller caller;
 } self;
 
 static pthread_key_t thread_key;
@@ -42,6 +43,8 @@ Scope *scope_now(void) {
     return self.scope;
 }
 
+Graph *graph_now(void) { return scope_now()->graph; }
+
 Scope *scope_root(void) {
     Scope *scope = scope_now();
     while (scope->outer) scope = scope->outer;
@@ -66,16 +69,20 @@ void scope_hold(Scope *scope, int64_t buffer) { *list_add(scope->arena, &scope->
 
 void pg_scope_begin(void) {
     Scope *scope = scope_now();
-    if (scope->trace) scope->trace->nested++;
-    else scope_push();
+    if (scope->trace)
+        scope->trace->nested++;
+    else
+        scope_push();
 }
 
 void pg_scope_end(void) {
     Scope *scope = scope_now();
     bool open = scope->trace ? scope->trace->nested > 0 : scope->outer != NULL;
     if (!open) fatal("scope_end: no scope is open. Hint: each needs its pg_scope_begin");
-    if (scope->trace) scope->trace->nested--;
-    else scope_pop();
+    if (scope->trace)
+        scope->trace->nested--;
+    else
+        scope_pop();
 }
 
 int guarded_call(void (*function)(void *), void *argument) {
@@ -98,9 +105,16 @@ const char *pg_error(void) { return error_text(); }
 void pg_on_fatal(void (*hook)(const char *message)) { fatal_hook(hook); }
 
 // A caller is never inside a composite, though one may have been left by a fatal.
-void pg_here(const char *file, int line) {
+PgCaller pg_here(const char *file, int line) {
+    PgCaller before = self.caller;
+    pg_back(&(PgCaller){file, line});
+    return before;
+}
+
+void pg_back(const PgCaller *caller) {
     self.composing = 0;
-    here(file, line);
+    self.caller = *caller;
+    here(caller->file, caller->line);
 }
 
 bool pg_no_grad(bool on) {
@@ -165,10 +179,10 @@ PgTensor *pg_keep(PgTensor *x) {
     const Node *node = graph_node(scope->graph, id);
     if (is_packed(scope, id)) return tensor_new(outer, graph_copy_leaves(scope, id, outer));
     int64_t buffer = realise_given(scope, id);
-    int64_t version =
-        node->op == OP_BUFFER && node->arg[1] == VERSION_READ_ONLY ? VERSION_READ_ONLY
-                                                                   : buffer_version(buffer);
+    int64_t version = node->op == OP_BUFFER && node->arg[1] == VERSION_READ_ONLY
+                          ? VERSION_READ_ONLY
+                          : buffer_version(buffer);
     scope_hold(outer, buffer);
-    return tensor_new(outer, node_buffer(outer->graph, node->dtype,
-                                         node_shape(scope->graph, id), buffer, version));
+    return tensor_new(outer, node_buffer(outer->graph, node->dtype, node_shape(scope->graph, id),
+                                         buffer, version));
 }

@@ -30,7 +30,7 @@ typedef struct {
 } Current;
 
 typedef struct {
-    int nested;  // scopes opened inside, which share the trace's
+    int nested;        // scopes opened inside, which share the trace's
     LIST(Id) effects;  // ASSIGNs in order
 } Trace;
 
@@ -51,15 +51,17 @@ struct Scope {
 struct PgTensor {
     Scope *scope;
     Id id;
-    bool adapts;  // pg_scalar: takes the type of what it meets
+    bool adapts;   // pg_scalar: takes the type of what it meets,
+    double value;  // and this, unrounded
 };
 
 // scope.c
 Scope *scope_now(void);  // innermost
+Graph *graph_now(void);  // its graph: ids without one are of it
 Scope *scope_root(void);
 Scope *scope_push(void);
-void scope_pop(void);        // frees the innermost
-Scope *scope_detach(void);   // pops it without: it is the caller's to free
+void scope_pop(void);       // frees the innermost
+Scope *scope_detach(void);  // pops it without: it is the caller's to free
 void scope_free(Scope *scope);
 void scope_hold(Scope *scope, int64_t buffer);  // takes over one reference
 void compose_begin(void);
@@ -73,13 +75,14 @@ void must_not_trace(const char *verb, const char *hint);
 int guarded_call(void (*function)(void *), void *argument);
 
 // realise.c
-Id tensor_in(PgTensor *x);  // x in the innermost scope's graph, on its memory as it is now
-bool is_memory(const Node *node);                     // BUFFER, PARAM or ASSIGN
+Id tensor_in(PgTensor *x);         // x in the innermost scope's graph, on its memory as it is now
+bool is_memory(const Node *node);  // BUFFER, PARAM or ASSIGN
 int64_t memory_of(const Node *node);                  // its buffer; of a PARAM: -1 - its number
 Id view_base(const Graph *graph, Id id);              // below all views
 Id view_rebase(Graph *graph, Id id, Id base);         // the same views of another base
+Current *current_find(Scope *scope, int64_t buffer);  // NULL if the scope did not assign to it
 bool is_in_memory(Scope *scope, Id id);
-bool is_packed(Scope *scope, Id id);                  // weights that are computed where they are used
+bool is_packed(Scope *scope, Id id);  // weights that are computed where they are used
 void realise(Scope *scope, int count, const Id *id);  // as Values
 int64_t realise_copy(Scope *scope, Id id);            // a new buffer; the reference is the caller's
 int64_t realise_given(Scope *scope, Id id);           // one that no other pg_keep has; so too
@@ -87,21 +90,22 @@ int64_t realise_whole(Scope *scope, Id id);           // one that has just this;
 Id graph_copy_leaves(Scope *from, Id id, Scope *to);  // realised nodes become BUFFERs
 
 // element.c: nodes of other shapes and types
-Id broadcast(Graph *graph, Id x, Shape shape);
-Id constant(Graph *graph, DType dtype, Shape shape, double value);
+Id broadcast(Id x, Shape shape);
+Id constant(DType dtype, Shape shape, double value);
 Id tensor_like(const char *verb, PgTensor *x, Id like);  // x in like's type and shape
 PgTensor *scaled(PgTensor *x, double by);
 PgTensor *shifted(PgTensor *x, double by);
 
 // view.c
-const char *shape_name(Graph *graph, Id x);  // "(2, 3)", for messages
-int axis_of(const char *verb, Graph *graph, Id x, int axis);  // 0 <= result < rank
-uint32_t axes_of(const char *verb, Graph *graph, Id x, int count, const int *axes);
+Shape shape_at(Id x);
+DType dtype_at(Id x);
+const char *shape_name(Id x);                   // "(2, 3)", for messages
+int axis_of(const char *verb, Id x, int axis);  // 0 <= result < rank
+uint32_t axes_of(const char *verb, Id x, int count, const int *axes);
 Shape shape_from(const char *verb, int rank, const int64_t *shape);
-Id without_axes(Graph *graph, Id x, uint32_t axes);  // which have size 1
-Id with_axis(Graph *graph, Id x, int axis);          // a new one, of size 1
-Id shrink_axis(Graph *graph, Id x, int axis, Size start, Size size);
-Shape shape_without(Shape shape, int axis);
+Id without_axes(Id x, uint32_t axes);  // which have size 1
+Id with_axis(Id x, int axis);          // a new one, of size 1
+Id shrink_axis(Id x, int axis, Size start, Size size);
 
 // create.c
 size_t bytes_of(DType dtype, Shape shape);  // fatal on overflow

@@ -15,11 +15,9 @@ typedef struct {
 
 typedef struct {
     bool recording;
-    Form *in, *out;    // out: sizes may be symbolic
-    Scope *scope;      // what the trace left
+    Form *in, *out;  // out: sizes may be symbolic
+    Scope *scope;    // what the trace left
     Compiled *compiled;
-    const int64_t *written;  // memory that effects change; of a PARAM: -1 - its number
-    int written_count;
 } Variant;
 
 struct PgFunction {
@@ -36,7 +34,7 @@ typedef struct {
 } Bound;
 
 static _Thread_local struct {
-    bool mode_known, mode_chosen;  // chosen: by the user, so there is no falling back
+    bool mode_known;
     PgMode mode;
     Arena *arena;  // of the list
     LIST(Bound) bound;
@@ -59,8 +57,9 @@ void pg_bind(const char *name, int64_t value) {
 
 static int64_t bound_value(const char *name, int64_t low, int64_t high) {
     const Bound *bound = bound_find(name);
-    if (!bound) fatal("var: %s has no value. Hint: pg_bind(\"%s\", %lld) before the call", name,
-                      name, (long long)low);
+    if (!bound)
+        fatal("var: %s has no value. Hint: pg_bind(\"%s\", %lld) before the call", name, name,
+              (long long)low);
     if (bound->value < low || bound->value > high)
         fatal("var: %s is bound to %lld, outside %lld..%lld", name, (long long)bound->value,
               (long long)low, (long long)high);
@@ -82,7 +81,8 @@ static IndexTable *size_table(const char *verb, int64_t a, int64_t b) {
     Scope *scope = scope_now();
     if ((size_is_symbolic(a) || size_is_symbolic(b)) && !scope->trace)
         fatal("%s: a symbolic size means nothing outside the function that it was traced in. "
-              "Hint: call pg_var again", verb);
+              "Hint: call pg_var again",
+              verb);
     return graph_indices(scope->graph);
 }
 
@@ -103,7 +103,7 @@ PgTensor *pg_from_size(int64_t size) {
 
 void pg_set_mode(PgMode mode) {
     self.mode = mode;
-    self.mode_known = self.mode_chosen = true;
+    self.mode_known = true;
 }
 
 PgMode pg_mode(void) {
@@ -113,8 +113,7 @@ PgMode pg_mode(void) {
         fatal("PG_MODE is '%s'. Hint: it is eager or graph", text);
     self.mode = text && !strcmp(text, "eager") ? PG_EAGER : PG_GRAPH;
     self.mode_known = true;
-    self.mode_chosen = text != NULL;
-    if (!self.mode_chosen && !compiler_available()) {
+    if (!text && !compiler_available()) {
         say("no C compiler found (PG_CC, cc, gcc, clang), so everything runs eagerly, slower");
         self.mode = PG_EAGER;
     }
@@ -127,8 +126,8 @@ PgFunction *pg_function(PgFunctionBody *body, void *context, int inputs, int out
     if (inputs < 0 || outputs < 0) fatal("function: %d inputs, %d outputs", inputs, outputs);
     Arena *arena = arena_new();
     PgFunction *function = arena_object(arena, PgFunction);
-    *function = (PgFunction){.body = body, .context = context, .inputs = inputs,
-                             .outputs = outputs, .arena = arena};
+    *function = (PgFunction){
+        .body = body, .context = context, .inputs = inputs, .outputs = outputs, .arena = arena};
     return function;
 }
 
@@ -147,7 +146,6 @@ typedef struct {
     PgFunction *function;
     PgTensor **in, **out;
     Variant *variant;
-    bool compiled;
 } Call;
 
 static void run_body(const Call *call) {
@@ -176,19 +174,8 @@ static void run_eager(void *argument) {
 }
 
 static Form form_of(PgTensor *x) {
-    const Graph *graph = scope_now()->graph;
     Id id = tensor_in(x);
-    return (Form){node_dtype(graph, id), node_shape(graph, id)};
-}
-
-// What ASSIGNs write, each memory once.
-static void note_written(Variant *variant, Arena *arena) {
-    LIST(int64_t) written = {0};
-    const Scope *scope = variant->scope;
-    for (int i = 0; i < scope->current.count; i++)
-        *list_add(arena, &written) = scope->current.at[i].buffer;
-    variant->written = written.at;
-    variant->written_count = written.count;
+    return (Form){dtype_at(id), shape_at(id)};
 }
 
 static void trace(void *argument) {
@@ -199,7 +186,8 @@ static void trace(void *argument) {
     scope->trace = arena_object(scope->arena, Trace);
     PgTensor **in = arena_array(scope->arena, PgTensor *, function->inputs);
     for (int i = 0; i < function->inputs; i++)
-        in[i] = tensor_view(node_param(scope->graph, variant->in[i].dtype, variant->in[i].shape, i));
+        in[i] =
+            tensor_view(node_param(scope->graph, variant->in[i].dtype, variant->in[i].shape, i));
     function->traces++;
     run_body(&(Call){.function = function, .in = in, .out = call->out});
     if (scope->trace->nested) fatal("call: the function left a scope open. Hint: pg_scope_end");
@@ -217,7 +205,6 @@ static void trace(void *argument) {
         return;
     }
     variant->scope = scope_detach();
-    note_written(variant, function->arena);
 }
 
 static bool variant_fits(const Variant *variant, const PgFunction *function, const Form *in) {
@@ -246,23 +233,18 @@ static Variant *variant_for(PgFunction *function, PgTensor **in, PgTensor **out)
     return &function->variants.at[function->variants.count - 1];
 }
 
-static bool writes(const Variant *variant, int64_t memory) {
-    for (int i = 0; i < variant->written_count; i++)
-        if (variant->written[i] == memory) return true;
-    return false;
-}
-
 static int64_t param_buffer(const Variant *variant, PgTensor *x, int number) {
     Scope *scope = scope_now();
     Id id = tensor_in(x);
     if (is_packed(scope, id))
         fatal("call: input %d is a packed weight. Hint: let the function capture it", number);
     const Node *node = graph_node(scope->graph, id);
-    if (!writes(variant, -1 - number)) return realise_whole(scope, id);
+    if (!current_find(variant->scope, -1 - number)) return realise_whole(scope, id);
     if (node->op == OP_ASSIGN || (node->op == OP_BUFFER && node->arg[1] != VERSION_READ_ONLY))
         return node->arg[0];
     fatal("call: the function assigns to input %d, which is not memory to write to. "
-          "Hint: pg_keep it first", number);
+          "Hint: pg_keep it first",
+          number);
 }
 
 static int64_t value_of_var(void *context, const Atom *atom) {
@@ -273,9 +255,9 @@ static PgTensor *result_tensor(const Graph *graph, Form form, int64_t buffer, in
     Scope *scope = scope_now();
     for (int i = 0; i < form.shape.rank; i++)
         if (size_is_symbolic(form.shape.size[i]))
-            form.shape.size[i] =
-                index_value(graph_indices(graph), size_index(graph_indices(graph), form.shape.size[i]),
-                            value_of_var, var);
+            form.shape.size[i] = index_value(graph_indices(graph),
+                                             size_index(graph_indices(graph), form.shape.size[i]),
+                                             value_of_var, var);
     scope_hold(scope, buffer);
     return tensor_view(
         node_buffer(scope->graph, form.dtype, form.shape, buffer, buffer_version(buffer)));
@@ -295,8 +277,8 @@ static int run_compiled(PgFunction *function, PgTensor **in, PgTensor **out) {
         var[i] = bound_value(info->name, info->low, info->high);
     }
     if (engine_call(variant->compiled, param, var, result)) return -1;
-    for (int i = 0; i < variant->written_count; i++) {
-        int64_t memory = variant->written[i];
+    for (int i = 0; i < variant->scope->current.count; i++) {
+        int64_t memory = variant->scope->current.at[i].buffer;
         buffer_advance(memory < 0 ? param[-1 - memory] : memory);
     }
     for (int i = 0; i < function->outputs; i++)

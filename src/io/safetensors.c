@@ -1,0 +1,301 @@
+/* save.c - named tensors in a file, in the safetensors format.
+ * In: names and tensors; or a file that nobody has checked.  Out: the file; or tensors.
+ * Invariant: nothing is read before the whole header has been checked: strict JSON, known types, no
+ * name twice, and the tensors' bytes lie end to end from the header's end to the file's.
+ *   8 bytes, the header's length | {"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}} | 8 bytes */
+#include "tensor/tensor.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { HEADER_MAX = 100 << 20, LENGTH_BYTES = 8 };
+
+static const char *const type_names[DT_COUNT] = {
+    [DT_F32] = "F32", [DT_F16] = "F16", [DT_BF16] = "BF16", [DT_I8] = "I8",   [DT_I32] = "I32",
+    [DT_I64] = "I64", [DT_U8] = "U8",   [DT_U16] = "U16",   [DT_U32] = "U32", [DT_BOOL] = "BOOL",
+};
+
+typedef struct {
+    const char *name;
+    int dtype;  // -1: not given yet
+    Shape shape;
+    int64_t first, end;  // bytes behind the header; end < 0: not given yet
+} Entry;
+
+typedef LIST(Entry) EntryList;
+
+// ---- writing --------------------------------------------------------------------------------
+
+static void put_name(Text *text, const char *name) {
+    text_add(text, "\"");
+    for (const unsigned char *at = (const unsigned char *)name; *at; at++) {
+        if (*at < ' ')
+            text_add(text, "\\u%04x", *at);
+        else if (*at == '"' || *at == '\\')
+            text_add(text, "\\%c", *at);
+        else
+            text_add(text, "%c", *at);
+    }
+    text_add(text, "\"");
+}
+
+static void put_entry(Text *text, const Entry *entry) {
+    put_name(text, entry->name);
+    text_add(text, ":{\"dtype\":\"%s\",\"shape\":[", type_names[entry->dtype]);
+    for (int i = 0; i < entry->shape.rank; i++)
+        text_add(text, "%s%lld", i ? "," : "", (long long)entry->shape.size[i]);
+    text_add(text, "],\"data_offsets\":[%lld,%lld]}", (long long)entry->first,
+             (long long)entry->end);
+}
+
+int pg_save(const char *path, int count, const char *const *names, PgTensor **tensors) {
+    must_not_trace("save", "save after pg_call");
+    Scope *scope = scope_now();
+    Arena *arena = arena_new();
+    Text header = text_new(arena), body = text_new(arena);
+    text_add(&header, "{");
+    for (int i = 0; i < count; i++) {
+        Id id = tensor_in(tensors[i]);
+        Entry entry = {.name = names[i],
+                       .dtype = node_dtype(scope->graph, id),
+                       .shape = node_shape(scope->graph, id),
+                       .first = (int64_t)body.count};
+        size_t bytes = (size_t)pg_count(tensors[i]) * (size_t)dtypes[entry.dtype].bytes;
+        text_add_bytes(&body, buffer_data(realise_whole(scope, id)), bytes);
+        entry.end = (int64_t)body.count;
+        if (i) text_add(&header, ",");
+        put_entry(&header, &entry);
+    }
+    text_add(&header, "}");
+    while (header.count % LENGTH_BYTES) text_add(&header, " ");
+    Text file = text_new(arena);
+    for (int i = 0; i < LENGTH_BYTES; i++)
+        text_add_bytes(&file, &(char){(char)(header.count >> 8 * i)}, 1);
+    text_add_bytes(&file, header.at, header.count);
+    text_add_bytes(&file, body.at, body.count);
+    int status = file_write(path, file.at, file.count);
+    arena_free(arena);
+    return status;
+}
+
+// ---- reading JSON: each returns false at the first byte that it does not understand -----------
+
+typedef struct {
+    Arena *arena;
+    const char *at, *end;
+} Json;
+
+static bool peek(Json *json, char c) {
+    while (json->at < json->end && memchr(" \t\r\n", *json->at, 4)) json->at++;
+    return json->at < json->end && *json->at == c;
+}
+
+static bool take(Json *json, char c) {
+    bool there = peek(json, c);
+    json->at += there;
+    return there;
+}
+
+// Of \uXXXX only what is ASCII: names need no more.
+static bool take_escape(Json *json, char *out) {
+    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+    if (json->at == json->end) return false;
+    char c = *json->at++;
+    const char *found = memchr(from, c, sizeof from - 1);
+    if (found) *out = to[found - from];
+    if (found || c != 'u' || json->end - json->at < 4) return found != NULL;
+    int value = 0;
+    for (int i = 0; i < 4; i++) {
+        static const char digits[] = "0123456789abcdef";
+        const char *digit = memchr(digits, *json->at++ | ' ', sizeof digits - 1);
+        if (!digit) return false;
+        value = value * 16 + (int)(digit - digits);
+    }
+    *out = (char)value;
+    return value > 0 && value < 128;
+}
+
+static bool take_text(Json *json, const char **out) {
+    if (!take(json, '"')) return false;
+    Text text = text_new(json->arena);
+    while (json->at < json->end && *json->at != '"') {
+        char c = *json->at++;
+        if ((unsigned char)c < ' ' || (c == '\\' && !take_escape(json, &c))) return false;
+        text_add_bytes(&text, &c, 1);
+    }
+    *out = text.at;
+    return take(json, '"');
+}
+
+static bool take_count(Json *json, int64_t *out) {
+    peek(json, 0);
+    const char *start = json->at;
+    for (*out = 0; json->at < json->end && *json->at >= '0' && *json->at <= '9'; json->at++)
+        if (__builtin_mul_overflow(*out, 10, out) ||
+            __builtin_add_overflow(*out, *json->at - '0', out))
+            return false;
+    return json->at > start && (*start != '0' || json->at == start + 1);
+}
+
+static bool take_counts(Json *json, int64_t *out, int most, int *count) {
+    *count = 0;
+    if (!take(json, '[')) return false;
+    if (take(json, ']')) return true;
+    do {
+        if (*count == most || !take_count(json, &out[(*count)++])) return false;
+    } while (take(json, ','));
+    return take(json, ']');
+}
+
+static bool take_type(Json *json, int *dtype) {
+    const char *text;
+    if (*dtype >= 0 || !take_text(json, &text)) return false;
+    for (*dtype = DT_COUNT - 1; *dtype >= 0; --*dtype)
+        if (!strcmp(type_names[*dtype], text)) return true;
+    return false;
+}
+
+static bool take_field(Json *json, Entry *entry) {
+    const char *key;
+    if (!take_text(json, &key) || !take(json, ':')) return false;
+    if (!strcmp(key, "dtype")) return take_type(json, &entry->dtype);
+    if (!strcmp(key, "shape"))
+        return entry->shape.rank < 0 &&
+               take_counts(json, entry->shape.size, RANK_MAX, &entry->shape.rank);
+    int64_t range[2];
+    int count;
+    if (strcmp(key, "data_offsets") != 0 || entry->end >= 0 ||
+        !take_counts(json, range, 2, &count) || count != 2)
+        return false;
+    entry->first = range[0];
+    entry->end = range[1];
+    return true;
+}
+
+static bool take_entry(Json *json, Entry *entry) {
+    if (!take(json, '{')) return false;
+    do {
+        if (!take_field(json, entry)) return false;
+    } while (take(json, ','));
+    return take(json, '}') && entry->dtype >= 0 && entry->shape.rank >= 0 && entry->end >= 0;
+}
+
+static bool take_metadata(Json *json) {
+    const char *ignored;
+    if (!take(json, '{')) return false;
+    if (take(json, '}')) return true;
+    do {
+        if (!take_text(json, &ignored) || !take(json, ':') || !take_text(json, &ignored))
+            return false;
+    } while (take(json, ','));
+    return take(json, '}');
+}
+
+static bool take_header(Json *json, EntryList *entries) {
+    if (!take(json, '{')) return false;
+    if (!take(json, '}')) {
+        do {
+            Entry entry = {.dtype = -1, .shape = {.rank = -1}, .end = -1};
+            if (!take_text(json, &entry.name) || !take(json, ':')) return false;
+            if (!strcmp(entry.name, "__metadata__")) {
+                if (!take_metadata(json)) return false;
+                continue;
+            }
+            if (!take_entry(json, &entry)) return false;
+            *list_add(json->arena, entries) = entry;
+        } while (take(json, ','));
+        if (!take(json, '}')) return false;
+    }
+    peek(json, 0);
+    return json->at == json->end;
+}
+
+// ---- reading --------------------------------------------------------------------------------
+
+static int by_place(const void *left, const void *right) {
+    const Entry *a = left, *b = right;
+    if (a->first != b->first) return a->first < b->first ? -1 : 1;
+    return (a->end > b->end) - (a->end < b->end);
+}
+
+static int by_name(const void *left, const void *right) {
+    return strcmp(((const Entry *)left)->name, ((const Entry *)right)->name);
+}
+
+static bool has_size(const Entry *entry) {
+    int64_t bytes = dtypes[entry->dtype].bytes;
+    for (int i = 0; i < entry->shape.rank; i++)
+        if (__builtin_mul_overflow(bytes, entry->shape.size[i], &bytes)) return false;
+    return entry->first <= entry->end && bytes == entry->end - entry->first;
+}
+
+static int check_entries(const char *path, EntryList *entries, int64_t size) {
+    int64_t end = 0;
+    if (entries->count) qsort(entries->at, (size_t)entries->count, sizeof(Entry), by_place);
+    for (int i = 0; i < entries->count; i++) {
+        const Entry *entry = &entries->at[i];
+        if (!has_size(entry))
+            return fail("%s: the shape and type of tensor %s do not give its %lld bytes", path,
+                        entry->name, (long long)(entry->end - entry->first));
+        if (entry->first != end || entry->end > size)
+            return fail("%s: the bytes of tensor %s, %lld to %lld of %lld, do not follow those "
+                        "before",
+                        path, entry->name, (long long)entry->first, (long long)entry->end,
+                        (long long)size);
+        end = entry->end;
+    }
+    if (end != size)
+        return fail("%s: %lld bytes at the end belong to no tensor", path, (long long)(size - end));
+    if (entries->count) qsort(entries->at, (size_t)entries->count, sizeof(Entry), by_name);
+    for (int i = 1; i < entries->count; i++)
+        if (!by_name(&entries->at[i - 1], &entries->at[i]))
+            return fail("%s: tensor %s is there twice", path, entries->at[i].name);
+    return 0;
+}
+
+static int read_header(const char *path, Arena *arena, FileBytes file, EntryList *entries,
+                       const uint8_t **body) {
+    uint64_t length = 0;
+    if (file.size < LENGTH_BYTES) return fail("%s: too short for a safetensors file", path);
+    for (int i = 0; i < LENGTH_BYTES; i++) length |= (uint64_t)file.at[i] << 8 * i;
+    if (length > HEADER_MAX || length > file.size - LENGTH_BYTES)
+        return fail("%s: not a safetensors file, or cut short: a header of %llu bytes in a file of "
+                    "%zu",
+                    path, (unsigned long long)length, file.size);
+    const char *start = (const char *)file.at + LENGTH_BYTES;
+    Json json = {arena, start, start + length};
+    if (!take_header(&json, entries))
+        return fail("%s: the safetensors header cannot be read at byte %lld", path,
+                    (long long)(json.at - start));
+    *body = file.at + LENGTH_BYTES + length;
+    return check_entries(path, entries, (int64_t)(file.size - LENGTH_BYTES - length));
+}
+
+static int load(const char *path, Arena *arena, FileBytes file, int count, const char *const *names,
+                PgTensor **out) {
+    EntryList entries = {0};
+    const uint8_t *body = NULL;
+    if (read_header(path, arena, file, &entries, &body)) return -1;
+    Entry **found = arena_array(arena, Entry *, count);
+    for (int i = 0; i < count; i++) {
+        Entry key = {.name = names[i]};
+        if (entries.count)
+            found[i] = bsearch(&key, entries.at, (size_t)entries.count, sizeof key, by_name);
+        if (!found[i]) return fail("%s: there is no tensor %s in it", path, names[i]);
+    }
+    for (int i = 0; i < count; i++)
+        out[i] = pg_from_data((PgType)found[i]->dtype, found[i]->shape.rank, found[i]->shape.size,
+                              body + found[i]->first);
+    return 0;
+}
+
+int pg_load(const char *path, int count, const char *const *names, PgTensor **out) {
+    must_not_trace("load", "load before pg_call");
+    FileBytes file;
+    if (file_map(path, &file)) return -1;
+    Arena *arena = arena_new();
+    int status = load(path, arena, file, count, names, out);
+    arena_free(arena);
+    file_unmap(&file);
+    return status;
+}
