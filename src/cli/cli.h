@@ -14,7 +14,7 @@ typedef struct {
 } Command;
 extern const Command commands[];
 extern const int command_count;
-int failed(void);                                        // prints error_text(); EXIT_FAILED
+int failed(void);                                       // prints error_text(); EXIT_FAILED
 int usage_wrong(const char *format, ...) PRINTF(1, 2);  // prints what is wrong; EXIT_USAGE
 
 // ---- options.c ------------------------------------------------------------------------------
@@ -95,8 +95,8 @@ typedef struct {
     int64_t weights_bytes, kv_bytes;
 } Metrics;
 int metrics_check(const char *path);  // -1 with error_text() if it could not be written
-int metrics_write(const char *path, const Metrics *metrics);  // -1 with error_text()
-int64_t peak_rss_bytes(void);                                 // of this process
+int metrics_write(const char *path, const Metrics *metrics);               // -1 with error_text()
+int64_t peak_rss_bytes(void);                                              // of this process
 void metrics_intervals(Metrics *metrics, double *seconds, int64_t count);  // itl_*; sorts seconds
 
 // ---- sample.c: what is measured, and how often ------------------------------------------------
@@ -112,19 +112,20 @@ const char *cpu_name(Arena *arena);
 // ---- row.c: what bench measures and explain explains, by name: matmul:1024 ----------------------
 typedef struct {
     const char *name, *about, *unit;
-    bool of_model;          // prefill and decode need -m
-    PgFunctionBody *body;   // else: of `inputs` matrices of N x N
+    bool of_model;         // prefill and decode need -m
+    PgFunctionBody *body;  // else: of `inputs` matrices of N x N
     int inputs;
-    double power, factor;   // operations (GFLOP/s) or bytes (GB/s): factor * N^power
+    double power, factor;  // operations (GFLOP/s) or bytes (GB/s): factor * N^power
 } Row;
 extern const Row rows[];
 extern const int row_count;
 const Row *row_find(const char *text, int64_t *size);  // of name:size; NULL, having said why
-void rows_print(FILE *to);
+void rows_print(bool of_models);
 typedef struct {
     PgFunction *function;
     PgTensor *in[2];
 } Work;
 Work work_open(const Row *row, int64_t size);  // inputs are made here, once
 int work_run(const Work *work);                // -1 with error_text()
+void work_close(Work *work);
 #endif

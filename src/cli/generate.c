@@ -2,7 +2,7 @@
  * In: a model and a prompt.  Out: the generated text alone on standard output, as it comes; all
  * else on standard error.
  * Invariant: what is shown is valid UTF-8 and never the beginning of the stop text.
- *   picograd generate -m smollm2 -p "Once upon a time" -n 64 --temp 0                             */
+ *   picograd generate -m smollm2 -p "Once upon a time" -n 64 --temp 0                            */
 #define _GNU_SOURCE  // memmem
 #include "cli/cli.h"
 #include "engine/engine.h"
@@ -98,14 +98,17 @@ static int read_prompt(Generate *run, float *logits) {
     enum { PIECE = 512 };
     for (int64_t done = 0; done < run->prompt_count && !interrupted;) {
         int64_t piece = min_i64(PIECE, run->prompt_count - done);
-        if (done) hint("read %lld of %lld tokens ...", (long long)done, (long long)run->prompt_count);
-        else hint("%s", busy());
+        if (done)
+            hint("read %lld of %lld tokens ...", (long long)done, (long long)run->prompt_count);
+        else
+            hint("%s", busy());
         const int32_t *ids = run->history.at + done;
         done += piece;
         float *to = done == run->prompt_count ? logits : NULL;
         if (llama_forward(run->session.llama, ids, piece, to, NULL) < 0) return -1;
     }
     hint_clear();
+    run->first = run->last = clock_seconds();  // until there is a token
     return 0;
 }
 
@@ -127,8 +130,10 @@ static int64_t tokens_wanted(const Generate *run) {
 
 static void note_time(Generate *run) {
     double now = clock_seconds();
-    if (run->generated == 0) run->first = now;
-    else run->interval[run->generated - 1] = now - run->last;
+    if (run->generated == 0)
+        run->first = now;
+    else
+        run->interval[run->generated - 1] = now - run->last;
     run->last = now;
 }
 
@@ -138,12 +143,12 @@ static int generate_tokens(Generate *run) {
     float *logits = arena_array(run->arena, float, vocabulary);
     run->interval = arena_array(run->arena, double, wanted + 1);
     double compiled = engine_compile_seconds();
-    run->start = run->first = run->last = clock_seconds();
+    run->start = clock_seconds();
     if (read_prompt(run, logits) < 0) return -1;
     run->prompt_compile = engine_compile_seconds() - compiled;
     for (bool stopped = false; !stopped && !interrupted && run->generated < wanted;) {
-        int32_t id = sampler_next(&run->sampler, logits, vocabulary, run->history.at,
-                                  run->history.count);
+        int32_t id =
+            sampler_next(&run->sampler, logits, vocabulary, run->history.at, run->history.count);
         if (session_is_end(&run->session, id)) return 0;
         note_time(run);
         if (show_token(run, id, &stopped) < 0) return -1;
@@ -228,14 +233,15 @@ static int add_chat(Generate *run, TextSpan *prompt) {
 
 static int encode_prompt(Generate *run, TextSpan prompt) {
     if (run->chat && add_chat(run, &prompt) < 0) return -1;
-    if (session_encode(&run->session, run->arena, prompt.at, prompt.length, true, &run->history) < 0)
+    IdList *ids = &run->history;
+    if (session_encode(&run->session, run->arena, prompt.at, prompt.length, true, ids) < 0)
         return -1;
     int64_t context = llama_config(run->session.llama)->context;
     run->prompt_count = run->history.count;
     if (!run->prompt_count) return fail("the prompt is empty: there is nothing to continue");
-    if (run->prompt_count > context)
-        return fail("the prompt has %lld tokens, the context room for %lld. Give a larger -c or a "
-                    "shorter prompt",
+    if (run->prompt_count + (run->count != 0) > context)
+        return fail("the prompt has %lld tokens, which leave no room in a context of %lld. Give a "
+                    "larger -c or a shorter prompt",
                     (long long)run->prompt_count, (long long)context);
     return 0;
 }
@@ -273,9 +279,9 @@ static int generate(Generate *run) {
 
 int run_generate(int count, char **argument) {
     Generate run = {.count = -1, .seed = -1};
+    // clang-format off
     run.sampler = (Sampler){.temperature = 0.8, .top_k = 40, .top_p = 0.95, .min_p = 0.05,
                             .repeat_penalty = 1, .repeat_last = 64};
-    // clang-format off
     const Option table[] = {
         MODEL_OPTION,
         {"--prompt", "-p", OPTION_TEXT, &run.prompt, 0, 0, "TEXT",
@@ -306,8 +312,8 @@ int run_generate(int count, char **argument) {
     // clang-format on
     int rests, parsed = OPTIONS_PARSE("generate", table, count, argument, 0, NULL, &rests);
     if (parsed) return parsed < 0 ? EXIT_USAGE : EXIT_DONE;
-    run.sampler.state = run.seed < 0 ? (uint64_t)time(NULL) ^ (uint64_t)getpid() << 32
-                                     : (uint64_t)run.seed;
+    run.sampler.state =
+        run.seed < 0 ? (uint64_t)time(NULL) ^ (uint64_t)getpid() << 32 : (uint64_t)run.seed;
     run.arena = arena_new();
     run.out = text_new(run.arena);
     int status = generate(&run);

@@ -1,6 +1,6 @@
 /* inspect.c - picograd inspect: what a model file holds, for a person to read.
  * In: a GGUF file.  Out: its metadata, what the tokenizer makes of it, its tensors, their sums.
- *   picograd inspect smollm2                                                                       */
+ *   picograd inspect smollm2                                                                     */
 #include "cli/cli.h"
 
 #include <string.h>
@@ -47,7 +47,8 @@ static void print_tokenizer(Arena *arena, const Gguf *gguf) {
     int32_t control = 0;
     for (int32_t i = 0; i < tokenizer_count(tokenizer); i++)
         control += tokenizer_is_control(tokenizer, i);
-    printf("  %-18s %d, %d of them control tokens\n", "tokens", tokenizer_count(tokenizer), control);
+    printf("  %-18s %d, %d of them control tokens\n", "tokens", tokenizer_count(tokenizer),
+           control);
     print_token(arena, tokenizer, "begins a text", tokenizer_bos(tokenizer));
     print_token(arena, tokenizer, "ends a text", tokenizer_eos(tokenizer));
     print_token(arena, tokenizer, "ends a turn", tokenizer_eot(tokenizer));

@@ -11,6 +11,7 @@ int run_generate(int, char **), run_tokenize(int, char **), run_perplexity(int, 
 int run_models(int, char **), run_inspect(int, char **), run_bench(int, char **);
 int run_explain(int, char **), run_cache(int, char **);
 
+// clang-format off
 const Command commands[] = {
     {"generate", "-m MODEL -p TEXT [options]", "continue a text",
      "Standard output carries the generated text alone; everything else goes to standard error.\n"
@@ -19,7 +20,7 @@ const Command commands[] = {
      "  picograd generate -m random -p \"no model at hand\" -n 16",
      run_generate},
     {"tokenize", "-m MODEL -p TEXT", "print the token ids of a text, on one line",
-     "  picograd tokenize -m smollm2 -p \"Hello, world!\"        prints  19556 28 905 17",
+     "  picograd tokenize -m smollm2 -p \"Hello, world!\"     prints  19556 28 905 17",
      run_tokenize},
     {"perplexity", "-m MODEL -f FILE [--ctx N]",
      "print how badly a model predicts a text, in nats a token",
@@ -27,27 +28,34 @@ const Command commands[] = {
      "the very first. Lower is better; e to its power is the perplexity.",
      run_perplexity},
     {"models", "[pull NAME]", "list the models known by name, or fetch one",
-     "  picograd models pull smollm2        fetches a small model, 98 MB, into the cache",
+     "  picograd models pull smollm2     fetches a small model, 98 MB, into the cache",
      run_models},
     {"inspect", "MODEL", "print what a model file holds",
-     "  picograd inspect smollm2\n  picograd inspect some/model.gguf", run_inspect},
+     "  picograd inspect smollm2\n"
+     "  picograd inspect some/model.gguf",
+     run_inspect},
     {"bench", "ROW... | -m MODEL [-p N] [-n N]", "measure speed",
      "Each number is the median of five runs after a warm-up; ± is half of the distance from the\n"
      "slowest to the fastest run. Inputs are made once, before.\n"
      "  picograd bench matmul:1024 matmul:2048\n"
      "  picograd bench decode:128 -m smollm2 --json -\n"
-     "  picograd bench -m smollm2 -p 512 -n 128 -o md        a table like llama-bench's",
+     "  picograd bench -m smollm2 -p 512 -n 128 -o md     a table like llama-bench's",
      run_bench},
-    {"explain", "ROW | -m MODEL", "show how a program becomes instructions, stage by stage", NULL,
+    {"explain", "ROW | -m MODEL", "show how a program becomes instructions, stage by stage",
+     "  picograd explain softmax:1024\n"
+     "  picograd explain matmul:256 --stage render\n"
+     "  picograd explain -m smollm2 --stage time     one token through the model",
      run_explain},
     {"cache", "info | clear", "say what compiled kernels are kept, or remove them",
      "Kernels are compiled once and kept in $PG_CACHE, else $XDG_CACHE_HOME/picograd, else\n"
      "~/.cache/picograd. Removing them is safe: what is needed is compiled again.",
      run_cache},
 };
+// clang-format on
 const int command_count = COUNT_OF(commands);
 
 int failed(void) {
+    fflush(stdout);
     say("%s", error_text());
     return EXIT_FAILED;
 }
@@ -84,8 +92,10 @@ static const Command *find_command(const char *name) {
     for (int i = 0; i < command_count; i++)
         if (!strcmp(commands[i].name, name)) return &commands[i];
     const char *near = closest_name(name, commands, command_count, command_name);
-    if (near) usage_wrong("no command %.100s. Did you mean %s?", name, near);
-    else usage_wrong("no command %.100s. Try: picograd --help", name);
+    if (near)
+        usage_wrong("no command %.100s. Did you mean %s?", name, near);
+    else
+        usage_wrong("no command %.100s. Try: picograd --help", name);
     return NULL;
 }
 

@@ -1,6 +1,6 @@
 /* metrics.c - what a run measured, as JSON.
  * In: Metrics.  Out: a file that holds one object, whole or not at all.
- *   --metrics run.json   =>   {"load_ms": 12.1, ..., "isa": "avx2"}                                */
+ *   --metrics run.json   =>   {"load_ms": 12.1, ..., "isa": "avx2"}                              */
 #include "cli/cli.h"
 #include "runtime/runtime.h"
 
@@ -32,13 +32,10 @@ int64_t peak_rss_bytes(void) {
 int metrics_check(const char *path) {
     Arena *arena = arena_new();
     const char *slash = strrchr(path, '/');
-    const char *folder = !slash          ? "."
-                         : slash == path ? "/"
-                                         : arena_print(arena, "%.*s", (int)(slash - path), path);
-    bool there = !access(path, F_OK), in_folder = !access(folder, W_OK);
-    int error = there && access(path, W_OK) ? errno : 0;
-    if (!there && !in_folder) error = access(folder, W_OK) ? errno : 0;
-    if (!error && (!*path || path[strlen(path) - 1] == '/')) error = EISDIR;
+    const char *folder = slash ? arena_print(arena, "%.*s", (int)(slash + 1 - path), path) : ".";
+    bool there = !access(path, F_OK);
+    int error = access(there ? path : folder, W_OK) ? errno : 0;
+    if (!*path || path[strlen(path) - 1] == '/') error = EISDIR;
     arena_free(arena);
     return error ? fail("cannot write --metrics %s: %s", path, strerror(error)) : 0;
 }

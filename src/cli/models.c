@@ -1,5 +1,5 @@
 /* models.c - picograd models: the models known by name, and fetching them.
- *   picograd models pull smollm2   =>   the file lies in the cache, checked                        */
+ *   picograd models pull smollm2   =>   the file lies in the cache, checked                      */
 #include "cli/cli.h"
 
 #include <string.h>
@@ -17,8 +17,10 @@ static int print_models(void) {
     printf("%-10s %9s  %-6s  random weights in the shape of SmolLM2-135M; the words mean nothing\n",
            "random", "-", "-");
     const char *folder = cache_folder(arena);
-    if (folder) printf("\ncache: %s/models\n", folder);
-    else say("%s", error_text());
+    if (folder)
+        printf("\ncache: %s/models\n", folder);
+    else
+        say("%s", error_text());
     printf("fetch: picograd models pull NAME     any other GGUF file: -m PATH\n");
     arena_free(arena);
     return EXIT_DONE;

@@ -1,7 +1,7 @@
 /* options.c - the command line, read by a table.
  * In: words, a row an option.  Out: variables set, and the words that are no options.
  * Invariant: a wrong word is named, with what would have been right.
- *   {"--temp", NULL, OPTION_NUMBER, &temperature, 0, 100, "T", "..."}  reads --temp 0.8, --temp=0.8 */
+ *   {"--temp", NULL, OPTION_NUMBER, &temperature, 0, 100, "T", "..."}  reads --temp 0.8 */
 #include "cli/cli.h"
 
 #include <errno.h>
@@ -84,7 +84,7 @@ static int wrong(const char *command, const char *format, ...) {
     va_start(arguments, format);
     vsnprintf(what, sizeof what, format, arguments);
     va_end(arguments);
-    usage_wrong("%s: %s. Try: picograd %s --help", command, what, command);
+    usage_wrong("%s: %s Try: picograd %s --help", command, what, command);
     return -1;
 }
 
@@ -93,7 +93,7 @@ static int unknown(const char *command, const Option *option, int options, const
     snprintf(name, sizeof name, "%.*s", (int)min_i64((int64_t)strcspn(word, "="), 60), word);
     const char *near = closest_name(name, option, options, option_name);
     if (near) return wrong(command, "no option %s; did you mean %s?", name, near);
-    return wrong(command, "no option %s", name);
+    return wrong(command, "no option %s.", name);
 }
 
 static int set_number(const char *command, const Option *option, const char *text) {
@@ -102,11 +102,13 @@ static int set_number(const char *command, const Option *option, const char *tex
     double value = strtod(text, &end);
     bool right = *text && !*end && !errno && value >= option->low && value <= option->high;
     if (!right || (option->kind == OPTION_INT && value != floor(value)))
-        return wrong(command, "%s takes %s from %.15g to %.15g, not %.60s", option->name,
+        return wrong(command, "%s takes %s from %.15g to %.15g, not %.60s.", option->name,
                      option->kind == OPTION_INT ? "an integer" : "a number", option->low,
                      option->high, *text ? text : "an empty text");
-    if (option->kind == OPTION_INT) *(int64_t *)option->to = (int64_t)value;
-    else *(double *)option->to = value;
+    if (option->kind == OPTION_INT)
+        *(int64_t *)option->to = (int64_t)value;
+    else
+        *(double *)option->to = value;
     return 0;
 }
 
@@ -133,21 +135,23 @@ int options_parse(const char *command, const Option *option, int options, int co
             return 1;
         }
         if (word[0] != '-' || !word[1]) {
-            if (*rests == rest_max) return wrong(command, "what is '%.100s' for", word);
+            if (*rests == rest_max) return wrong(command, "what is '%.100s' for?", word);
             rest[(*rests)++] = word;
             continue;
         }
         const Option *found = find_option(option, options, word, &value);
         if (!found) return unknown(command, option, options, word);
         if (found->kind == OPTION_FLAG) {
-            if (value) return wrong(command, "%s takes no value", found->name);
+            if (value) return wrong(command, "%s takes no value.", found->name);
             *(bool *)found->to = true;
             continue;
         }
-        if (!value && ++i == count) return wrong(command, "%s needs a value", word);
+        if (!value && ++i == count) return wrong(command, "%s needs a value.", word);
         if (!value) value = argument[i];
-        if (found->kind == OPTION_TEXT) *(const char **)found->to = value;
-        else if (set_number(command, found, value) < 0) return -1;
+        if (found->kind == OPTION_TEXT)
+            *(const char **)found->to = value;
+        else if (set_number(command, found, value) < 0)
+            return -1;
     }
     return 0;
 }

@@ -1,6 +1,6 @@
 /* perplexity.c - picograd perplexity: how badly a model predicts a text.
  * In: ids[0 .. count).  Out: mean over t = 1 .. count-1 of -log p(ids[t] | ids[0 .. t)), in nats.
- *   picograd perplexity -m smollm2 -f text.txt --ctx 256   =>   3.822298                           */
+ *   picograd perplexity -m smollm2 -f text.txt --ctx 256   =>   3.822298                         */
 #include "cli/cli.h"
 #include "engine/engine.h"
 
@@ -20,7 +20,7 @@ static int mean_loss(Llama *llama, const int32_t *ids, int64_t count, double *lo
     enum { PIECE = 64 };
     int64_t vocabulary = llama_config(llama)->vocabulary;
     Arena *arena = arena_new();
-    float *logits = arena_array(arena, float, PIECE * vocabulary);
+    float *logits = arena_array(arena, float, PIECE *vocabulary);
     double sum = 0;
     int status = 0;
     hint("%s", pg_mode() == PG_GRAPH ? "compiling ..." : "0 tokens ...");
@@ -67,8 +67,7 @@ static int perplexity(Arena *arena, Session *session, const char *file, int64_t 
         fail("%s has %d tokens; at least 2 are needed", file, ids.count);
         return failed();
     }
-    if (count < tokens)
-        say("%s has only %lld tokens; all are used", file, (long long)count);
+    if (count < tokens) say("%s has only %lld tokens; all are used", file, (long long)count);
     if (mean_loss(session->llama, ids.at, count, &loss) < 0) return failed();
     printf("%.6f\n", loss);
     if (common.verbose) say("perplexity %.4f over %lld tokens", exp(loss), (long long)count - 1);
@@ -79,6 +78,7 @@ static int perplexity(Arena *arena, Session *session, const char *file, int64_t 
 int run_perplexity(int count, char **argument) {
     const char *file = NULL;
     int64_t tokens = 512;
+    // clang-format off
     const Option table[] = {
         MODEL_OPTION,
         {"--file", "-f", OPTION_TEXT, &file, 0, 0, "FILE", "the text"},
@@ -86,6 +86,7 @@ int run_perplexity(int count, char **argument) {
         RUN_OPTIONS,
         METRICS_OPTION,
     };
+    // clang-format on
     int rests, parsed = OPTIONS_PARSE("perplexity", table, count, argument, 0, NULL, &rests);
     if (parsed) return parsed < 0 ? EXIT_USAGE : EXIT_DONE;
     common.context = tokens;

@@ -1,0 +1,32 @@
+/* sample.c - several runs as one number with its spread, and on which CPU they ran.
+ *   {9, 10, 11, 10, 10}   =>   median 10, spread 0.2                                             */
+#include "cli/cli.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int by_size(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+Sample sample_of(const double run[SAMPLES]) {
+    double sorted[SAMPLES];
+    Sample sample;
+    memcpy(sample.run, run, sizeof sample.run);
+    memcpy(sorted, run, sizeof sorted);
+    qsort(sorted, SAMPLES, sizeof *sorted, by_size);
+    sample.median = sorted[SAMPLES / 2];
+    sample.spread = (sorted[SAMPLES - 1] - sorted[0]) / sample.median;
+    return sample;
+}
+
+const char *cpu_name(Arena *arena) {
+    char *facts = file_read(arena, "/proc/cpuinfo", NULL);
+    char *line = facts ? strstr(facts, "model name") : NULL;
+    char *name = line ? strchr(line, ':') : NULL;
+    if (!name) return "unknown";
+    name += 1 + strspn(name + 1, " \t");
+    name[strcspn(name, "\n")] = 0;
+    return name;
+}

@@ -1,0 +1,302 @@
+#!/bin/bash
+# cli_test.sh - the command as a user meets it: exit status, one-line errors, what it prints.
+# In: $PG_BUILD/picograd; the SmolLM2 file where it is in the user's cache, else its tests are
+# skipped. Everything is written in a folder of its own, the cache of kernels too.
+# Out: a line for each failure, the skips with their reason, the counts.
+set -u
+export LC_ALL=C.UTF-8
+unset PG_MODE PG_DEBUG PG_DUMP PG_KERNEL PG_CC PG_THREADS PG_ISA
+cd "$(dirname "$0")/../.." || exit 1
+picograd=$(realpath "${PG_BUILD:-build}")/picograd
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+passed=0 failed=0 skipped=0
+
+fail() {
+    failed=$((failed + 1))
+    echo "FAILED $1: $2"
+    head -c 600 "$work/out" | sed 's/^/    out: /'
+    head -c 600 "$work/err" | sed 's/^/    err: /'
+}
+# check NAME COMMAND...: a test that passes if the command does.
+check() {
+    local name=$1
+    shift
+    if "$@"; then passed=$((passed + 1)); else fail "$name" "$*"; fi
+}
+skip() {
+    skipped=$((skipped + 1))
+    echo "skip: $1: $2"
+}
+# try ARGUMENT...: runs picograd; $status, and its output in $work/out and $work/err.
+try() {
+    "$picograd" "$@" >"$work/out" 2>"$work/err" </dev/null
+    status=$?
+}
+# refuses STATUS PART ARGUMENT...: that status, nothing on standard output, one line that has PART.
+refuses() {
+    local wanted=$1 part=$2
+    shift 2
+    try "$@"
+    if [ $status != "$wanted" ]; then fail "refuses" "$* ends with $status, not $wanted"
+    elif [ -s "$work/out" ]; then fail "refuses" "$* prints on standard output"
+    elif [ "$(wc -l <"$work/err")" != 1 ]; then fail "refuses" "$* does not print one line"
+    elif ! grep -qF -- "$part" "$work/err"; then fail "refuses" "$*: the line lacks: $part"
+    else passed=$((passed + 1)); fi
+}
+has() { grep -qF -- "$1" "$work/out"; }
+says() { grep -qF -- "$1" "$work/err"; }
+prints() { [ "$(cat "$work/out")" = "$1" ]; }
+is() { [ "$1" = "$2" ]; }
+
+cache=${PG_CACHE:-${XDG_CACHE_HOME:-${HOME:-}/.cache}/picograd}
+model=$(find "$cache/models/" -name 'SmolLM2-135M-Instruct.Q4_1.gguf' 2>/dev/null)
+export PG_CACHE=$work/cache
+mkdir -m 700 "$PG_CACHE" "$PG_CACHE/models"
+[ -n "$model" ] && ln -s "$(realpath "$model")" "$PG_CACHE/models/"
+
+# ---- help ---------------------------------------------------------------------------------------
+try
+check "no command: status" is $status 2
+check "no command: usage" says "usage: picograd COMMAND"
+for help in --help -h help; do
+    try $help
+    check "$help" has "picograd generate -m smollm2"
+done
+try --version
+check version grep -qE '^picograd [0-9]+\.[0-9]+\.[0-9]+$' "$work/out"
+for command in generate tokenize perplexity models inspect bench explain cache; do
+    try $command --help
+    check "$command --help: status" is $status 0
+    check "$command --help" has "usage: picograd $command"
+    check "$command --help fits a terminal" awk 'length > 100 { exit 1 }' "$work/out"
+done
+
+# ---- wrong command lines ------------------------------------------------------------------------
+refuses 2 "Did you mean generate?" genrate
+refuses 2 "no command nonsense" nonsense
+refuses 2 "did you mean --temp?" generate --tmp 1
+refuses 2 "no option -q" generate -q
+refuses 2 "-n needs a value" generate -n
+refuses 2 "--ids takes no value" generate --ids=1
+refuses 2 "--temp takes a number from 0 to 100" generate --temp warm
+refuses 2 "--temp takes a number" generate --temp=-1
+refuses 2 "--temp takes a number" generate --temp nan
+refuses 2 "--predict takes an integer" generate -n 1.5
+refuses 2 "--ctx-size takes an integer from 1" generate -c 0
+refuses 2 "--ctx-size takes an integer" generate -c 99999999999999999999
+refuses 2 "what is 'more' for?" generate -p some more
+refuses 2 "which model?" generate -p some
+refuses 2 "which text?" generate -m random
+refuses 2 "one is enough" generate -m random -p some -f file
+refuses 2 "graph or eager" generate -m random -p some --mode fast
+refuses 2 "this build runs on cpu" generate -m random -p some --device cuda
+refuses 2 "fp32 or tf32" generate -m random -p some --precision fp8
+refuses 2 "which text?" perplexity -m random
+refuses 2 "which one?" models pull
+refuses 2 "what is 'push' for?" models push
+refuses 2 "which model?" inspect
+refuses 2 "cache: what?" cache
+refuses 2 "cache: burn?" cache burn
+refuses 2 "give a size from 1" bench matmul
+refuses 2 "give a size from 1" bench matmul:0
+refuses 2 "no row cooking:9" bench cooking:9
+refuses 2 "is of a model" bench decode:8
+refuses 2 "bench: what?" bench
+refuses 2 "md, csv or json" bench -m random -o xml
+refuses 2 "did you mean render?" explain matmul:16 --stage rendr
+refuses 2 "not both" explain matmul:16 -m random
+
+# ---- what the outside world refuses -------------------------------------------------------------
+touch "$work/empty.gguf"
+printf 'GGUX\3\0\0\0' >"$work/magic.gguf"
+printf 'GGUF\3\0\0\0\377\377\377\377\377\377\377\177\1\0\0\0\0\0\0\0' >"$work/count.gguf"
+printf 'GGUF\3\0\0\0\1\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\5\0\0' >"$work/short.gguf"
+refuses 1 "No such file" generate -m "$work/none.gguf" -p some
+refuses 1 "it is empty" generate -m "$work/empty.gguf" -p some
+refuses 1 "it is a folder" generate -m "$work" -p some
+refuses 1 "not a GGUF file" generate -m "$work/magic.gguf" -p some
+refuses 1 "count.gguf" inspect "$work/count.gguf"
+refuses 1 "short.gguf" tokenize -m "$work/short.gguf" -p some
+refuses 1 "No such file" generate -m random -f "$work/none.txt"
+refuses 1 "Is a directory" perplexity -m random -f "$work"
+refuses 1 "no model is known as nonsense" models pull nonsense
+refuses 1 "cannot write --metrics" generate -m random -p some --metrics "$work/none/metrics.json"
+refuses 1 "cannot write --metrics" generate -m random -p some --metrics "$work/"
+PG_CACHE=$work/empty.gguf/cache refuses 1 "cannot make the folder" cache info
+"$picograd" --help >/dev/full 2>"$work/err"
+check "full disk: status" is $? 1
+check "full disk" says "cannot write standard output"
+
+# ---- kernels and their cache --------------------------------------------------------------------
+try cache info
+check "cache info of none" has "0 kernels"
+for size in 16 24; do
+    for row in softmax rmsnorm; do
+        "$picograd" explain $row:$size --stage time >"$work/$row-$size" 2>&1 &
+    done
+    "$picograd" explain softmax:$size --stage time >"$work/twin-$size" 2>&1 &
+done
+together=0
+for job in $(jobs -p); do wait "$job" || together=1; done
+check "six processes fill one cache" is $together 0
+check "the cache holds no leftovers" is "$(find "$PG_CACHE" -name '*.tmp*' | wc -l)" 0
+try cache info
+check "cache info" grep -qE 'kernels: [1-9][0-9]* kernels, [0-9.]+ MB$' "$work/out"
+try cache clear
+check "cache clear" grep -qE '^removed [1-9][0-9]* kernels$' "$work/out"
+PG_CACHE=$work/empty.gguf/cache try explain softmax:16 --stage time
+check "no folder for the cache: status" is $status 0
+check "no folder for the cache: one line" is "$(wc -l <"$work/err")" 1
+mkdir -m 777 "$work/open" && chmod 777 "$work/open"
+PG_CACHE=$work/open try explain softmax:16 --stage time
+check "a cache that others can write in is not used" says "others could write"
+check "nothing is written into it" is "$(find "$work/open" -type f | wc -l)" 0
+PG_CC=/nonexistent try explain softmax:16 --stage time
+check "no compiler, asked for graph: status" is $status 1
+check "no compiler, asked for graph" says "PG_CC"
+
+# ---- explain and bench --------------------------------------------------------------------------
+try explain softmax:16
+check "explain: status" is $status 0
+check "explain: stages in order" is "$(grep '^####' "$work/out" | cut -d: -f1 | tr -d '\n# ')" \
+    capturecleanfuseunifyscheduleexpandplanlowerrendercompiletime
+check "explain: the graph" has "exp2 f32 (16, 16)"
+check "explain: C" has "const PgArgs *args"
+try explain rmsnorm:16 --stage render
+check "explain --stage" is "$(grep -c '^####' "$work/out")" 1
+try explain matmul:16 --kernel 7 --stage schedule
+check "explain --kernel" has "there is no kernel 7"
+try bench --list
+check "bench --list" has "matmul:N"
+try bench matmul:16 rmsnorm:16 --json -
+check "bench: an object a line" is "$(wc -l <"$work/out")" 2
+for field in '"row": "matmul:16"' '"median": ' '"unit": "GFLOP/s"' '"spread": ' '"runs": [' \
+    '"cpu": "' '"threads": ' '"mode": "graph"' '"isa": "'; do
+    check "bench --json" has "$field"
+done
+try bench matmul:16 --mode eager
+check "bench --mode eager" has "eager"
+
+# ---- generate, with random weights --------------------------------------------------------------
+try generate -m random -p abc -c 8 --ids --temp 0
+check "random weights: status" is $status 0
+check "random weights: a line that says so" says "the words mean nothing"
+check "-n -1 ends with the context" is "$(wc -lw <"$work/out" | xargs)" "1 5"
+greedy=$(cat "$work/out")
+try generate -m random -p abc -c 8 --ids --temp 0 -n 3
+check "-n" is "$(cut -d' ' -f1-3 <<<"$greedy")" "$(cat "$work/out")"
+try generate -m random -p abc -c 8 -n 1 --ids --temp 0 --mode eager
+check "eager is as graph" is "${greedy%% *}" "$(cat "$work/out")"
+refuses_after_note() {
+    try generate -m random "$@"
+    [ $status = 1 ] && [ ! -s "$work/out" ] && [ "$(wc -l <"$work/err")" = 2 ]
+}
+check "the prompt is empty" refuses_after_note -p ""
+check "the prompt is too long" refuses_after_note -p "123456789" -c 8
+check "the prompt leaves no room" refuses_after_note -p "12345678" -c 8
+try generate -m random -p 1234567 -c 8 --ids
+check "the prompt leaves room for one" is "$(wc -w <"$work/out")" 1
+for seed in 7 7 8; do
+    try generate -m random -p abc -c 8 --ids --seed $seed
+    cp "$work/out" "$work/seed-$seed-$((count = ${count:-0} + 1))"
+done
+check "the same seed, the same text" cmp -s "$work/seed-7-1" "$work/seed-7-2"
+check "another seed, another text" is "$(cmp -s "$work/seed-7-1" "$work/seed-8-3"; echo $?)" 1
+"$picograd" generate -m random -p abc -c 8 -n 2 >/dev/full 2>"$work/err"
+check "full disk while generating: status" is $? 1
+check "full disk while generating" says "cannot write standard output"
+try generate -m random -p abc -c 8 -n 3 --metrics "$work/metrics.json" -t 1
+for field in load_ms compile_ms ttft_ms itl_ms p50 p95 max prompt_tokens generated_tokens \
+    prompt_tok_s decode_tok_s total_tok_s peak_rss_bytes weights_bytes kv_bytes mode device \
+    precision threads isa; do
+    check "--metrics has $field" grep -qF "\"$field\": " "$work/metrics.json"
+done
+check "--metrics counts tokens" grep -qF '"generated_tokens": 3' "$work/metrics.json"
+if command -v python3 >/dev/null; then
+    check "--metrics is JSON" python3 -c 'import json, sys; json.load(open(sys.argv[1]))' \
+        "$work/metrics.json"
+fi
+PG_CC=/nonexistent try generate -m random -p a -c 8 -n 1
+check "no compiler: status" is $status 0
+check "no compiler: a line" says "runs eagerly"
+PG_CC=/nonexistent try generate -m random -p a -c 8 -n 1 --mode graph
+check "no compiler, asked for graph: fails" is $status 1
+"$picograd" generate -m random -p abc >"$work/out" 2>"$work/err" </dev/null &
+job=$!
+for _ in $(seq 600); do [ -s "$work/out" ] && break; sleep 0.1; done
+kill -INT $job
+wait $job
+check "Ctrl-C: status" is $? 130
+check "Ctrl-C: still says how fast" says "generated at"
+
+# ---- with the real model ------------------------------------------------------------------------
+if [ -z "$model" ]; then
+    skip real_model "smollm2 is not in the cache; picograd models pull smollm2"
+    echo "$passed passed, $failed failed, $skipped skipped"
+    exit $((failed != 0))
+fi
+
+head -c 1000000 "$model" >"$work/cut.gguf"
+refuses 1 "cut.gguf" generate -m "$work/cut.gguf" -p some
+try models
+check "models" has "smollm2"
+try models pull smollm2
+check "models pull of what is there" says "already here"
+try inspect smollm2
+check "inspect: tensors" has "tensors: 272"
+check "inspect: metadata" grep -qE '^  llama.block_count +30$' "$work/out"
+check "inspect: totals" grep -qE '^  Q4_1 +210 ' "$work/out"
+
+# Every ninth text; -p - so that any byte can be given.
+mapfile -t texts <tests/io/golden/texts.txt
+mapfile -t wanted <tests/io/golden/ids-smollm2.txt
+for ((i = 0; i < ${#texts[@]}; i += 9)); do
+    printf '%b' "${texts[i]}" | "$picograd" tokenize -m smollm2 -p - >"$work/out" 2>"$work/err"
+    check "tokenize text $i" prints "${wanted[i]}"
+done
+
+# golden CASE: its prompt in $prompt; its greedy ids up to a near-tie or the end of the text.
+golden() {
+    prompt=$(awk -v name="$1" '$1 == "case" { on = $2 == name }
+        on && $1 == "text" { sub(/^text /, ""); print }' tests/golden/llama.txt)
+    prompt=$(printf '%b.' "$prompt")
+    prompt=${prompt%.}
+    awk -v name="$1" '$1 == "case" { on = $2 == name; greedy = 0 }
+        on && $1 == "end" { exit }
+        on && greedy { for (i = 1; i < NF; i += 2) {
+            if ($(i + 1) < 0.01 || $i == 2 || $i == 0) exit
+            printf "%s%s", separator, $i; separator = " " } }
+        on && $1 == "greedy" { greedy = 1 }' tests/golden/llama.txt
+}
+# same_ids CASE COUNT OPTION...: generate gives transformers' ids, COUNT at most.
+same_ids() {
+    local name=$1 count=$2 ids
+    shift 2
+    golden "$name" >"$work/ids"
+    ids=$(cut -d' ' -f1-"$count" "$work/ids")
+    try generate -m smollm2 -p "$prompt" -n "$(wc -w <<<"$ids")" --temp 0 --ids "$@"
+    check "generate: $name $*" prints "$ids"
+}
+for case in story one capital sum code french chat; do same_ids $case 64; done
+same_ids story 8 --mode eager
+try generate -m smollm2 -p "The capital of France is" -n 16 --temp 0 --stop " of France"
+check "--stop: status" is $status 0
+check "--stop: not printed" is "$(grep -c ' of France' "$work/out")" 0
+try generate -m smollm2 -p $'\xff\xfe ab\x80' -n 4 --temp 0
+check "a prompt of invalid UTF-8: status" is $status 0
+check "what is generated is valid UTF-8" iconv -f UTF-8 -t UTF-8 "$work/out" -o /dev/null
+try generate -m smollm2 -p "Why is the sky blue?" --chat --temp 0 -n 24
+check "--chat" has "sky"
+try perplexity -m smollm2 -f tests/golden/text.txt --ctx 256
+check "perplexity" awk '{ exit !($1 > 3.8213 && $1 < 3.8233) }' "$work/out"
+try bench -m smollm2 -p 8 -n 2 -o md
+check "bench: llama-bench's table" grep -qE '^\| llama 135M Q4_1 +\|.*\| +pp8 \|' "$work/out"
+try bench -m smollm2 -p 8 -n 2 -o csv
+check "bench: csv" is "$(wc -l <"$work/out")" 3
+try explain -m smollm2 --stage time
+check "explain -m: status" is $status 0
+check "explain -m" grep -qE '^ +all ' "$work/out"
+
+echo "$passed passed, $failed failed, $skipped skipped"
+exit $((failed != 0))
