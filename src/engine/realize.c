@@ -14,14 +14,23 @@ static int pass_capture(Compiled *compiled) {   // the graph as traced
 }
 
 // Outputs and effects go through a rewrite together, so that what they share stays shared.
-static int pass_clean(Compiled *compiled) {
+static void apply_rules(Compiled *compiled, RuleSet set) {
     int roots = compiled->outputs + compiled->effects;
-    Id *root = arena_array(compiled->arena, Id, roots), *clean = arena_array(compiled->arena, Id, roots);
+    Id *root = arena_array(compiled->arena, Id, roots), *now = arena_array(compiled->arena, Id, roots);
     memcpy(root, compiled->output, sizeof *root * (size_t)compiled->outputs);
     memcpy(root + compiled->outputs, compiled->effect, sizeof *root * (size_t)compiled->effects);
-    compiled->graph = rewrite(compiled->arena, compiled->graph, rules(RULES_ALGEBRA), roots, root, clean);
-    memcpy(compiled->output, clean, sizeof *root * (size_t)compiled->outputs);
-    memcpy(compiled->effect, clean + compiled->outputs, sizeof *root * (size_t)compiled->effects);
+    compiled->graph = rewrite(compiled->arena, compiled->graph, rules(set), roots, root, now);
+    memcpy(compiled->output, now, sizeof *root * (size_t)compiled->outputs);
+    memcpy(compiled->effect, now + compiled->outputs, sizeof *root * (size_t)compiled->effects);
+}
+
+static int pass_clean(Compiled *compiled) {   // what only gradients needed
+    apply_rules(compiled, RULES_CLEAN);
+    return 0;
+}
+
+static int pass_rewrite(Compiled *compiled) {
+    apply_rules(compiled, RULES_ALGEBRA);
     for (int i = 0; i < compiled->outputs; i++)   // an output has memory of its own
         compiled->output[i] = node_contiguous(compiled->graph, compiled->output[i]);
     return 0;
@@ -132,7 +141,8 @@ static int pass_compile(Compiled *compiled) {
 
 static const Pass passes[] = {
     {"capture", "the graph, as the calls recorded it", pass_capture},
-    {"clean", "the graph, rewritten by the rules of algebra", pass_clean},
+    {"clean", "the graph, without what only gradients needed", pass_clean},
+    {"rewrite", "the graph, rewritten by the rules of algebra", pass_rewrite},
     {"fuse", "kernels in the order in which they run, and the buffers of each", pass_fuse},
     {"unify", "the different ones among them: those are compiled", pass_unify},
     {"schedule", "each kernel's schedule, and its loops after it", pass_schedule},
