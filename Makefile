@@ -22,7 +22,6 @@ SOURCES := $(foreach layer,$(LAYERS),$(wildcard src/$(layer)/*.c))
 LIBRARY := $(wildcard src/runtime/library/*.c)
 CLI     := $(wildcard src/cli/*.c)
 TESTS   := $(wildcard tests/*/*_test.c)
-# A test folder's other sources are linked into each of its programs.
 HELPERS := $(filter-out $(TESTS),$(wildcard tests/*/*.c))
 SCRIPTS := $(wildcard tests/*/*_test.sh)
 
@@ -111,10 +110,13 @@ $(BUILD)/picograd: $(CLI_OBJECTS) $(BUILD)/libpicograd.a
 # private: what a test object depends on is compiled as ever.
 $(TEST_OBJECTS): private COMPILE += -Itests
 
-.SECONDEXPANSION:
-$(PROGRAMS): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/main.o $(BUILD)/libpicograd.a \
-             $$(patsubst %.c,$(BUILD)/%.o,$$(filter $$(dir $$*)%,$(HELPERS)))
-	$(call quiet,link) $(LINK) $(filter %.o,$^) $(BUILD)/libpicograd.a $(TEST_LIBS) $(LIBS) -o $@
+# What several tests share: linked from an archive, so that each takes what it uses.
+$(BUILD)/tests/helpers.a: $(HELPERS:%.c=$(BUILD)/%.o)
+	@rm -f $@
+	$(call quiet,archive) $(AR) rcs $@ $^
+
+$(PROGRAMS): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/main.o $(BUILD)/tests/helpers.a $(BUILD)/libpicograd.a
+	$(call quiet,link) $(LINK) $^ $(TEST_LIBS) $(LIBS) -o $@
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 

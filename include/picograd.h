@@ -99,9 +99,9 @@ PG_API PgFunction *pg_function(PgFunctionBody *body, void *context, int inputs, 
 PG_API void pg_function_free(PgFunction *function);
 PG_API int pg_call(PgFunction *function, PgTensor **in, PgTensor **out); /* -1: no code */
 PG_API int pg_function_traces(const PgFunction *function); /* how often it was traced so far */
-/* A size or position that changes from call to call, low <= value <= high: outside a traced function
- * its value, as pg_bind last set it on this thread; inside, a symbol that any size, start or end
- * below may be. One compiled function serves all values. */
+/* A size or position that changes from call to call, low <= value <= high: outside a traced
+ * function its value, as pg_bind last set it on this thread; inside, a symbol that any size, start
+ * or end below may be. One compiled function serves all values. */
 PG_API int64_t pg_var(const char *name, int64_t low, int64_t high);
 PG_API void pg_bind(const char *name, int64_t value);
 PG_API int64_t pg_size_add(int64_t a, int64_t b); /* of sizes, symbolic or not */
@@ -187,7 +187,8 @@ PG_API PgTensor *pg_pad(PgTensor *x, const int64_t *before, const int64_t *after
 PG_API PgTensor *pg_concat(int count, PgTensor **x, int axis);
 PG_API PgTensor *pg_stack(int count, PgTensor **x, int axis);
 /* Writes value (broadcast) into a view of a tensor that is in memory: one from data, kept, or given
- * to or returned by a function. Every view of the same memory reads the new bytes. */
+ * to or returned by a function. Every view of the same memory reads the new bytes. Gradients do not
+ * flow through it, and those that need the old bytes must be taken before. */
 PG_API void pg_assign(PgTensor *view, PgTensor *value);
 
 /* ---- element by element ---------------------------------------------------------------------- */
@@ -253,7 +254,7 @@ PG_API PgTensor *pg_cumprod(PgTensor *x, int axis);
 PG_API PgTensor *pg_softmax(PgTensor *x, int axis);
 PG_API PgTensor *pg_log_softmax(PgTensor *x, int axis);
 
-/* ---- by index: i32 or i64 indices; outside an axis reads 0 and writes nothing ------------------ */
+/* ---- by index: i32 or i64 indices; outside an axis reads 0 and writes nothing ---------------- */
 /* out[i][j] = x[index[i][j]][j] for axis 0; shape of index */
 PG_API PgTensor *pg_gather(PgTensor *x, int axis, PgTensor *index);
 /* x with values[i][j] added at [index[i][j]][j] for axis 0 */
@@ -276,7 +277,7 @@ typedef struct {
 PG_API PgTensor *pg_conv1d(PgTensor *x, PgTensor *weight, PgTensor *bias, PgConv conv);
 /* x (n, c, h, w), weight (out, c / groups, kh, kw) */
 PG_API PgTensor *pg_conv2d(PgTensor *x, PgTensor *weight, PgTensor *bias, PgConv conv);
-/* Windows of (h, w), the last two axes; padding counts as zeros for the mean, not for the maximum */
+/* Windows of (h, w), the last two axes; padding counts as zeros, but not for the maximum */
 PG_API PgTensor *pg_avg_pool2d(PgTensor *x, const int size[2], PgConv conv);
 PG_API PgTensor *pg_max_pool2d(PgTensor *x, const int size[2], PgConv conv);
 
@@ -292,8 +293,8 @@ PG_API PgTensor *pg_rms_norm(PgTensor *x, PgTensor *weight, double epsilon);
 /* x (n, c, ...), weight and bias (c) or NULL */
 PG_API PgTensor *pg_group_norm(PgTensor *x, int groups, PgTensor *weight, PgTensor *bias,
                                double epsilon);
-/* q (..., heads, t, d), k and v (..., key heads, s, d), heads a multiple of key heads; the result is
- * (..., heads, t, d). mask: bool (true: look), or f32 to add, of a shape that broadcasts to
+/* q (..., heads, t, d), k and v (..., key heads, s, d), heads a multiple of key heads; the result
+ * is (..., heads, t, d). mask: bool (true: look), or f32 to add, of a shape that broadcasts to
  * (..., heads, t, s); or NULL. causal: query t sees keys up to t + offset. scale 0: 1 / sqrt(d).
  * A query that sees nothing gives zeros. */
 typedef struct {
@@ -312,7 +313,7 @@ PG_API PgTensor *pg_rope(PgTensor *x, PgTensor *positions, double base, PgTensor
 PG_API PgTensor *pg_cross_entropy(PgTensor *logits, PgTensor *target);
 PG_API PgTensor *pg_mse(PgTensor *x, PgTensor *y);
 
-/* ---- optimizers: each updates one weight and its state in place; rate is a scalar -------------- */
+/* ---- optimizers: each updates one weight and its state in place; rate is a scalar ------------ */
 /* velocity: zeros like weight, or NULL without momentum */
 PG_API void pg_sgd(PgTensor *weight, PgTensor *grad, PgTensor *velocity, PgTensor *rate,
                    double momentum, double decay);
@@ -340,10 +341,11 @@ template <typename T> inline const T *pg_list_data(std::initializer_list<T> list
 #ifndef PG_NO_CALL_SITES
 #define PG_JOIN(a, b) a##b
 #define PG_NAME(a, b) PG_JOIN(a, b)
-#define PG_AT(name, call)                                                                    \
-    __extension__({                                                                          \
-        __attribute__((cleanup(pg_back))) const PgCaller name = pg_here(__FILE__, __LINE__); \
-        call;                                                                                \
+#define PG_AT(name, call)                                               \
+    __extension__({                                                     \
+        __attribute__((cleanup(pg_back), unused)) const PgCaller name = \
+            pg_here(__FILE__, __LINE__);                                \
+        call;                                                           \
     })
 #define PG_FROM(call)         PG_AT(PG_NAME(pg_caller_, __COUNTER__), call)
 #define pg_scope_end(...)     PG_FROM(pg_scope_end(__VA_ARGS__))

@@ -48,7 +48,7 @@ char *arena_print(Arena *arena, const char *format, ...) PRINTF(2, 3);
          list_grow(arena, (list)->at, (list)->count, &(list)->capacity, sizeof *(list)->at), \
      &(list)->at[(list)->count++])
 void *list_grow(Arena *arena, void *at, int32_t count, int32_t *capacity, size_t size);
-typedef LIST(int32_t) IdList;   // node ids, token ids
+typedef LIST(int32_t) IdList;  // node ids, token ids
 
 // map.c: open addressing from a 64-bit key to an int32 value, 0 or more. Whoever needs exact keys
 // compares what the value names.

@@ -27,7 +27,7 @@ typedef struct {
     float *logits;
 } Job;
 
-// ---- running a row ------------------------------------------------------------------------------
+// ---- running a row -----------------------------------------------------------------------------
 static int run_model(const Job *job) {
     bool prefill = !strcmp(job->row->name, "prefill");
     llama_rewind(job->llama, 0);
@@ -97,7 +97,7 @@ static Job job_new(Bench *bench, const Row *row, int64_t size) {
     return job;
 }
 
-// ---- rows ---------------------------------------------------------------------------------------
+// ---- rows --------------------------------------------------------------------------------------
 // Bytes of a name that JSON would not take as they are become blanks.
 static const char *json_name(Arena *arena, const char *name) {
     char *copy = arena_text(arena, name);
@@ -163,7 +163,7 @@ static int bench_rows(Bench *bench, int count, const char **name) {
     return EXIT_DONE;
 }
 
-// ---- a table like llama-bench's -----------------------------------------------------------------
+// ---- a table like llama-bench's ----------------------------------------------------------------
 typedef struct {
     const char *file, *type;  // "llama 135M Q4_1"
     int64_t bytes, values;

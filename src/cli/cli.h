@@ -6,7 +6,7 @@
 // Exit status: done, the work failed, the command line was wrong, stopped by Ctrl-C.
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
 
-// ---- main.c ---------------------------------------------------------------------------------
+// ---- main.c ------------------------------------------------------------------------------------
 typedef struct {
     const char *name, *arguments, *about;
     const char *help;  // more, after the options; may be NULL
@@ -17,7 +17,7 @@ extern const int command_count;
 int failed(void);                                       // prints error_text(); EXIT_FAILED
 int usage_wrong(const char *format, ...) PRINTF(1, 2);  // prints what is wrong; EXIT_USAGE
 
-// ---- options.c ------------------------------------------------------------------------------
+// ---- options.c ---------------------------------------------------------------------------------
 typedef enum { OPTION_FLAG, OPTION_INT, OPTION_NUMBER, OPTION_TEXT } OptionKind;
 typedef struct {
     const char *name, *letter;  // "--threads", "-t"; letter may be NULL
@@ -36,7 +36,7 @@ int options_parse(const char *command, const Option *option, int options, int co
 typedef const char *NameAt(const void *table, int i);
 const char *closest_name(const char *word, const void *table, int count, NameAt *name);
 
-// ---- session.c: a model opened as the common options say --------------------------------------
+// ---- session.c: a model opened as the common options say ---------------------------------------
 typedef struct {
     const char *model, *device, *mode, *precision, *metrics;
     int64_t context, threads;
@@ -83,7 +83,7 @@ int prompt_read(Arena *arena, const char *prompt, const char *file, TextSpan *te
 void hint(const char *format, ...) PRINTF(1, 2);
 void hint_clear(void);
 
-// ---- metrics.c --------------------------------------------------------------------------------
+// ---- metrics.c ---------------------------------------------------------------------------------
 typedef struct {
     double load_ms;     // opening the model
     double compile_ms;  // all of it, wherever in the run it happened
@@ -99,7 +99,7 @@ int metrics_write(const char *path, const Metrics *metrics);               // -1
 int64_t peak_rss_bytes(void);                                              // of this process
 void metrics_intervals(Metrics *metrics, double *seconds, int64_t count);  // itl_*; sorts seconds
 
-// ---- sample.c: what is measured, and how often ------------------------------------------------
+// ---- sample.c: what is measured, and how often -------------------------------------------------
 enum { SAMPLES = 5 };
 typedef struct {
     double run[SAMPLES];  // work per second, in order of time
@@ -109,7 +109,7 @@ typedef struct {
 Sample sample_of(const double run[SAMPLES]);
 const char *cpu_name(Arena *arena);
 
-// ---- row.c: what bench measures and explain explains, by name: matmul:1024 ----------------------
+// ---- row.c: what bench measures and explain explains, by name: matmul:1024 ---------------------
 typedef struct {
     const char *name, *about, *unit;
     bool of_model;         // prefill and decode need -m

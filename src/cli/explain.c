@@ -47,7 +47,7 @@ static void print_stages(void) {
     puts("\nAny command prints stages to standard error: PG_DUMP=render picograd generate ...");
 }
 
-// ---- one step -----------------------------------------------------------------------------------
+// ---- one step ----------------------------------------------------------------------------------
 static int step(Explain *run) {
     if (!run->session.llama) return work_run(&run->work);
     llama_rewind(run->session.llama, 0);

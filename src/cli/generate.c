@@ -31,7 +31,7 @@ typedef struct {
     double prompt_compile;      // seconds
 } Generate;
 
-// ---- Ctrl-C -------------------------------------------------------------------------------------
+// ---- Ctrl-C ------------------------------------------------------------------------------------
 static volatile sig_atomic_t interrupted;
 
 static void on_interrupt(int number) {
@@ -45,7 +45,7 @@ static void catch_interrupt(void) {
     sigaction(SIGINT, &action, NULL);
 }
 
-// ---- what is printed ----------------------------------------------------------------------------
+// ---- what is printed ---------------------------------------------------------------------------
 static int show_bytes(const char *bytes, size_t count) {
     if (!count || (fwrite(bytes, 1, count, stdout) == count && !fflush(stdout))) return 0;
     return fail("cannot write standard output: %s", strerror(errno));
@@ -90,7 +90,7 @@ static int show_end(Generate *run) {
     return run->ids || isatty(STDOUT_FILENO) ? show_bytes("\n", 1) : 0;
 }
 
-// ---- the loop -----------------------------------------------------------------------------------
+// ---- the loop ----------------------------------------------------------------------------------
 static const char *busy(void) { return pg_mode() == PG_GRAPH ? "compiling ..." : "thinking ..."; }
 
 // In pieces as large as llama's own, so that Ctrl-C need not wait for all of it.
@@ -160,7 +160,7 @@ static int generate_tokens(Generate *run) {
     return 0;
 }
 
-// ---- what was measured --------------------------------------------------------------------------
+// ---- what was measured -------------------------------------------------------------------------
 static double per_second(int64_t count, double seconds) {
     return seconds > 0 ? (double)count / seconds : 0;
 }
@@ -196,7 +196,7 @@ static void print_speed(const Metrics *metrics) {
         thread_count() == 1 ? "" : "s", target()->name, (double)peak_rss_bytes() / 1e6);
 }
 
-// ---- the prompt ---------------------------------------------------------------------------------
+// ---- the prompt --------------------------------------------------------------------------------
 // The system message that the model's template begins with unless the user gives one, if any:
 // '<|im_start|>system\nYou are ...<|im_end|>\n' in its quotes.
 static void add_system_message(const Gguf *gguf, Text *to) {

@@ -42,7 +42,7 @@ static void print_help(const char *name, const Option *option, int options) {
     }
 }
 
-// ---- words that are nearly right ----------------------------------------------------------------
+// ---- words that are nearly right ---------------------------------------------------------------
 // Levenshtein's distance, of words up to 31 letters.
 static int distance(const char *a, const char *b) {
     enum { LONGEST = 32 };
@@ -75,7 +75,7 @@ const char *closest_name(const char *word, const void *table, int count, NameAt 
 
 static const char *option_name(const void *table, int i) { return ((const Option *)table)[i].name; }
 
-// ---- reading ------------------------------------------------------------------------------------
+// ---- reading -----------------------------------------------------------------------------------
 static int wrong(const char *command, const char *format, ...) PRINTF(2, 3);
 
 static int wrong(const char *command, const char *format, ...) {

@@ -111,19 +111,24 @@ int prompt_read(Arena *arena, const char *prompt, const char *file, TextSpan *te
     return strcmp(prompt, "-") || read_input(arena, text) == 0 ? EXIT_DONE : failed();
 }
 
-// The cursor's place is kept, since the text may stand on the same line.
+// ---- hints -------------------------------------------------------------------------------------
+// The cursor's place is kept, since generated text may stand on the same line.
+static bool hint_shown;
+
+void hint_clear(void) {
+    static const char back_and_erase[] = "\0338\033[K";
+    if (hint_shown) fputs(back_and_erase, stderr);
+    hint_shown = false;
+}
+
 void hint(const char *format, ...) {
-    static const char save[] = "\0337", restore_and_erase[] = "\0338\033[K";
-    static bool shown;
+    static const char keep_place[] = "\0337";
     if (!isatty(STDERR_FILENO)) return;
-    if (shown) fputs(restore_and_erase, stderr);
-    shown = *format;
-    if (!shown) return;
+    hint_clear();
+    hint_shown = true;
     va_list arguments;
     va_start(arguments, format);
-    fputs(save, stderr);
+    fputs(keep_place, stderr);
     vfprintf(stderr, format, arguments);
     va_end(arguments);
 }
-
-void hint_clear(void) { hint("%s", ""); }

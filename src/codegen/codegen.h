@@ -3,7 +3,7 @@
 #define PICOGRAD_CODEGEN_H
 #include "ir/ir.h"
 
-// ---- program.c: the program dialect -------------------------------------------------------------
+// ---- program.c: the program dialect ------------------------------------------------------------
 // A Program is an ordered list of steps, close to C. A step's id is its place in the list; %7 is
 // the value of step 7. Values are assigned once; what changes lies in buffers and in variables.
 //
@@ -73,7 +73,7 @@ int index_lanes(const Program *program, Index index);  // 1 where all lanes agre
 char *program_print(Arena *arena, const Program *program);
 void program_verify(const Program *program);  // fatal with the step: scopes, types, lanes
 
-// ---- lower.c, expression.c, scan.c: kernel to program -------------------------------------------
+// ---- lower.c, expression.c, scan.c: kernel to program ------------------------------------------
 typedef struct {
     const bool
         *aliased;  // by PARAM: its memory is also that of another one, and written; NULL: none
@@ -81,7 +81,7 @@ typedef struct {
 // The kernel is in explicit form: no REDUCE, no EXP2, LOG2 or SIN are left.
 Program *lower(Arena *arena, const Kernel *kernel, const LowerOptions *options);
 
-// ---- render_c.c, prelude.c: program to C --------------------------------------------------------
+// ---- render_c.c, prelude.c: program to C -------------------------------------------------------
 // C11 with GCC's vectors, no includes: one exported function, runtime.h's KernelFunction. Several
 // of these texts may stand in one file. Its name goes to symbol: pg_k_ and a hash of the text.
 enum { SYMBOL_SIZE = 24 };

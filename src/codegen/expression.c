@@ -22,7 +22,7 @@ static DType dtype_of(const Lower *lower, int32_t value) {
     return step_of(lower, value)->type.dtype;
 }
 
-// ---- single steps -------------------------------------------------------------------------------
+// ---- single steps ------------------------------------------------------------------------------
 
 static Step step_let(Op op, DType dtype, int lanes) {
     return (Step){
@@ -99,7 +99,7 @@ int32_t both(Lower *lower, int32_t a, int32_t b) {
     return let(lower, OP_AND, DT_BOOL, a, b, -1);
 }
 
-// ---- dtypes -------------------------------------------------------------------------------------
+// ---- dtypes ------------------------------------------------------------------------------------
 
 static bool is_storage(DType dtype) { return dtype_computed(dtype) != dtype; }
 
@@ -186,7 +186,7 @@ static int32_t bitcast(Lower *lower, DType from, DType to, int32_t value) {
                       : computed(lower, let(lower, OP_BITCAST, to, value, -1, -1));
 }
 
-// ---- memory -------------------------------------------------------------------------------------
+// ---- memory ------------------------------------------------------------------------------------
 
 static Index map_atom(void *context, IndexTable *to, const Atom *atom) {
     Lower *lower = context;
@@ -238,7 +238,7 @@ static int32_t load(Lower *lower, const Node *node) {
     return computed(lower, step_add(lower, step));
 }
 
-// ---- expressions --------------------------------------------------------------------------------
+// ---- expressions -------------------------------------------------------------------------------
 
 static int32_t constant(Lower *lower, Id id) {
     DType dtype = node_dtype(lower->kernel->graph, id);

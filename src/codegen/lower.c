@@ -25,7 +25,7 @@ static int32_t open_block(Lower *lower, StepKind kind, int32_t condition) {
 
 static void close_block(Lower *lower) { step_add(lower, (Step){.kind = STEP_END}); }
 
-// ---- stores -------------------------------------------------------------------------------------
+// ---- stores ------------------------------------------------------------------------------------
 
 static void set_variable(Lower *lower, int32_t variable, int lane, int32_t value) {
     step_add(lower, (Step){
@@ -72,7 +72,7 @@ static void store_value(Lower *lower, const Statement *store, Index index, int32
     });
 }
 
-// ---- folds over lanes ---------------------------------------------------------------------------
+// ---- folds over lanes --------------------------------------------------------------------------
 
 // x[0] op ... op x[L - 1] in a fixed tree: halves, then halves of the half.
 static int32_t fold_lanes(Lower *lower, Op op, DType dtype, int32_t value) {
@@ -170,7 +170,7 @@ static void lower_store(Lower *lower, const Statement *store) {
     lower->mask = mask;
 }
 
-// ---- loops --------------------------------------------------------------------------------------
+// ---- loops -------------------------------------------------------------------------------------
 
 // value < limit; -1 if that is so for all values of the VARs and loops.
 static int32_t below(Lower *lower, int64_t value, Index limit) {
@@ -241,7 +241,7 @@ static void lower_vector(Lower *lower, const Statement *statement) {
     lower->lanes = 1;
 }
 
-// ---- lists --------------------------------------------------------------------------------------
+// ---- lists -------------------------------------------------------------------------------------
 
 static void lower_statement(Lower *lower, const Statement *statement) {
     lower->statement++;  // from 1: nothing is remembered yet
@@ -287,7 +287,7 @@ static void lower_list(Lower *lower, const Statement *list) {
     }
 }
 
-// ---- memory -------------------------------------------------------------------------------------
+// ---- memory ------------------------------------------------------------------------------------
 
 static int64_t reserve(const Kernel *kernel, const KernelBuffer *buffer, int64_t *total) {
     int64_t bytes, offset = *total;

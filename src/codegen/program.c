@@ -31,7 +31,7 @@ int index_lanes(const Program *program, Index index) {
     return lanes;
 }
 
-// ---- text ---------------------------------------------------------------------------------------
+// ---- text --------------------------------------------------------------------------------------
 
 // Names are asked for by messages about broken programs, too.
 static const char *buffer_name(const Program *program, int32_t buffer) {
@@ -154,7 +154,7 @@ char *program_print(Arena *arena, const Program *program) {
     return text.at;
 }
 
-// ---- verification -------------------------------------------------------------------------------
+// ---- verification ------------------------------------------------------------------------------
 
 typedef struct {
     const Program *program;

@@ -28,7 +28,7 @@ typedef struct {
     LIST(int32_t) scopes;  // by open block: how many names were taken before it
 } Render;
 
-// ---- names --------------------------------------------------------------------------------------
+// ---- names -------------------------------------------------------------------------------------
 
 static bool is_taken(const Render *render, const char *name) {
     static const char reserved[] =
@@ -83,7 +83,7 @@ static bool is_masked(const Render *render, const Step *step) {  // lane by lane
     return step->condition >= 0 && step_of(render, step->condition)->type.lanes > 1;
 }
 
-// ---- lines --------------------------------------------------------------------------------------
+// ---- lines -------------------------------------------------------------------------------------
 
 static bool may_break(const char *at) {
     return *at == ' ' && (at[-1] == ',' || strchr("?:|&+", at[1]));
@@ -126,7 +126,7 @@ static const char *operand(Render *render, int32_t id) {
     return is_primary(text) ? text : PRINT("(%s)", text);
 }
 
-// ---- indices ------------------------------------------------------------------------------------
+// ---- indices -----------------------------------------------------------------------------------
 
 static const char *index_text(Render *render, Index index, int lane);
 
@@ -183,7 +183,7 @@ static bool index_steps(Render *render, Index index, int lanes, int64_t *stride)
            index_lanes(render->program, at_lane(render, index, 0)) == 1;
 }
 
-// ---- values -------------------------------------------------------------------------------------
+// ---- values ------------------------------------------------------------------------------------
 
 static const char *constant_text(Render *render, const Step *step) {
     if (step->type.dtype == DT_F32) {
@@ -329,7 +329,7 @@ static const char *let_text(Render *render, const Step *step) {
     }
 }
 
-// ---- where a value is written -------------------------------------------------------------------
+// ---- where a value is written ------------------------------------------------------------------
 
 typedef struct {
     Render *render;
@@ -390,7 +390,7 @@ static void find_named(Render *render) {
         if (uses.count[id] || !step_has_value(step_of(render, id))) use_sources(&uses, id);
 }
 
-// ---- steps --------------------------------------------------------------------------------------
+// ---- steps -------------------------------------------------------------------------------------
 
 static void let_line(Render *render, int32_t id) {
     const Step *step = step_of(render, id);
@@ -471,7 +471,7 @@ static void step_line(Render *render, int32_t id) {
     open_scope(render, render->taken.count);
 }
 
-// ---- the file -----------------------------------------------------------------------------------
+// ---- the file ----------------------------------------------------------------------------------
 
 // What the body takes, and what it is given.
 static void add_parameters(Render *render, Text *parameters, Text *arguments) {

@@ -9,7 +9,7 @@
 
 enum { VARIABLES_MAX = 256 };  // of one buffer; far above any register file
 
-// ---- promotion ----------------------------------------------------------------------------------
+// ---- promotion ---------------------------------------------------------------------------------
 
 // Lanes that an access moves: of the vector loop around it, 1 if it does not depend on that; 0
 // if it is not constant after unrolling, or if its lanes do not fill a whole variable.
@@ -51,7 +51,7 @@ Promotion *scan_promotions(Arena *arena, const Kernel *kernel) {
     return promotion;
 }
 
-// ---- threads ------------------------------------------------------------------------------------
+// ---- threads -----------------------------------------------------------------------------------
 
 bool scan_has_thread_loop(const Kernel *kernel, const Statement *list) {
     for (; list; list = list->next) {

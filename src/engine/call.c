@@ -1,11 +1,12 @@
-/* call.c - replay a compiled module: threads go in once, run every kernel with a barrier between, and come out.
+/* call.c - replay a compiled module: threads go in once, run every kernel with a barrier between,
+ * and come out.
  * In: buffers of the PARAMs, values of the VARs.  Out: buffers of the results.
- * Invariant: nothing is allocated and no text is touched, but for the results' buffers.                              */
+ * Invariant: nothing is allocated and no text is touched, but for the results' buffers. */
 #include "engine/compiled.h"
 
 typedef struct {
     const Compiled *compiled;
-    double *seconds;           // of each call; NULL: not asked for
+    double *seconds;  // of each call; NULL: not asked for
 } Replay;
 
 static void replay(void *context, int thread, int threads, Barrier *barrier) {
@@ -13,7 +14,8 @@ static void replay(void *context, int thread, int threads, Barrier *barrier) {
     const Compiled *compiled = job->compiled;
     double start = job->seconds ? clock_seconds() : 0;
     for (int32_t i = 0; i < compiled->module->calls.count; i++) {
-        compiled->units.at[compiled->unit[i]].function(&compiled->args[i], thread, threads, barrier);
+        compiled->units.at[compiled->unit[i]].function(&compiled->args[i], thread, threads,
+                                                       barrier);
         barrier_wait(barrier, thread);
         if (!job->seconds || thread) continue;
         job->seconds[i] = clock_seconds() - start;
@@ -27,7 +29,7 @@ static void bind_results(Compiled *compiled, int64_t *result) {
         const Slot *slot = &module->slots.at[module->output[i]];
         int before = 0;
         while (module->output[before] != module->output[i]) before++;
-        if (before < i) {   // the same value twice
+        if (before < i) {  // the same value twice
             buffer_retain(result[i] = result[before]);
             continue;
         }
@@ -39,11 +41,13 @@ static void bind_results(Compiled *compiled, int64_t *result) {
 int engine_call(Compiled *compiled, const int64_t *param, const int64_t *var, int64_t *result) {
     const Module *module = compiled->module;
     for (int32_t i = 0; i < module->slots.count; i++)
-        if (module->slots.at[i].kind == SLOT_PARAM) compiled->memory[i] = buffer_data(param[module->slots.at[i].of]);
+        if (module->slots.at[i].kind == SLOT_PARAM)
+            compiled->memory[i] = buffer_data(param[module->slots.at[i].of]);
     bind_results(compiled, result);
     for (int32_t i = 0; i < module->calls.count; i++) {
         const KernelCall *call = &module->calls.at[i];
-        for (int32_t j = 0; j < call->params; j++) compiled->buffer[i][j] = compiled->memory[call->slot[j]];
+        for (int32_t j = 0; j < call->params; j++)
+            compiled->buffer[i][j] = compiled->memory[call->slot[j]];
         compiled->args[i].var = var;
     }
     Replay job = {compiled, NULL};

@@ -1,4 +1,5 @@
-/* compiled.h - inside the engine: what the passes fill in, one after the other, and what a call replays. */
+/* compiled.h - inside the engine: what the passes fill in, one after the other, and what a call
+ * replays. */
 #ifndef PICOGRAD_COMPILED_H
 #define PICOGRAD_COMPILED_H
 #include "codegen/codegen.h"
@@ -8,9 +9,9 @@
 
 // One kernel as compiled; the calls of a module whose kernels are equal share it.
 typedef struct {
-    Kernel *kernel;            // unscheduled, then scheduled
-    const char *text;          // unscheduled
-    const char *schedule;      // what was applied to it
+    Kernel *kernel;        // unscheduled, then scheduled
+    const char *text;      // unscheduled
+    const char *schedule;  // what was applied to it
     Program *program;
     char *source;
     char symbol[SYMBOL_SIZE];
@@ -24,7 +25,7 @@ struct Compiled {
     Id *output, *effect;
     Module *module;
     LIST(Unit) units;
-    int32_t *unit;             // of each call
+    int32_t *unit;  // of each call
     CompiledInfo info;
     // what a call replays
     PgArgs *args;              // of each call
@@ -35,8 +36,8 @@ struct Compiled {
 
 // One row a pass; the loop over them in realize.c dumps, verifies and times.
 typedef struct {
-    const char *name, *about;          // about: what there is after it
-    int (*run)(Compiled *compiled);    // -1 with error_text()
+    const char *name, *about;        // about: what there is after it
+    int (*run)(Compiled *compiled);  // -1 with error_text()
 } Pass;
 
 // dump.c

@@ -1,5 +1,6 @@
-/* dump.c - every stage for a person to read: the module after a pass, what was compiled, how fast each kernel ran.
- * In: a Compiled on its way.  Out: text on standard error; identical between runs but for times.                      */
+/* dump.c - every stage for a person to read: the module after a pass, what was compiled, how fast
+ * each kernel ran.
+ * In: a Compiled on its way.  Out: text on standard error; identical between runs but for times. */
 #include <string.h>
 
 #include "engine/compiled.h"
@@ -31,11 +32,14 @@ static void dump_calls(const Compiled *compiled, Text *text) {
         for (int32_t j = 0; j < call->params; j++) {
             const Slot *slot = &module->slots.at[call->slot[j]];
             text_add(text, "%s%s %lld", j ? ", " : "", kinds[slot->kind], (long long)slot->of);
-            if (slot->kind == SLOT_TEMPORARY && slot->offset) text_add(text, " at %lld", (long long)slot->offset);
+            if (slot->kind == SLOT_TEMPORARY && slot->offset)
+                text_add(text, " at %lld", (long long)slot->offset);
         }
         text_add(text, ")\n");
-        if (!compiled->unit) text_add(text, "%s", kernel_print(compiled->arena, call->kernel));
-        else text_add(text, "#   kernel %d\n", compiled->unit[i]);
+        if (!compiled->unit)
+            text_add(text, "%s", kernel_print(compiled->arena, call->kernel));
+        else
+            text_add(text, "#   kernel %d\n", compiled->unit[i]);
     }
 }
 
@@ -47,10 +51,14 @@ static const char *assembly_of(const Compiled *compiled, const Unit *unit) {
 static void dump_unit(const Compiled *compiled, const char *pass, const Unit *unit, Text *text) {
     text_add(text, "# kernel %d: %s\n", (int)(unit - compiled->units.at), unit->kernel->name);
     if (!strcmp(pass, "schedule")) text_add(text, "# schedule\n%s# loops\n", unit->schedule);
-    if (unit->function) text_add(text, "%s", assembly_of(compiled, unit));
-    else if (unit->source) text_add(text, "%s", unit->source);
-    else if (unit->program) text_add(text, "%s", program_print(compiled->arena, unit->program));
-    else text_add(text, "%s", kernel_print(compiled->arena, unit->kernel));
+    if (unit->function)
+        text_add(text, "%s", assembly_of(compiled, unit));
+    else if (unit->source)
+        text_add(text, "%s", unit->source);
+    else if (unit->program)
+        text_add(text, "%s", program_print(compiled->arena, unit->program));
+    else
+        text_add(text, "%s", kernel_print(compiled->arena, unit->kernel));
 }
 
 // A graph, then calls of kernels, then kernels; the memory plan is again about calls.
@@ -62,24 +70,29 @@ void dump_pass(const Compiled *compiled, const Pass *pass) {
     Text text = text_new(compiled->arena);
     text_add(&text, "\n#### %s: %s\n", pass->name, pass->about);
     if (!compiled->module)
-        text_add(&text, "%s", graph_print(compiled->arena, compiled->graph, compiled->outputs, compiled->output));
+        text_add(
+            &text, "%s",
+            graph_print(compiled->arena, compiled->graph, compiled->outputs, compiled->output));
     if (calls) dump_calls(compiled, &text);
     for (int32_t i = 0; units && i < compiled->units.count; i++)
         if (is_wanted_unit(i)) dump_unit(compiled, pass->name, &compiled->units.at[i], &text);
     if (units && env_int("KERNEL", -1) >= compiled->units.count)
-        text_add(&text, "# there is no kernel %s: the last is %d\n", env_text("KERNEL", ""), compiled->units.count - 1);
+        text_add(&text, "# there is no kernel %s: the last is %d\n", env_text("KERNEL", ""),
+                 compiled->units.count - 1);
     fputs(text.at, output());
 }
 
 void dump_units(const Compiled *compiled, int level) {
     const CompiledInfo *info = &compiled->info;
-    say("compiled %d kernels, %d of them different, %d from the cache, in %.0f ms; %.1f MB of temporaries",
+    say("compiled %d kernels, %d of them different, %d from the cache, in %.0f ms; %.1f MB of "
+        "temporaries",
         info->kernels, info->unique_kernels, info->from_cache, 1e3 * info->compile_seconds,
         (double)info->temporary_bytes / 1e6);
     for (int32_t i = 0; i < compiled->units.count && level >= 3; i++) {
         const Unit *unit = &compiled->units.at[i];
         fprintf(output(), "#### %s %s\n%s", unit->symbol, unit->kernel->name, unit->text);
-        fprintf(output(), "# schedule\n%s# kernel\n%s", unit->schedule, kernel_print(compiled->arena, unit->kernel));
+        fprintf(output(), "# schedule\n%s# kernel\n%s", unit->schedule,
+                kernel_print(compiled->arena, unit->kernel));
         if (level >= 4) fputs(unit->source, output());
         if (level >= 5) fputs(assembly_of(compiled, unit), output());
     }
@@ -92,8 +105,9 @@ typedef struct {
 
 static void dump_cost(int number, const char *name, const Cost *cost, double all) {
     double time = cost->seconds > 0 ? cost->seconds : 1e-9;
-    fprintf(output(), "%6d %5d  %-28s %10.1f %5.1f %9.2f %8.2f\n", number, cost->calls, name, 1e6 * time,
-            100 * time / all, 1e-9 * cost->operations / time, 1e-9 * cost->bytes / time);
+    fprintf(output(), "%6d %5d  %-28s %10.1f %5.1f %9.2f %8.2f\n", number, cost->calls, name,
+            1e6 * time, 100 * time / all, 1e-9 * cost->operations / time,
+            1e-9 * cost->bytes / time);
 }
 
 // A row a kernel: the sums over its calls.
@@ -105,12 +119,15 @@ void dump_times(const Compiled *compiled, const int64_t *var, const double *seco
         double operations, bytes;
         kernel_cost(compiled->module->calls.at[i].kernel, var, &operations, &bytes);
         Cost *sum = &cost[compiled->unit[i]];
-        *sum = (Cost){sum->calls + 1, sum->seconds + seconds[i], sum->operations + operations, sum->bytes + bytes};
+        *sum = (Cost){sum->calls + 1, sum->seconds + seconds[i], sum->operations + operations,
+                      sum->bytes + bytes};
         all += seconds[i];
     }
-    fprintf(output(), "%6s %5s  %-28s %10s %5s %9s %8s\n", "kernel", "calls", "name", "us", "%", "GFLOP/s", "GB/s");
+    fprintf(output(), "%6s %5s  %-28s %10s %5s %9s %8s\n", "kernel", "calls", "name", "us", "%",
+            "GFLOP/s", "GB/s");
     for (int32_t i = 0; i < compiled->units.count; i++)
         if (is_wanted_unit(i)) dump_cost(i, compiled->units.at[i].kernel->name, &cost[i], all);
-    fprintf(output(), "%6s %5d  %-28s %10.1f\n", "all", compiled->module->calls.count, "", 1e6 * all);
+    fprintf(output(), "%6s %5d  %-28s %10.1f\n", "all", compiled->module->calls.count, "",
+            1e6 * all);
     arena_free(arena);
 }

@@ -1,7 +1,7 @@
 /* eager.c - one API call's graph, computed at once without a compiler.
  * In: a little graph over memory.  Out: new buffers.
  * Invariant: a contraction goes to the library's matmul, everything else to the interpreter.
- *   reduce{add} (mul a[64*i + k] b[8*k + j])   =>   library_matmul: i is its m, j its n, k its k                       */
+ *   reduce{add} (mul a[64*i + k] b[8*k + j])   =>   library_matmul: i is its m, j its n, k its k */
 #include <string.h>
 
 #include "engine/engine.h"
@@ -9,14 +9,17 @@
 #include "runtime/runtime.h"
 #include "schedule/schedule.h"
 
-enum { AXES_MAX = 2 * RANK_MAX + 8, TILE = 1 << 16 };   // TILE: elements of an operand unpacked at a time
-enum { A, B, C };                                       // operands, and the result
+enum {
+    AXES_MAX = 2 * RANK_MAX + 8,
+    TILE = 1 << 16
+};                 // TILE: elements of an operand unpacked at a time
+enum { A, B, C };  // operands, and the result
 
 typedef struct {
     int32_t loop;
     bool folded;
     int64_t extent;
-    int64_t stride[3];     // in a, b, c
+    int64_t stride[3];  // in a, b, c
     bool used[3];
 } Axis;
 
@@ -25,17 +28,18 @@ typedef struct {
     void *const *buffer;
     int axes;
     Axis axis[AXES_MAX];
-    Id value[2];           // expression of each operand
-    bool packed[2];        // not a plain f32 load: unpacked to a tile first
+    Id value[2];     // expression of each operand
+    bool packed[2];  // not a plain f32 load: unpacked to a tile first
     float *base[3];
 } Contraction;
 
-// ---- recognising one ------------------------------------------------------------------------------------------------
+// ---- recognising one ---------------------------------------------------------------------------
 static bool add_axis(Contraction *contraction, int32_t loop, bool folded) {
     const Kernel *kernel = contraction->kernel;
     Axis axis = {.loop = loop, .folded = folded};
     if (contraction->axes == AXES_MAX) return false;
-    if (!index_is_const(graph_indices(kernel->graph), kernel->loops.at[loop].extent, &axis.extent)) return false;
+    if (!index_is_const(graph_indices(kernel->graph), kernel->loops.at[loop].extent, &axis.extent))
+        return false;
     contraction->axis[contraction->axes++] = axis;
     return true;
 }
@@ -45,12 +49,14 @@ static bool uses_loop(const Kernel *kernel, Id id, int32_t loop) {
     for (int i = 0; i < node->sources; i++)
         if (uses_loop(kernel, node->source[i], loop)) return true;
     if (node->op != OP_LOAD && node->op != OP_INDEX) return false;
-    return index_uses(graph_indices(kernel->graph), (Index)node->arg[node->op == OP_LOAD], ATOM_LOOP, loop);
+    return index_uses(graph_indices(kernel->graph), (Index)node->arg[node->op == OP_LOAD],
+                      ATOM_LOOP, loop);
 }
 
 static bool affine_in_all(const Contraction *contraction, Index index, int which, Axis *axis) {
     for (int i = 0; i < contraction->axes; i++) {
-        if (!index_stride(graph_indices(contraction->kernel->graph), index, axis[i].loop, &axis[i].stride[which]))
+        if (!index_stride(graph_indices(contraction->kernel->graph), index, axis[i].loop,
+                          &axis[i].stride[which]))
             return false;
         axis[i].used[which] = axis[i].stride[which] != 0;
     }
@@ -64,8 +70,9 @@ static bool match_operand(Contraction *contraction, Id id, int which) {
     if (node->dtype != DT_F32) return false;
     bool plain = node->op == OP_LOAD && !node->sources;
     if (plain && affine_in_all(contraction, (Index)node->arg[1], which, contraction->axis)) {
-        contraction->base[which] = (float *)contraction->buffer[node->arg[0]] +
-                                   index_constant(graph_indices(kernel->graph), (Index)node->arg[1]);
+        contraction->base[which] =
+            (float *)contraction->buffer[node->arg[0]] +
+            index_constant(graph_indices(kernel->graph), (Index)node->arg[1]);
         return true;
     }
     contraction->packed[which] = true;
@@ -79,14 +86,17 @@ static bool match(Contraction *contraction) {
     const Statement *statement = kernel->body;
     for (; statement->kind == STATEMENT_LOOP && !statement->next; statement = statement->body)
         if (!add_axis(contraction, statement->loop, false)) return false;
-    if (statement->kind != STATEMENT_STORE || statement->next || statement->role != ROLE_STORE) return false;
+    if (statement->kind != STATEMENT_STORE || statement->next || statement->role != ROLE_STORE)
+        return false;
     const Node *fold = graph_node(kernel->graph, statement->value);
     if (fold->op != OP_REDUCE || fold->arg[0] != OP_ADD || fold->dtype != DT_F32) return false;
     for (int i = 0; i < fold->arg[1]; i++)
         if (!add_axis(contraction, (int32_t)fold->arg[2 + i], true)) return false;
     const Node *product = graph_node(kernel->graph, fold->source[0]);
-    if (product->op != OP_MUL || kernel->buffers.at[statement->buffer].dtype != DT_F32) return false;
-    if (!match_operand(contraction, product->source[A], A) || !match_operand(contraction, product->source[B], B))
+    if (product->op != OP_MUL || kernel->buffers.at[statement->buffer].dtype != DT_F32)
+        return false;
+    if (!match_operand(contraction, product->source[A], A) ||
+        !match_operand(contraction, product->source[B], B))
         return false;
     if (!affine_in_all(contraction, statement->index, C, contraction->axis)) return false;
     contraction->base[C] = (float *)contraction->buffer[statement->buffer] +
@@ -99,7 +109,7 @@ static bool match(Contraction *contraction) {
     return true;
 }
 
-// ---- running one ------------------------------------------------------------------------------------------------------
+// ---- running one -------------------------------------------------------------------------------
 static bool same_kind(const Axis *a, const Axis *b) {
     return a->folded == b->folded && a->used[A] == b->used[A] && a->used[B] == b->used[B];
 }
@@ -127,50 +137,65 @@ static int merge_axes(Axis *axis, int axes) {
 static int longest(const Axis *axis, int axes, bool folded, bool in_a, bool in_b) {
     int best = -1;
     for (int i = 0; i < axes; i++) {
-        if (axis[i].folded != folded || axis[i].used[A] != in_a || axis[i].used[B] != in_b) continue;
+        if (axis[i].folded != folded || axis[i].used[A] != in_a || axis[i].used[B] != in_b)
+            continue;
         if (best < 0 || axis[i].extent > axis[best].extent) best = i;
     }
     return best;
 }
 
-static void multiply(const Axis *axis, int axes, const int chosen[3], int at, float *const base[3], bool accumulate) {
+static void multiply(const Axis *axis, int axes, const int chosen[3], int at, float *const base[3],
+                     bool accumulate) {
     while (at < axes && (at == chosen[0] || at == chosen[1] || at == chosen[2])) at++;
     if (at < axes) {
         for (int64_t i = 0; i < axis[at].extent; i++) {
             float *next[3];
-            for (int which = A; which <= C; which++) next[which] = base[which] + i * axis[at].stride[which];
+            for (int which = A; which <= C; which++)
+                next[which] = base[which] + i * axis[at].stride[which];
             multiply(axis, axes, chosen, at + 1, next, accumulate || (axis[at].folded && i > 0));
         }
         return;
     }
     Axis one = {.extent = 1};
-    const Axis *m = chosen[0] < 0 ? &one : &axis[chosen[0]], *n = chosen[1] < 0 ? &one : &axis[chosen[1]];
+    const Axis *m = chosen[0] < 0 ? &one : &axis[chosen[0]],
+               *n = chosen[1] < 0 ? &one : &axis[chosen[1]];
     const Axis *k = chosen[2] < 0 ? &one : &axis[chosen[2]];
-    library_matmul(&(Matmul){.m = m->extent, .n = n->extent, .k = k->extent, .accumulate = accumulate,
-                             .a = base[A], .a_m = m->stride[A], .a_k = k->stride[A],
-                             .b = base[B], .b_k = k->stride[B], .b_n = n->stride[B],
-                             .c = base[C], .c_m = m->stride[C], .c_n = n->stride[C]});
+    library_matmul(&(Matmul){.m = m->extent,
+                             .n = n->extent,
+                             .k = k->extent,
+                             .accumulate = accumulate,
+                             .a = base[A],
+                             .a_m = m->stride[A],
+                             .a_k = k->stride[A],
+                             .b = base[B],
+                             .b_k = k->stride[B],
+                             .b_n = n->stride[B],
+                             .c = base[C],
+                             .c_m = m->stride[C],
+                             .c_n = n->stride[C]});
 }
 
 static void run_plain(const Axis *source, int axes, float *const base[3]) {
     Axis axis[AXES_MAX];
     memcpy(axis, source, sizeof *axis * (size_t)axes);
     axes = merge_axes(axis, axes);
-    int chosen[3] = {longest(axis, axes, false, true, false), longest(axis, axes, false, false, true),
+    int chosen[3] = {longest(axis, axes, false, true, false),
+                     longest(axis, axes, false, false, true),
                      longest(axis, axes, true, true, true)};
     multiply(axis, axes, chosen, 0, base, false);
 }
 
-// The packed operand, a tile at a time: its first own axis is shared among the threads and cut into tiles.
+// The packed operand, a tile at a time: its first own axis is shared among the threads and cut into
+// tiles.
 typedef struct {
     const Contraction *contraction;
-    int packed;            // A or B
-    int cut;               // the axis that is cut, -1: none
-    int64_t rows;          // of a tile
+    int packed;    // A or B
+    int cut;       // the axis that is cut, -1: none
+    int64_t rows;  // of a tile
 } Unpacking;
 
-static void unpack_and_multiply(const Unpacking *unpacking, Interpreter *interpreter, int64_t first, int64_t count,
-                                float *tile, const int64_t *batch) {
+static void unpack_and_multiply(const Unpacking *unpacking, Interpreter *interpreter, int64_t first,
+                                int64_t count, float *tile, const int64_t *batch) {
     const Contraction *contraction = unpacking->contraction;
     Axis axis[AXES_MAX];
     int32_t loop[AXES_MAX];
@@ -185,7 +210,8 @@ static void unpack_and_multiply(const Unpacking *unpacking, Interpreter *interpr
             for (int which = A; which <= C; which++) base[which] += first * next.stride[which];
         }
         if (outside) {
-            for (int which = A; which <= C; which++) base[which] += batch[batches] * next.stride[which];
+            for (int which = A; which <= C; which++)
+                base[which] += batch[batches] * next.stride[which];
             interpreter_move(interpreter, next.loop, batch[batches++]);
             continue;
         }
@@ -197,8 +223,10 @@ static void unpack_and_multiply(const Unpacking *unpacking, Interpreter *interpr
         }
         axis[axes++] = next;
     }
-    for (int i = inside - 1; i >= 0; size *= extent[i--]) axis[order[i]].stride[unpacking->packed] = size;
-    interpreter_box(interpreter, contraction->value[unpacking->packed], inside, loop, start, extent, tile);
+    for (int i = inside - 1; i >= 0; size *= extent[i--])
+        axis[order[i]].stride[unpacking->packed] = size;
+    interpreter_box(interpreter, contraction->value[unpacking->packed], inside, loop, start, extent,
+                    tile);
     base[unpacking->packed] = tile;
     run_plain(axis, axes, base);
 }
@@ -229,16 +257,19 @@ static void unpack_thread(void *context, int thread, int threads, Barrier *barri
     int64_t rows = unpacking->cut < 0 ? 1 : contraction->axis[unpacking->cut].extent, first, last;
     thread_share(rows, thread, threads, &first, &last);
     Arena *arena = arena_new();
-    Interpreter *interpreter = interpreter_new(arena, contraction->kernel, contraction->buffer, NULL);
+    Interpreter *interpreter =
+        interpreter_new(arena, contraction->kernel, contraction->buffer, NULL);
     int64_t tile_size = unpacking->rows;
     for (int i = 0; i < contraction->axes; i++)
-        if (contraction->axis[i].used[unpacking->packed] && i != unpacking->cut) tile_size *= contraction->axis[i].extent;
+        if (contraction->axis[i].used[unpacking->packed] && i != unpacking->cut)
+            tile_size *= contraction->axis[i].extent;
     float *tile = arena_array(arena, float, tile_size);
     for (int64_t number = 0, batches = batch_count(contraction); number < batches; number++) {
         int64_t batch[AXES_MAX];
         batch_position(contraction, number, batch);
         for (int64_t row = first; row < last; row += unpacking->rows)
-            unpack_and_multiply(unpacking, interpreter, row, min_i64(unpacking->rows, last - row), tile, batch);
+            unpack_and_multiply(unpacking, interpreter, row, min_i64(unpacking->rows, last - row),
+                                tile, batch);
     }
     arena_free(arena);
 }
@@ -252,23 +283,30 @@ static void run_contraction(const Contraction *contraction) {
     int64_t row = 1;
     for (int i = 0; i < contraction->axes; i++) {
         const Axis *axis = &contraction->axis[i];
-        if (!axis->used[unpacking.packed] || (!axis->folded && axis->used[A] && axis->used[B])) continue;
-        if (!axis->folded && unpacking.cut < 0) unpacking.cut = i;
-        else row *= axis->extent;
+        if (!axis->used[unpacking.packed] || (!axis->folded && axis->used[A] && axis->used[B]))
+            continue;
+        if (!axis->folded && unpacking.cut < 0)
+            unpacking.cut = i;
+        else
+            row *= axis->extent;
     }
     unpacking.rows = max_i64(1, TILE / row);
     thread_run(unpack_thread, &unpacking);
 }
 
-// ---- a graph ------------------------------------------------------------------------------------------------------------
+// ---- a graph -----------------------------------------------------------------------------------
 static void run_call(const Module *module, const KernelCall *call, const int64_t *buffer_of_slot) {
     void *memory[64];
     if (call->params > COUNT_OF(memory)) fatal("%s reads more than 63 buffers", call->kernel->name);
-    for (int32_t i = 0; i < call->params; i++) memory[i] = buffer_data(buffer_of_slot[call->slot[i]]);
+    for (int32_t i = 0; i < call->params; i++)
+        memory[i] = buffer_data(buffer_of_slot[call->slot[i]]);
     (void)module;
+    expand_kernel(call->kernel);  // the same polynomials as compiled code
     Contraction contraction = {.kernel = call->kernel, .buffer = memory};
-    if (match(&contraction)) run_contraction(&contraction);
-    else interpret(call->kernel, memory, NULL);
+    if (match(&contraction))
+        run_contraction(&contraction);
+    else
+        interpret(call->kernel, memory, NULL);
 }
 
 static void run_module(const Module *module, int outputs, const Id *output, int64_t *result) {
@@ -276,10 +314,12 @@ static void run_module(const Module *module, int outputs, const Id *output, int6
     for (int32_t i = 0; i < module->slots.count; i++) {
         const Slot *slot = &module->slots.at[i];
         bool made = slot->kind == SLOT_TEMPORARY;
-        buffer[i] = made ? buffer_new((size_t)slot->elements * (size_t)dtypes[slot->dtype].bytes) : slot->of;
+        buffer[i] = made ? buffer_new((size_t)slot->elements * (size_t)dtypes[slot->dtype].bytes)
+                         : slot->of;
         if (!made) buffer_retain(buffer[i]);
     }
-    for (int32_t i = 0; i < module->calls.count; i++) run_call(module, &module->calls.at[i], buffer);
+    for (int32_t i = 0; i < module->calls.count; i++)
+        run_call(module, &module->calls.at[i], buffer);
     for (int i = 0; i < outputs; i++) {
         result[i] = buffer[module->output[i]];
         buffer_retain(result[i]);
@@ -317,7 +357,8 @@ void engine_eager(const Graph *graph, int outputs, const Id *output, int64_t *re
     Id *wanted = arena_array(arena, Id, outputs);
     Graph *clean = rewrite(arena, graph, rules(RULES_ALGEBRA), outputs, output, wanted);
     for (int i = 0; i < outputs; i++)
-        if (graph_node(clean, wanted[i])->op != OP_ASSIGN) wanted[i] = node_contiguous(clean, wanted[i]);
+        if (graph_node(clean, wanted[i])->op != OP_ASSIGN)
+            wanted[i] = node_contiguous(clean, wanted[i]);
     Module *module = fuse(arena, clean, outputs, wanted, 0, NULL, true);
     run_module(module, outputs, wanted, result);
     arena_free(arena);

@@ -1,14 +1,15 @@
 /* realize.c - the pipeline: from a traced graph to functions in memory.
  * In: a graph, its outputs and effects.  Out: a Compiled, ready to be called again and again.
- * Invariant: `passes` is the whole of it; a pass knows its input and its output, not its neighbours.
- *   out = softmax(x)   =>   clean: 12 nodes, fuse: 1 kernel, ..., compile: pg_k_3f2a...                              */
+ * Invariant: `passes` is the whole of it; a pass knows its input and its output, not its
+ * neighbours.
+ *   out = softmax(x)   =>   clean: 12 nodes, fuse: 1 kernel, ..., compile: pg_k_3f2a... */
 #include <string.h>
 
 #include "engine/compiled.h"
 #include "rewrite/rewrite.h"
 
-// ---- the passes -------------------------------------------------------------------------------------------------------
-static int pass_capture(Compiled *compiled) {   // the graph as traced
+// ---- the passes --------------------------------------------------------------------------------
+static int pass_capture(Compiled *compiled) {  // the graph as traced
     graph_verify(compiled->graph, compiled->outputs, compiled->output);
     return 0;
 }
@@ -16,7 +17,8 @@ static int pass_capture(Compiled *compiled) {   // the graph as traced
 // Outputs and effects go through a rewrite together, so that what they share stays shared.
 static void apply_rules(Compiled *compiled, RuleSet set) {
     int roots = compiled->outputs + compiled->effects;
-    Id *root = arena_array(compiled->arena, Id, roots), *now = arena_array(compiled->arena, Id, roots);
+    Id *root = arena_array(compiled->arena, Id, roots),
+       *now = arena_array(compiled->arena, Id, roots);
     memcpy(root, compiled->output, sizeof *root * (size_t)compiled->outputs);
     memcpy(root + compiled->outputs, compiled->effect, sizeof *root * (size_t)compiled->effects);
     compiled->graph = rewrite(compiled->arena, compiled->graph, rules(set), roots, root, now);
@@ -24,14 +26,14 @@ static void apply_rules(Compiled *compiled, RuleSet set) {
     memcpy(compiled->effect, now + compiled->outputs, sizeof *root * (size_t)compiled->effects);
 }
 
-static int pass_clean(Compiled *compiled) {   // what only gradients needed
+static int pass_clean(Compiled *compiled) {  // what only gradients needed
     apply_rules(compiled, RULES_CLEAN);
     return 0;
 }
 
 static int pass_rewrite(Compiled *compiled) {
     apply_rules(compiled, RULES_ALGEBRA);
-    for (int i = 0; i < compiled->outputs; i++)   // an output has memory of its own
+    for (int i = 0; i < compiled->outputs; i++)  // an output has memory of its own
         compiled->output[i] = node_contiguous(compiled->graph, compiled->output[i]);
     return 0;
 }
@@ -48,7 +50,7 @@ static int32_t find_unit(const Compiled *compiled, const char *text) {
     return -1;
 }
 
-static int pass_unify(Compiled *compiled) {   // equal kernels are compiled once
+static int pass_unify(Compiled *compiled) {  // equal kernels are compiled once
     Module *module = compiled->module;
     compiled->unit = arena_array(compiled->arena, int32_t, module->calls.count);
     for (int32_t i = 0; i < module->calls.count; i++) {
@@ -56,8 +58,9 @@ static int pass_unify(Compiled *compiled) {   // equal kernels are compiled once
         compiled->unit[i] = find_unit(compiled, text);
         if (compiled->unit[i] >= 0) continue;
         compiled->unit[i] = compiled->units.count;
-        *list_add(compiled->arena, &compiled->units) = 
-            (Unit){.kernel = kernel_parse(compiled->arena, module->calls.at[i].kernel->name, text), .text = text};
+        *list_add(compiled->arena, &compiled->units) =
+            (Unit){.kernel = kernel_parse(compiled->arena, module->calls.at[i].kernel->name, text),
+                   .text = text};
     }
     compiled->info.kernels = module->calls.count;
     compiled->info.unique_kernels = compiled->units.count;
@@ -76,7 +79,11 @@ static void try_schedule(void *argument) {
 
 // The best candidate that every transform accepts; the last one is empty and always does.
 static void schedule_unit(Compiled *compiled, Unit *unit) {
-    static const ScheduleTarget targets[] = {{"avx512_fma", 16, 14, 32}, {"avx2_fma", 8, 6, 16}, {NULL, 4, 4, 8}};
+    static const ScheduleTarget targets[] = {
+        {"avx512_fma", 16, 14, 32},
+        {"avx2_fma",   8,  6,  16},
+        {NULL,         4,  4,  8 }
+    };
     const ScheduleTarget *row = targets;
     while (row->lanes > target()->lanes && row->unit) row++;
     const char *candidate[CANDIDATES_MAX];
@@ -96,11 +103,12 @@ static void schedule_unit(Compiled *compiled, Unit *unit) {
 }
 
 static int pass_schedule(Compiled *compiled) {
-    for (int32_t i = 0; i < compiled->units.count; i++) schedule_unit(compiled, &compiled->units.at[i]);
+    for (int32_t i = 0; i < compiled->units.count; i++)
+        schedule_unit(compiled, &compiled->units.at[i]);
     return 0;
 }
 
-static int pass_expand(Compiled *compiled) {   // EXP2, LOG2, SIN become polynomials
+static int pass_expand(Compiled *compiled) {  // EXP2, LOG2, SIN become polynomials
     for (int32_t i = 0; i < compiled->units.count; i++) expand_kernel(compiled->units.at[i].kernel);
     return 0;
 }
@@ -130,7 +138,8 @@ static int pass_render(Compiled *compiled) {
 static int pass_compile(Compiled *compiled) {
     CompileUnit *unit = arena_array(compiled->arena, CompileUnit, compiled->units.count);
     for (int32_t i = 0; i < compiled->units.count; i++)
-        unit[i] = (CompileUnit){.symbol = compiled->units.at[i].symbol, .source = compiled->units.at[i].source};
+        unit[i] = (CompileUnit){.symbol = compiled->units.at[i].symbol,
+                                .source = compiled->units.at[i].source};
     if (compile_units(unit, compiled->units.count) < 0) return -1;
     for (int32_t i = 0; i < compiled->units.count; i++) {
         compiled->units.at[i].function = unit[i].function;
@@ -140,17 +149,17 @@ static int pass_compile(Compiled *compiled) {
 }
 
 static const Pass passes[] = {
-    {"capture", "the graph, as the calls recorded it", pass_capture},
-    {"clean", "the graph, without what only gradients needed", pass_clean},
-    {"rewrite", "the graph, rewritten by the rules of algebra", pass_rewrite},
-    {"fuse", "kernels in the order in which they run, and the buffers of each", pass_fuse},
-    {"unify", "the different ones among them: those are compiled", pass_unify},
-    {"schedule", "each kernel's schedule, and its loops after it", pass_schedule},
-    {"expand", "the same, with exp2, log2 and sin as polynomials", pass_expand},
-    {"plan", "where temporaries lie; those that never live together share memory", pass_plan},
-    {"lower", "each kernel as a list of steps", pass_lower},
-    {"render", "each kernel in C", pass_render},
-    {"compile", "each kernel in assembly", pass_compile},
+    {"capture",  "the graph, as the calls recorded it",                             pass_capture },
+    {"clean",    "the graph, without what only gradients needed",                   pass_clean   },
+    {"rewrite",  "the graph, rewritten by the rules of algebra",                    pass_rewrite },
+    {"fuse",     "kernels in the order in which they run, and the buffers of each", pass_fuse    },
+    {"unify",    "the different ones among them: those are compiled",               pass_unify   },
+    {"schedule", "each kernel's schedule, and its loops after it",                  pass_schedule},
+    {"expand",   "the same, with exp2, log2 and sin as polynomials",                pass_expand  },
+    {"plan",     "where temporaries lie; those never alive together share memory",  pass_plan    },
+    {"lower",    "each kernel as a list of steps",                                  pass_lower   },
+    {"render",   "each kernel in C",                                                pass_render  },
+    {"compile",  "each kernel in assembly",                                         pass_compile },
 };
 const char *engine_pass(int i, const char **about) {
     if (i >= COUNT_OF(passes)) return NULL;
@@ -161,7 +170,7 @@ const char *engine_pass(int i, const char **about) {
 static double all_compile_seconds;
 double engine_compile_seconds(void) { return all_compile_seconds; }
 
-// ---- memory of a compiled module ------------------------------------------------------------------------------------
+// ---- memory of a compiled module ---------------------------------------------------------------
 static void bind_memory(Compiled *compiled) {
     Module *module = compiled->module;
     int64_t workspace = 0;
@@ -174,7 +183,8 @@ static void bind_memory(Compiled *compiled) {
     compiled->memory = arena_array(compiled->arena, void *, module->slots.count);
     for (int32_t i = 0; i < module->slots.count; i++) {
         const Slot *slot = &module->slots.at[i];
-        if (slot->kind == SLOT_TEMPORARY) compiled->memory[i] = (char *)buffer_data(compiled->block) + slot->offset;
+        if (slot->kind == SLOT_TEMPORARY)
+            compiled->memory[i] = (char *)buffer_data(compiled->block) + slot->offset;
         if (slot->kind != SLOT_BUFFER) continue;
         buffer_retain(slot->of);
         compiled->memory[i] = buffer_data(slot->of);
@@ -183,7 +193,8 @@ static void bind_memory(Compiled *compiled) {
     compiled->buffer = arena_array(compiled->arena, void **, module->calls.count);
     for (int32_t i = 0; i < module->calls.count; i++) {
         compiled->buffer[i] = arena_array(compiled->arena, void *, module->calls.at[i].params);
-        compiled->args[i] = (PgArgs){.buffer = compiled->buffer[i], .workspace = buffer_data(compiled->workspace),
+        compiled->args[i] = (PgArgs){.buffer = compiled->buffer[i],
+                                     .workspace = buffer_data(compiled->workspace),
                                      .wait = barrier_wait};
     }
 }
@@ -199,14 +210,15 @@ static int run_passes(Compiled *compiled) {
     return 0;
 }
 
-Compiled *engine_compile(const Graph *graph, int outputs, const Id *output, int effects, const Id *effect) {
+Compiled *engine_compile(const Graph *graph, int outputs, const Id *output, int effects,
+                         const Id *effect) {
     double start = clock_seconds();
     Arena *arena = arena_new();
     Compiled *compiled = arena_object(arena, Compiled);
     *compiled = (Compiled){.arena = arena, .outputs = outputs, .effects = effects};
     compiled->output = arena_copy(arena, output, sizeof *output * (size_t)outputs);
     compiled->effect = arena_copy(arena, effect, sizeof *effect * (size_t)effects);
-    compiled->graph = (Graph *)(uintptr_t)graph;   // read by `clean`, which makes a graph of our own
+    compiled->graph = (Graph *)(uintptr_t)graph;  // read by `clean`, which makes a graph of our own
     if (run_passes(compiled) < 0) {
         arena_free(arena);
         return NULL;
@@ -221,7 +233,8 @@ Compiled *engine_compile(const Graph *graph, int outputs, const Id *output, int 
 void engine_free(Compiled *compiled) {
     if (!compiled) return;
     for (int32_t i = 0; i < compiled->module->slots.count; i++)
-        if (compiled->module->slots.at[i].kind == SLOT_BUFFER) buffer_release(compiled->module->slots.at[i].of);
+        if (compiled->module->slots.at[i].kind == SLOT_BUFFER)
+            buffer_release(compiled->module->slots.at[i].of);
     buffer_release(compiled->block);
     buffer_release(compiled->workspace);
     arena_free(compiled->arena);

@@ -78,11 +78,12 @@ const char *models_find(Arena *arena, const char *name_or_path) {
     const char *path = model ? models_cached(arena, model) : NULL;
     if (path) return path;
     if (!stat(name_or_path, &facts)) return arena_text(arena, name_or_path);
+    const char *reason = strerror(errno);
     if (model) {
         fail("model %s is not here yet; get it with: picograd models pull %s", model->name,
              model->name);
     } else {
-        fail("cannot open %s: %s (models known by name: %s)", name_or_path, strerror(errno),
+        fail("cannot open %s: %s (models known by name: %s)", name_or_path, reason,
              known_names(arena));
     }
     return NULL;

@@ -2,7 +2,7 @@
  * In: names and tensors; or a file that nobody has checked.  Out: the file; or tensors.
  * Invariant: nothing is read before the whole header has been checked: strict JSON, known types, no
  * name twice, and the tensors' bytes lie end to end from the header's end to the file's.
- *   8 bytes, the header's length | {"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}} | 8 bytes */
+ *   8 bytes: length | {"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}} | 8 bytes          */
 #include "tensor/tensor.h"
 
 #include <stdlib.h>
@@ -24,7 +24,7 @@ typedef struct {
 
 typedef LIST(Entry) EntryList;
 
-// ---- writing --------------------------------------------------------------------------------
+// ---- writing -----------------------------------------------------------------------------------
 
 static void put_name(Text *text, const char *name) {
     text_add(text, "\"");
@@ -78,7 +78,7 @@ int pg_save(const char *path, int count, const char *const *names, PgTensor **te
     return status;
 }
 
-// ---- reading JSON: each returns false at the first byte that it does not understand -----------
+// ---- reading JSON: each returns false at the first byte that it does not understand ------------
 
 typedef struct {
     Arena *arena;
@@ -210,7 +210,7 @@ static bool take_header(Json *json, EntryList *entries) {
     return json->at == json->end;
 }
 
-// ---- reading --------------------------------------------------------------------------------
+// ---- reading -----------------------------------------------------------------------------------
 
 static int by_place(const void *left, const void *right) {
     const Entry *a = left, *b = right;

@@ -46,7 +46,7 @@ Shape node_shape(const Graph *graph, Id id) {
 
 DType node_dtype(const Graph *graph, Id id) { return (DType)graph_node(graph, id)->dtype; }
 
-// ---- VARs ---------------------------------------------------------------------------------------
+// ---- VARs --------------------------------------------------------------------------------------
 
 int32_t graph_var(Graph *graph, const char *name, int64_t low, int64_t high) {
     if (low > high) fatal("var %s: %ld..%ld is empty", name, low, high);
@@ -73,7 +73,7 @@ Index graph_var_index(const Graph *graph, int32_t var) {
     return index_atom(graph->indices, ATOM_VAR, var, info->low, info->high);
 }
 
-// ---- making -------------------------------------------------------------------------------------
+// ---- making ------------------------------------------------------------------------------------
 
 static uint64_t draft_hash(const NodeDraft *draft) {
     int64_t head[] = {draft->op, draft->dtype, draft->sources, draft->args, draft->shape.rank};
@@ -142,7 +142,7 @@ Id node_make(Graph *graph, Op op, DType dtype, Shape shape, int sources, const I
     return id;
 }
 
-// ---- constructors -------------------------------------------------------------------------------
+// ---- constructors ------------------------------------------------------------------------------
 
 static Id leaf(Graph *graph, Op op, DType dtype, Shape shape, int args, const int64_t *arg) {
     return make(graph, (NodeDraft){op, dtype, shape, 0, args, NULL, arg});
@@ -343,7 +343,7 @@ Id node_contiguous(Graph *graph, Id x) { return node_unary(graph, OP_CONTIGUOUS,
 
 Id node_detach(Graph *graph, Id x) { return node_unary(graph, OP_DETACH, x); }
 
-// ---- copying ------------------------------------------------------------------------------------
+// ---- copying -----------------------------------------------------------------------------------
 
 typedef struct {
     Graph *to;

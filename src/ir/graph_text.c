@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-// ---- printing -----------------------------------------------------------------------------------
+// ---- printing ----------------------------------------------------------------------------------
 
 static const char *atom_name(void *context, const Atom *atom) {
     if (atom->kind != ATOM_VAR) return "?";
@@ -119,7 +119,7 @@ char *graph_print(Arena *arena, const Graph *graph, int outputs, const Id *outpu
     return text.at;
 }
 
-// ---- parsing ------------------------------------------------------------------------------------
+// ---- parsing -----------------------------------------------------------------------------------
 
 typedef struct {
     Reader reader;
@@ -282,7 +282,7 @@ GraphProgram graph_parse(Arena *arena, const char *name, const char *text) {
     return (GraphProgram){parsing.graph, outputs.count, outputs.at};
 }
 
-// ---- verifying ----------------------------------------------------------------------------------
+// ---- verifying ---------------------------------------------------------------------------------
 
 static const char *node_fault(const Graph *graph, Id id) {
     const Node *node = graph_node(graph, id);

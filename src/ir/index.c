@@ -41,7 +41,7 @@ static const Sum *sum_of(const IndexTable *table, Index a) { return table->sums.
 
 const Atom *index_atom_of(const IndexTable *table, int32_t atom) { return table->atoms.at[atom]; }
 
-// ---- checked arithmetic -------------------------------------------------------------------------
+// ---- checked arithmetic ------------------------------------------------------------------------
 
 static int64_t plus(int64_t a, int64_t b) {
     int64_t sum;
@@ -75,7 +75,7 @@ static int64_t bound_div(int64_t bound, int64_t by, int64_t unknown) {
     return bound == unknown ? unknown : floor_div(bound, by);
 }
 
-// ---- drafts and interning -----------------------------------------------------------------------
+// ---- drafts and interning ----------------------------------------------------------------------
 
 static void draft_term(Draft *draft, int32_t atom, int64_t scale) {
     if (!scale) return;
@@ -195,7 +195,7 @@ Index index_atom(IndexTable *table, AtomKind kind, int32_t of, int64_t low, int6
     return atom_intern(table, (Atom){kind, of, 0, clamp(low), clamp(high)});
 }
 
-// ---- sums ---------------------------------------------------------------------------------------
+// ---- sums --------------------------------------------------------------------------------------
 
 // a + scale * b, as it stands.
 static Index combine(IndexTable *table, Index a, Index b, int64_t scale) {
@@ -273,7 +273,7 @@ Index index_sub(IndexTable *table, Index a, Index b) {
     return index_add(table, a, index_scale(table, b, -1));
 }
 
-// ---- quotients and remainders -------------------------------------------------------------------
+// ---- quotients and remainders ------------------------------------------------------------------
 
 // a = by * whole + unit * kept + rest with 0 <= rest < unit, where unit divides `by`.
 typedef struct {
@@ -378,7 +378,7 @@ Index index_mod(IndexTable *table, Index a, int64_t by) {
     return index_add(table, index_scale(table, kept, s.unit), s.rest);
 }
 
-// ---- questions ----------------------------------------------------------------------------------
+// ---- questions ---------------------------------------------------------------------------------
 
 bool index_is_const(const IndexTable *table, Index a, int64_t *value) {
     const Sum *sum = sum_of(table, a);
@@ -436,7 +436,7 @@ int64_t index_value(const IndexTable *table, Index a, IndexValue *value, void *c
     return result;
 }
 
-// ---- rebuilding ---------------------------------------------------------------------------------
+// ---- rebuilding --------------------------------------------------------------------------------
 
 Index index_copy(IndexTable *to, const IndexTable *from, Index a, IndexMap *map, void *context) {
     const Sum *sum = sum_of(from, a);

@@ -34,7 +34,7 @@ typedef struct {
     const Atom *atom;
     int64_t scale;
     int order;
-    const char *text;    // NULL until it is made, in order of scales, then of making
+    const char *text;  // NULL until it is made, in order of scales, then of making
 } Printed;
 
 static int printing_order(const void *a, const void *b) {

@@ -16,7 +16,7 @@ Kernel *kernel_new(Arena *arena, const char *name) {
     return kernel;
 }
 
-// ---- names --------------------------------------------------------------------------------------
+// ---- names -------------------------------------------------------------------------------------
 
 int32_t kernel_find_loop(const Kernel *kernel, const char *name) {
     for (int32_t loop = 0; loop < kernel->loops.count; loop++)
@@ -50,7 +50,7 @@ static const char *unique_name(const Kernel *kernel, const char *name) {
     return arena_text(arena, unique);
 }
 
-// ---- builders -----------------------------------------------------------------------------------
+// ---- builders ----------------------------------------------------------------------------------
 
 int32_t kernel_loop(Kernel *kernel, const char *name, Size extent) {
     if (kernel->loops.count == LOOPS_MAX)
@@ -112,7 +112,7 @@ Statement *statement_loop(Kernel *kernel, int32_t loop, Statement *body) {
     return statement;
 }
 
-// ---- which loops --------------------------------------------------------------------------------
+// ---- which loops -------------------------------------------------------------------------------
 
 LoopSet loop_set_union(LoopSet a, LoopSet b) {
     for (int i = 0; i < COUNT_OF(a.word); i++) a.word[i] |= b.word[i];
@@ -175,7 +175,7 @@ LoopSet kernel_loops_inside(const Statement *list) {
     return set;
 }
 
-// ---- which nodes, which memory ------------------------------------------------------------------
+// ---- which nodes, which memory -----------------------------------------------------------------
 
 static void mark_index(const Kernel *kernel, Index index, bool *marked) {
     const IndexTable *table = graph_indices(kernel->graph);
@@ -240,7 +240,7 @@ AccessList kernel_accesses(Arena *arena, const Kernel *kernel, Statement *list, 
     return accesses;
 }
 
-// ---- where --------------------------------------------------------------------------------------
+// ---- where -------------------------------------------------------------------------------------
 
 static Statement **find_link(Statement **link, const Statement *statement, Statement *around,
                              Statement **parent) {

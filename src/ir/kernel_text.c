@@ -15,7 +15,7 @@ static const char *const role_texts[ROLES] = {"", "init ", "update ", "finish "}
 static const char *const kind_texts[LOOP_KINDS] = {"", "thread ", "vector ", "unroll "};
 static const char *const space_texts[SPACES] = {"in", "register", "own", "shared"};
 
-// ---- print --------------------------------------------------------------------------------------
+// ---- print -------------------------------------------------------------------------------------
 
 typedef struct {
     const Kernel *kernel;
@@ -286,7 +286,7 @@ char *statement_text(Arena *arena, const Kernel *kernel, const Statement *statem
     return printer.text.at;
 }
 
-// ---- parse --------------------------------------------------------------------------------------
+// ---- parse -------------------------------------------------------------------------------------
 
 typedef struct {
     const char *name;

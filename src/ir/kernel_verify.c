@@ -35,7 +35,7 @@ static const char *loop_name(const Verifier *verifier, int32_t loop) {
     return verifier->kernel->loops.at[loop].name;
 }
 
-// ---- bounds -------------------------------------------------------------------------------------
+// ---- bounds ------------------------------------------------------------------------------------
 
 // a < b
 static void add_fact(Verifier *verifier, Index a, Index b) {
@@ -121,7 +121,7 @@ static void check_bounds(Verifier *verifier, int32_t buffer, Index index, Id con
                (long long)low, (long long)high, (long long)info->size);
 }
 
-// ---- stores -------------------------------------------------------------------------------------
+// ---- stores ------------------------------------------------------------------------------------
 
 static void check_scope(const Verifier *verifier, LoopSet used, LoopSet allowed) {
     for (int32_t loop = 0; loop < verifier->kernel->loops.count; loop++)
@@ -196,7 +196,7 @@ static void check_store(Verifier *verifier) {
     check_race(verifier);
 }
 
-// ---- loops --------------------------------------------------------------------------------------
+// ---- loops -------------------------------------------------------------------------------------
 
 static void check_list(Verifier *verifier, const Statement *list);
 
@@ -251,7 +251,7 @@ static void check_list(Verifier *verifier, const Statement *list) {
     }
 }
 
-// ---- memory of one thread -----------------------------------------------------------------------
+// ---- memory of one thread ----------------------------------------------------------------------
 
 typedef struct {
     bool stored;     // by statements inside a thread loop

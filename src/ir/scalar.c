@@ -7,7 +7,7 @@
 #include <math.h>
 #include <string.h>
 
-// ---- storage formats ----------------------------------------------------------------------------
+// ---- storage formats ---------------------------------------------------------------------------
 
 static uint32_t bits_of(float value) {
     uint32_t bits;
@@ -63,7 +63,7 @@ void scalar_store(DType dtype, void *at, Scalar value) {
     memcpy(at, &bits, (size_t)dtypes[dtype].bytes);
 }
 
-// ---- ranges and casts ---------------------------------------------------------------------------
+// ---- ranges and casts --------------------------------------------------------------------------
 
 static int64_t lowest(DType dtype) {
     if (dtypes[dtype].kind != KIND_SIGNED) return 0;
@@ -114,7 +114,7 @@ Scalar scalar_identity(Op fold, DType dtype) {
     return (Scalar){.integer = fold == OP_MAX ? lowest(dtype) : value};
 }
 
-// ---- arithmetic ---------------------------------------------------------------------------------
+// ---- arithmetic --------------------------------------------------------------------------------
 
 // What the scalar column's names mean here. Integers are in 128 bits, where x * y cannot overflow.
 #define TRUNC_(x)     truncf((float)(x))

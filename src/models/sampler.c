@@ -1,8 +1,10 @@
 /* sampler.c - which token comes next.
  * In: logits.  Out: a token id.
- * Invariant: the order is repeat penalty, then temperature 0 is the largest logit (the first of equals); else top-k,
- * top-p, min-p on the probabilities at that temperature, then a draw; a seed gives the same tokens on every machine.
- *   sampler_next(sampler, logits, vocabulary, history, count)   =>   42                                             */
+ * Invariant: the order is repeat penalty, then temperature 0 is the largest logit (the first of
+ * equals); else top-k,
+ * top-p, min-p on the probabilities at that temperature, then a draw; a seed gives the same tokens
+ * on every machine.
+ *   sampler_next(sampler, logits, vocabulary, history, count)   =>   42 */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,8 +24,10 @@ static double draw(uint64_t *state) {
     return (double)((z ^ z >> 31) >> 11) * 0x1p-53;
 }
 
-// Tokens among the last `repeat_last` become less likely: positive logits are divided, negative ones multiplied.
-static void penalize(const Sampler *sampler, float *logits, int64_t vocabulary, const int32_t *history, int64_t count) {
+// Tokens among the last `repeat_last` become less likely: positive logits are divided, negative
+// ones multiplied.
+static void penalize(const Sampler *sampler, float *logits, int64_t vocabulary,
+                     const int32_t *history, int64_t count) {
     if (sampler->repeat_penalty == 1) return;
     int64_t first = max_i64(0, count - sampler->repeat_last);
     for (int64_t i = first; i < count; i++) {
@@ -31,7 +35,8 @@ static void penalize(const Sampler *sampler, float *logits, int64_t vocabulary, 
         for (int64_t j = first; j < i && !seen; j++) seen = history[j] == history[i];
         if (seen) continue;
         float *logit = &logits[history[i]];
-        *logit = (float)(*logit > 0 ? *logit / sampler->repeat_penalty : *logit * sampler->repeat_penalty);
+        *logit = (float)(*logit > 0 ? *logit / sampler->repeat_penalty
+                                    : *logit * sampler->repeat_penalty);
     }
 }
 
@@ -48,21 +53,25 @@ static int by_logit(const void *a, const void *b) {
     return x->id < y->id ? -1 : 1;
 }
 
-int32_t sampler_next(Sampler *sampler, float *logits, int64_t vocabulary, const int32_t *history, int64_t count) {
+int32_t sampler_next(Sampler *sampler, float *logits, int64_t vocabulary, const int32_t *history,
+                     int64_t count) {
     penalize(sampler, logits, vocabulary, history, count);
     if (sampler->temperature <= 0) return largest(logits, vocabulary);
     Candidate *candidate = malloc(sizeof *candidate * (size_t)vocabulary);
     double *chance = malloc(sizeof *chance * (size_t)vocabulary);
-    if (!candidate || !chance) fatal("sampler: no memory for %lld candidates", (long long)vocabulary);
+    if (!candidate || !chance)
+        fatal("sampler: no memory for %lld candidates", (long long)vocabulary);
     for (int64_t i = 0; i < vocabulary; i++) candidate[i] = (Candidate){(int32_t)i, logits[i]};
     qsort(candidate, (size_t)vocabulary, sizeof *candidate, by_logit);
     int64_t kept = sampler->top_k > 0 ? min_i64(sampler->top_k, vocabulary) : vocabulary;
     double sum = 0;
     for (int64_t i = 0; i < kept; i++)
-        sum += chance[i] = exp(((double)candidate[i].logit - (double)candidate[0].logit) / sampler->temperature);
+        sum += chance[i] =
+            exp(((double)candidate[i].logit - (double)candidate[0].logit) / sampler->temperature);
     double left = 0;
-    int64_t last = 0;   // candidates that stay: enough for top_p, none below min_p of the best
-    while (last < kept && (last == 0 || (left < sampler->top_p * sum && chance[last] >= sampler->min_p * chance[0])))
+    int64_t last = 0;  // candidates that stay: enough for top_p, none below min_p of the best
+    while (last < kept && (last == 0 || (left < sampler->top_p * sum &&
+                                         chance[last] >= sampler->min_p * chance[0])))
         left += chance[last++];
     double at = draw(&sampler->state) * left;
     int64_t chosen = 0;

@@ -18,7 +18,7 @@ typedef struct {
 // `out` is the gradient of node `id`.
 typedef void GradientRule(Gradient *g, const Node *node, Id id, Id out);
 
-// ---- what the rules are written with ------------------------------------------------------------
+// ---- what the rules are written with -----------------------------------------------------------
 
 static bool wants(const Gradient *g, const Node *node, int source) {
     return g->leads[node->source[source]];
@@ -65,7 +65,7 @@ static Id product_before(Graph *graph, Id x, int axis) {
     return shift_in_one(graph, node_scan(graph, OP_MUL, x, axis), axis);
 }
 
-// ---- no gradient --------------------------------------------------------------------------------
+// ---- no gradient -------------------------------------------------------------------------------
 
 static void none(Gradient *g, const Node *node, Id id, Id out) {
     (void)g, (void)node, (void)id, (void)out;
@@ -108,7 +108,7 @@ static void gradient_ASSIGN(Gradient *g, const Node *node, Id id, Id out) {
 #define gradient_PERM    kernel_only
 #define gradient_MMA     kernel_only
 
-// ---- movements: each has an adjoint among the others --------------------------------------------
+// ---- movements: each has an adjoint among the others -------------------------------------------
 
 static void gradient_RESHAPE(Gradient *g, const Node *node, Id id, Id out) {
     (void)id;
@@ -195,7 +195,7 @@ static void gradient_WINDOW(Gradient *g, const Node *node, Id id, Id out) {
     give(g, node, 0, sum);
 }
 
-// ---- elementwise --------------------------------------------------------------------------------
+// ---- elementwise -------------------------------------------------------------------------------
 
 static void gradient_CAST(Gradient *g, const Node *node, Id id, Id out) {
     (void)id;
@@ -268,7 +268,7 @@ static void gradient_FMA(Gradient *g, const Node *node, Id id, Id out) {
     give(g, node, 2, out);
 }
 
-// ---- folds --------------------------------------------------------------------------------------
+// ---- folds -------------------------------------------------------------------------------------
 
 // The elements equal to the maximum share alike.
 static Id reduce_max(Gradient *g, const Node *node, Id id, Id out) {
@@ -349,7 +349,7 @@ static void gradient_SCAN(Gradient *g, const Node *node, Id id, Id out) {
     give(g, node, 0, out);
 }
 
-// ---- the rest -----------------------------------------------------------------------------------
+// ---- the rest ----------------------------------------------------------------------------------
 
 static void gradient_GATHER(Gradient *g, const Node *node, Id id, Id out) {
     (void)id;
@@ -384,7 +384,7 @@ static GradientRule *const rule_of[OP_COUNT] = {
 #undef OP
 };
 
-// ---- the sweep ----------------------------------------------------------------------------------
+// ---- the sweep ---------------------------------------------------------------------------------
 
 static bool is_wrt(const Gradient *g, Id id) {
     for (int i = 0; i < g->count; i++)

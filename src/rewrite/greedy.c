@@ -36,7 +36,7 @@ struct RuleTable {
     LIST(const ParsedRule *) of[OP_COUNT];  // by the op of the left side's root, in table order
 };
 
-// ---- parsing ------------------------------------------------------------------------------------
+// ---- parsing -----------------------------------------------------------------------------------
 
 typedef struct {
     Reader reader;
@@ -134,7 +134,7 @@ void rule_table_add(RuleTable *table, const Rule *rule) {
             *list_add(table->arena, &table->of[op]) = parsed;
 }
 
-// ---- matching -----------------------------------------------------------------------------------
+// ---- matching ----------------------------------------------------------------------------------
 
 static bool has_value(const Graph *graph, Id id, double number) {
     const Node *node = graph_node(graph, id);
@@ -179,7 +179,7 @@ static bool match_rule(const ParsedRule *parsed, Match *match) {
     return false;
 }
 
-// ---- building -----------------------------------------------------------------------------------
+// ---- building ----------------------------------------------------------------------------------
 
 static Id number_node(const Match *match, double number) {
     DType dtype = node_dtype(match->graph, match->root);
@@ -218,7 +218,7 @@ static Id apply(const RuleTable *table, Graph *graph, Id id) {
     return id;
 }
 
-// ---- rewriting ----------------------------------------------------------------------------------
+// ---- rewriting ---------------------------------------------------------------------------------
 
 typedef struct {
     Arena *arena;

@@ -1,14 +1,14 @@
 /* kernel.c - rules applied inside a kernel, whose nodes are named by its statements' trees.
  * In: a kernel.  Out: the same kernel, its statements pointing at rewritten values.
  * Invariant: loops and memory stay; only what is computed from them changes.
- *   y[i] = (exp2 x[i])   =>   y[i] = the polynomial of it                                          */
+ *   y[i] = (exp2 x[i])   =>   y[i] = the polynomial of it */
 #include <string.h>
 
 #include "rewrite/rewrite.h"
 
 static const Rule *rule_for(const Node *node) {
     size_t length = strlen(ops[node->op].text);
-    for (int i = 0; i < rules_expand_count; i++)   // "(exp2 ?x) => !"
+    for (int i = 0; i < rules_expand_count; i++)  // "(exp2 ?x) => !"
         if (!strncmp(rules_expand[i].text + 1, ops[node->op].text, length) &&
             rules_expand[i].text[1 + length] == ' ')
             return &rules_expand[i];

@@ -4,7 +4,7 @@
 #define PICOGRAD_REWRITE_H
 #include "ir/ir.h"
 
-// ---- greedy.c: rules as text, and the rewriter that applies them --------------------------------
+// ---- greedy.c: rules as text, and the rewriter that applies them -------------------------------
 // How far the two sides of a rule may differ. A NaN counts as a NaN, whatever its bits.
 typedef enum {
     RULE_EXACT,         // not at all, but for max, which may give either zero of two
@@ -35,7 +35,7 @@ void rule_table_add(RuleTable *table, const Rule *rule);
 Graph *rewrite(Arena *arena, const Graph *graph, const RuleTable *table, int outputs,
                const Id *output, Id *new_output);
 
-// ---- rules.c, expand.c: the rules ---------------------------------------------------------------
+// ---- rules.c, expand.c: the rules --------------------------------------------------------------
 typedef enum {
     RULES_CLEAN,    // what only gradients needed: DETACH, WITHGRAD
     RULES_ALGEBRA,  // exact and reassociating ones
@@ -52,7 +52,7 @@ extern const int rules_expand_count;
 // kernel.c: the same expansion inside a kernel, in place.
 void expand_kernel(Kernel *kernel);
 
-// ---- gradient.c: reverse mode -------------------------------------------------------------------
+// ---- gradient.c: reverse mode ------------------------------------------------------------------
 // out[i] becomes the derivative of sum(loss * seed) by wrt[i], of wrt[i]'s shape; seed -1 is all
 // ones. Appends to the graph. What the loss does not depend on gets zeros. Its results are nodes
 // like any, so gradients of gradients work.

@@ -10,7 +10,7 @@
 #include <pthread.h>
 #include <string.h>
 
-// ---- conditions ---------------------------------------------------------------------------------
+// ---- conditions --------------------------------------------------------------------------------
 
 static DType root_dtype(const Match *match) { return node_dtype(match->graph, match->root); }
 
@@ -102,7 +102,7 @@ static bool joins_safely(const Match *match) {
     return isnormal(joined) && isnormal(a.real) && isnormal(b.real);
 }
 
-// ---- constants ----------------------------------------------------------------------------------
+// ---- constants ---------------------------------------------------------------------------------
 
 static Id fold(const Match *match) {
     const Node *node = root_node(match);
@@ -181,7 +181,7 @@ static Id reduce_const(const Match *match) {
     return reduce_expand(&expanded);
 }
 
-// ---- movements ----------------------------------------------------------------------------------
+// ---- movements ---------------------------------------------------------------------------------
 
 static const Node *inner_node(const Match *match) {
     return graph_node(match->graph, root_node(match)->source[0]);
@@ -248,7 +248,7 @@ static Id reduce_again(const Match *match) {
                        (uint32_t)(root->arg[1] | inner->arg[1]));
 }
 
-// ---- casts --------------------------------------------------------------------------------------
+// ---- casts -------------------------------------------------------------------------------------
 
 // Whether `to` has every value of `from`.
 static bool widens(DType from, DType to) {
@@ -276,7 +276,7 @@ static Id bitcast_again(const Match *match) {
     return node_bitcast(match->graph, match->at[0], root_dtype(match));
 }
 
-// ---- the tables ---------------------------------------------------------------------------------
+// ---- the tables --------------------------------------------------------------------------------
 
 #define EXACT(...) \
     { .class = RULE_EXACT, .text = __VA_ARGS__ }

@@ -65,7 +65,7 @@ static Buffer *buffer_at(int64_t id) {
     return buffer;
 }
 
-// ---- memory -------------------------------------------------------------------------------------
+// ---- memory ------------------------------------------------------------------------------------
 
 // log2 of the kept block for `bytes`; above LARGEST: to be mapped.
 static int block_class(size_t bytes) {
@@ -120,7 +120,7 @@ static void memory_put(void *at, size_t bytes) {
     if (!keep) free(at);
 }
 
-// ---- buffers ------------------------------------------------------------------------------------
+// ---- buffers -----------------------------------------------------------------------------------
 
 // A slot that nobody uses, NULL if there is no room; the lock is held.
 static Buffer *slot_take(void) {

@@ -3,7 +3,7 @@
 #define PICOGRAD_CHUNK_H
 #include "ir/ir.h"
 
-enum { CHUNK = 256 };
+enum { CHUNK = 512 };  // values an array: some ten arrays of floats in L1
 
 // to[i] = op(x[i], y[i], z[i]); arrays hold the compute type of `dtype` (the sources'; CMP* writes bool bytes).
 void chunk_map(Op op, DType dtype, int count, const void *x, const void *y, const void *z, void *to);

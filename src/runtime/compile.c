@@ -25,7 +25,7 @@ static const char base_flags[] =
     "-std=gnu11 -O2 -ftree-slp-vectorize -fno-math-errno -fno-trapping-math -ffp-contract=off "
     "-fwrapv -fPIC -pipe -w -Wno-psabi";
 
-// ---- the compiler -------------------------------------------------------------------------------
+// ---- the compiler ------------------------------------------------------------------------------
 
 static bool is_program(const char *path) {
     struct stat facts;
@@ -137,7 +137,7 @@ static int finish_compiler(Arena *arena, pid_t process, const char *compiler, co
     return fail("%s could not compile a kernel: %s", compiler, first_error(arena, log));
 }
 
-// ---- a folder to work in ------------------------------------------------------------------------
+// ---- a folder to work in -----------------------------------------------------------------------
 
 static char *open_workplace(Arena *arena) {
     const char *parent = getenv("TMPDIR");
@@ -179,7 +179,7 @@ char *compiler_assembly(Arena *arena, const char *source) {
     return text;
 }
 
-// ---- what is loaded -----------------------------------------------------------------------------
+// ---- what is loaded ----------------------------------------------------------------------------
 
 static struct {
     pthread_mutex_t lock;  // held for a whole compile_units
@@ -209,7 +209,7 @@ static int load_unit(CompileUnit *unit, const char *name, const char *path) {
     return 0;
 }
 
-// ---- many units ---------------------------------------------------------------------------------
+// ---- many units --------------------------------------------------------------------------------
 
 typedef struct {
     Paths paths;

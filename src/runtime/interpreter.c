@@ -90,7 +90,7 @@ static int64_t loop_extent(Run *run, int32_t loop) {
     return position(run, run->kernel->loops.at[loop].extent);
 }
 
-// ---- what a node depends on -----------------------------------------------------------------------------------------
+// ---- what a node depends on --------------------------------------------------------------------
 static Reach find_reach(const Run *run, Index index) {
     Reach reach = {.index = index};
     for (int32_t loop = 0; loop < run->kernel->loops.count; loop++)
@@ -128,7 +128,7 @@ static bool is_valid(Run *run, Id id) {
     return true;
 }
 
-// ---- memory over a region -------------------------------------------------------------------------------------------
+// ---- memory over a region ----------------------------------------------------------------------
 typedef struct {
     Run *run;
     DType dtype;
@@ -227,10 +227,9 @@ static void index_values(Run *run, Index index, int64_t *to) {
     for (int i = 0; i < region->loops; i++) walk.stride[i] = 0;
     for (int t = 0; t < terms; t++) {
         const Atom *atom = index_atom_of(run->indices, term[t].atom);
-        bool inside = atom->kind == ATOM_LOOP && region->set >> atom->of & 1;
-        if (atom->kind == ATOM_VAR || (atom->kind == ATOM_LOOP && !inside))
+        if (atom->kind == ATOM_LOOP || atom->kind == ATOM_VAR)
             walk.start += term[t].scale * atom_value(run, atom);
-        for (int i = 0; i < region->loops && inside; i++)
+        for (int i = 0; i < region->loops && atom->kind == ATOM_LOOP; i++)
             if (region->loop[i] == atom->of) walk.stride[i] = term[t].scale;
     }
     find_pieces(&walk, region);
@@ -297,7 +296,7 @@ static void write_piece(const Transfer *transfer, int first, int count, int64_t 
     }
 }
 
-// ---- boxes of loops as regions ----------------------------------------------------------------------------------------
+// ---- boxes of loops as regions -----------------------------------------------------------------
 typedef void Body(Run *run, void *context);
 typedef struct {
     int loops;  // outermost first
@@ -403,7 +402,7 @@ static void level_enter(Run *run) {
     leave_region(level);
 }
 
-// ---- REDUCE -----------------------------------------------------------------------------------------------------------
+// ---- REDUCE ------------------------------------------------------------------------------------
 typedef struct {
     const Node *node;
     char *sum;   // CHUNK values
@@ -542,7 +541,7 @@ static void compute_reduce(Run *run, Id id, char *to) {
         reduce_serially(run, node, to);
 }
 
-// ---- one node -----------------------------------------------------------------------------------------------------------
+// ---- one node ----------------------------------------------------------------------------------
 static void compute_const(const Run *run, Id id, void *to) {
     Scalar value = {0};
     DType dtype = node_dtype(run->graph, id);
@@ -632,7 +631,7 @@ static const void *compute(Run *run, Id id) {
     return level->value[id];
 }
 
-// ---- statements -----------------------------------------------------------------------------------------------------
+// ---- statements --------------------------------------------------------------------------------
 static const Store *store_of(Run *run, const Statement *statement) {
     for (int32_t i = 0; i < run->stores.count; i++)
         if (run->stores.at[i]->statement == statement) return run->stores.at[i];
@@ -758,7 +757,7 @@ void interpret(const Kernel *kernel, void *const *buffer, const int64_t *var) {
     arena_free(arena);
 }
 
-// ---- one expression over a box ----------------------------------------------------------------------------------------
+// ---- one expression over a box -----------------------------------------------------------------
 Interpreter *interpreter_new(Arena *arena, const Kernel *kernel, void *const *buffer,
                              const int64_t *var) {
     Run *run = arena_object(arena, Run);

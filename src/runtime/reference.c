@@ -71,7 +71,7 @@ static Array array_new(Run *run, Id id) {
     return array;
 }
 
-// ---- leaves -------------------------------------------------------------------------------------
+// ---- leaves ------------------------------------------------------------------------------------
 
 static void run_const(Run *run, Id id, Array *out) {
     Scalar value;
@@ -98,7 +98,7 @@ static char *memory_of(const Run *run, Id id) {
                                  : binding->param(binding->context, node->arg[0]);
 }
 
-// ---- movement -----------------------------------------------------------------------------------
+// ---- movement ----------------------------------------------------------------------------------
 
 // Where in its source x the element at `at` of the movement `id` lies; false in the zeros of a PAD.
 static bool source_at(Run *run, Id id, const int64_t *at, int64_t *from) {
@@ -146,7 +146,7 @@ static void run_movement(Run *run, Id id, Array *out) {
     }
 }
 
-// ---- element by element -------------------------------------------------------------------------
+// ---- element by element ------------------------------------------------------------------------
 
 static void run_map(Run *run, const Node *node, Array *out) {
     const Array *source[3] = {0};
@@ -161,7 +161,7 @@ static void run_map(Run *run, const Node *node, Array *out) {
     }
 }
 
-// ---- folds --------------------------------------------------------------------------------------
+// ---- folds -------------------------------------------------------------------------------------
 
 // Sums and products of floats are folded in double, from left to right, and rounded once; all else
 // as the op does it.
@@ -234,7 +234,7 @@ static void run_scan(Run *run, const Node *node, Array *out) {
     folds_put(folds, out);
 }
 
-// ---- gather, scatter, assign --------------------------------------------------------------------
+// ---- gather, scatter, assign -------------------------------------------------------------------
 
 // The element of x that element i of `index` picks along `axis`; -1 if it is outside.
 static int64_t picked(const Array *x, const Array *index, int64_t i, int64_t axis) {
@@ -285,7 +285,7 @@ static void run_assign(Run *run, const Node *node, Array *out) {
     memcpy(out->at, memory.at, array_bytes(out));
 }
 
-// ---- all of it ----------------------------------------------------------------------------------
+// ---- all of it ---------------------------------------------------------------------------------
 
 static void run_node(Run *run, Id id) {
     const Node *node = graph_node(run->graph, id);

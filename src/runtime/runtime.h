@@ -1,91 +1,106 @@
-/* runtime.h - where kernels run: buffers, the reference interpreter, the chunk interpreter, the kernel library, the
+/* runtime.h - where kernels run: buffers, the reference interpreter, the chunk interpreter, the
+ * kernel library, the
  * compiler and its cache. */
 #ifndef PICOGRAD_RUNTIME_H
 #define PICOGRAD_RUNTIME_H
 #include "ir/ir.h"
 
-// ---- buffer.c: reference-counted device memory, named by ids that are never reused. Thread-safe. --------------------
-// 64-byte aligned, readable 64 bytes past the end, zeroed pages that become resident when first written.
-int64_t buffer_new(size_t bytes);                     // count 1; fatal with sizes if there is no memory
-int64_t buffer_wrap(void *at, size_t bytes, void (*release)(void *owner), void *owner);   // memory of somebody else's
+// ---- buffer.c: reference-counted device memory, named by ids that are never reused. Thread-safe. 
+// 64-byte aligned, readable 64 bytes past the end, zeroed pages that become resident when first
+// written.
+int64_t buffer_new(size_t bytes);  // count 1; fatal with sizes if there is no memory
+int64_t buffer_wrap(void *at, size_t bytes, void (*release)(void *owner),
+                    void *owner);  // memory of somebody else's
 void buffer_retain(int64_t id);
 void buffer_release(int64_t id);
 void *buffer_data(int64_t id);
 size_t buffer_bytes(int64_t id);
-int64_t buffer_version(int64_t id);                   // starts at 0
-int64_t buffer_advance(int64_t id);                   // the next version, after an ASSIGN
-int64_t buffer_live_bytes(void);                      // of all buffer_new still alive, for tests and metrics
+int64_t buffer_version(int64_t id);  // starts at 0
+int64_t buffer_advance(int64_t id);  // the next version, after an ASSIGN
+int64_t buffer_live_bytes(void);     // of all buffer_new still alive, for tests and metrics
 
-// ---- reference.c: walks a tensor graph element by element; slow, independent of every lowering, the oracle. ---------
+// ---- reference.c: walks a tensor graph element by element; slow, independent of every lowering,
+// the oracle. ---------
 typedef struct {
-    void *(*buffer)(void *context, int64_t id);       // BUFFER's memory
-    void *(*param)(void *context, int64_t number);    // PARAM's memory
-    int64_t (*var)(void *context, int32_t var);       // VAR's value
+    void *(*buffer)(void *context, int64_t id);     // BUFFER's memory
+    void *(*param)(void *context, int64_t number);  // PARAM's memory
+    int64_t (*var)(void *context, int32_t var);     // VAR's value
     void *context;
 } Binding;
-// Writes node `output`'s value, contiguous by the sizes that it has under these VARs, to `to`. ASSIGN writes through.
+// Writes node `output`'s value, contiguous by the sizes that it has under these VARs, to `to`.
+// ASSIGN writes through.
 void reference_run(const Graph *graph, Id output, const Binding *binding, void *to);
 
-// ---- interpreter.c: runs a kernel in its unscheduled form over L1-sized chunks, no compiler needed. ----------------
+// ---- interpreter.c: runs a kernel in its unscheduled form over L1-sized chunks, no compiler
+// needed. ----------------
 void interpret(const Kernel *kernel, void *const *buffer, const int64_t *var);
-// One expression of a kernel, without its statements. The other loops stand where interpreter_move put them (0 at first).
+// One expression of a kernel, without its statements. The other loops stand where interpreter_move
+// put them (0 at first).
 typedef struct Interpreter Interpreter;
-Interpreter *interpreter_new(Arena *arena, const Kernel *kernel, void *const *buffer, const int64_t *var);
+Interpreter *interpreter_new(Arena *arena, const Kernel *kernel, void *const *buffer,
+                             const int64_t *var);
 void interpreter_move(Interpreter *interpreter, int32_t loop, int64_t position);
 // The values at all points of a box, first loop outermost, in their compute type.
-void interpreter_box(Interpreter *interpreter, Id value, int loops, const int32_t *loop, const int64_t *first,
-                     const int64_t *extent, void *to);
+void interpreter_box(Interpreter *interpreter, Id value, int loops, const int32_t *loop,
+                     const int64_t *first, const int64_t *extent, void *to);
 
-// ---- compile.c: C text to a loaded function ---------------------------------------------------------------------------
+// ---- compile.c: C text to a loaded function ----------------------------------------------------
 typedef struct PgArgs {
-    void *const *buffer;      // PARAMs in order
-    const int64_t *var;       // VARs of the kernel's graph
-    void *workspace;          // own_bytes a thread, then shared_bytes
+    void *const *buffer;  // PARAMs in order
+    const int64_t *var;   // VARs of the kernel's graph
+    void *workspace;      // own_bytes a thread, then shared_bytes
     void (*wait)(Barrier *barrier, int thread);
 } PgArgs;
 typedef void KernelFunction(const PgArgs *args, int thread, int threads, Barrier *barrier);
 typedef struct {
-    const char *symbol;       // pg_k_<hash of the source>
-    const char *source;       // C, without includes
-    KernelFunction *function; // filled in; stays loaded until the process ends
-    bool from_cache;          // filled in
+    const char *symbol;        // pg_k_<hash of the source>
+    const char *source;        // C, without includes
+    KernelFunction *function;  // filled in; stays loaded until the process ends
+    bool from_cache;           // filled in
 } CompileUnit;
-bool compiler_available(void);                        // PG_CC, else cc, gcc, clang on PATH
-int compile_units(CompileUnit *unit, int count);      // one compiler process a core; -1 with the compiler's first error
-char *compiler_key(Arena *arena);                     // path, mtime, size, flags; NULL if there is none
-char *compiler_assembly(Arena *arena, const char *source);   // for PG_DEBUG; NULL with the compiler's first error
+bool compiler_available(void);  // PG_CC, else cc, gcc, clang on PATH
+int compile_units(CompileUnit *unit,
+                  int count);  // one compiler process a core; -1 with the compiler's first error
+char *compiler_key(Arena *arena);  // path, mtime, size, flags; NULL if there is none
+char *compiler_assembly(Arena *arena,
+                        const char *source);  // for PG_DEBUG; NULL with the compiler's first error
 
-// ---- target.c: the CPU ------------------------------------------------------------------------------------------------
+// ---- target.c: the CPU -------------------------------------------------------------------------
 typedef struct {
-    const char *name;         // "avx512", "avx2", "c"
-    int lanes;                // f32 lanes of a register
+    const char *name;  // "avx512", "avx2", "c"
+    int lanes;         // f32 lanes of a register
     int registers;
-    const char *flags;        // for the compiler
+    const char *flags;  // for the compiler
     bool fma, amx;
 } Target;
-const Target *target(void);                           // best this CPU has, or PG_ISA's
+const Target *target(void);  // best this CPU has, or PG_ISA's
 
-// ---- cache.c: compiled kernels on disk, in cache_folder()/kernels -----------------------------------------------------
+// ---- cache.c: compiled kernels on disk, in cache_folder()/kernels ------------------------------
 typedef struct {
     const char *folder;
     int64_t entries, bytes;
 } CacheInfo;
-int cache_info(Arena *arena, CacheInfo *info);        // -1 if there can be no cache
-int64_t cache_clear(void);                            // how many entries were removed
+int cache_info(Arena *arena, CacheInfo *info);  // -1 if there can be no cache
+int64_t cache_clear(void);                      // how many entries were removed
 // The path of an entry whose content is what was added, else NULL.
 char *cache_find(Arena *arena, const char *name);
-// One shared object under several names. Returns the path of the first; NULL, with one warning a process, if the cache
+// One shared object under several names. Returns the path of the first; NULL, with one warning a
+// process, if the cache
 // cannot be written.
 char *cache_add(Arena *arena, int count, const char *const *name, const void *bytes, size_t size);
 
-// ---- library/: eager matmul, one source per ISA. --------------------------------------------------------------------
-// c[m][n] = sum over k of a[m][k] * b[k][n], fp32; strides in elements. c is contiguous in n or m as strides say.
+// ---- library/: eager matmul, one source per ISA. -----------------------------------------------
+// c[m][n] = sum over k of a[m][k] * b[k][n], fp32; strides in elements. c is contiguous in n or m
+// as strides say.
 typedef struct {
     int64_t m, n, k;
-    const float *a; int64_t a_m, a_k;
-    const float *b; int64_t b_k, b_n;
-    float *c; int64_t c_m, c_n;
-    bool accumulate;      // c += instead of c =
+    const float *a;
+    int64_t a_m, a_k;
+    const float *b;
+    int64_t b_k, b_n;
+    float *c;
+    int64_t c_m, c_n;
+    bool accumulate;  // c += instead of c =
 } Matmul;
-void library_matmul(const Matmul *matmul);            // uses the pool
+void library_matmul(const Matmul *matmul);  // uses the pool
 #endif

@@ -47,7 +47,7 @@ static Substitution *placed_values(const Accumulate *to) {
     return by;
 }
 
-// ---- which folds, and where ---------------------------------------------------------------------
+// ---- which folds, and where --------------------------------------------------------------------
 
 // Marks the REDUCEs in one statement's tree that are not placed yet and can be under `scope`.
 static void find_ready(const Accumulate *to, const Statement *statement, LoopSet scope,
@@ -99,7 +99,7 @@ static void check_unwritten(const Accumulate *to, Statement *list, Id fold) {
     }
 }
 
-// ---- one fold -----------------------------------------------------------------------------------
+// ---- one fold ----------------------------------------------------------------------------------
 
 static bool same_ranges(const Accumulate *to, const Node *a, const Node *b) {
     const Loop *loops = to->kernel->loops.at;
@@ -183,7 +183,7 @@ static Statement *place_fold(Accumulate *to, Id fold) {
     return statement_store(kernel, ROLE_INIT, buffer, zero, identity);
 }
 
-// ---- the tree -----------------------------------------------------------------------------------
+// ---- the tree ----------------------------------------------------------------------------------
 
 // Puts what `*link` needs and `scope` allows before it.
 static void place_before(Accumulate *to, Statement **link, LoopSet scope) {

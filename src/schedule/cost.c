@@ -1,7 +1,9 @@
 /* cost.c - what a kernel must at least do: float operations, and bytes to and from memory.
  * In: a kernel in unscheduled form.  Out: two counts, symbolic sizes at the given VARs.
- * Invariant: an element that is read by many iterations counts once; index arithmetic counts nothing.
- *   c[8*i + j] = (reduce add k<4 (mul a[4*i + k] b[8*k + j])), 2 x 8   =>   128 operations, 4 * (8 + 32 + 16) bytes      */
+ * Invariant: an element that is read by many iterations counts once; index arithmetic counts
+ * nothing.
+ *   c[8*i + j] = (reduce add k<4 (mul a[4*i + k] b[8*k + j])), 2 x 8   =>   128 operations, 4 *
+ *   (8 + 32 + 16) bytes */
 #include "schedule/schedule.h"
 
 typedef struct {
@@ -17,8 +19,8 @@ static int64_t var_value(void *context, const Atom *atom) {
 }
 
 static double extent_of(Count *count, int32_t loop) {
-    return (double)index_value(graph_indices(count->kernel->graph), count->kernel->loops.at[loop].extent, var_value,
-                               count);
+    return (double)index_value(graph_indices(count->kernel->graph),
+                               count->kernel->loops.at[loop].extent, var_value, count);
 }
 
 static double iterations(Count *count, LoopSet loops) {
@@ -36,7 +38,8 @@ static void count_access(Count *count, int32_t buffer, Index index) {
     count->bytes += touched * dtypes[memory->dtype].bytes;
 }
 
-// Each node runs once for each value of the loops that it depends on; a REDUCE folds once for each of its body.
+// Each node runs once for each value of the loops that it depends on; a REDUCE folds once for each
+// of its body.
 static void count_value(Count *count, Id id) {
     if (count->counted[id]) return;
     count->counted[id] = true;

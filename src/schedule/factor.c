@@ -1,10 +1,12 @@
 /* factor.c - what does not change inside a sum moves out of it.
  * In: a kernel in unscheduled form.  Out: the same sums with fewer products in the innermost loops.
- * Invariant: equal up to rounding; only sums of products change, and only where a factor is constant along some loops.
+ * Invariant: equal up to rounding; only sums of products change, and only where a factor is
+ * constant along some loops.
  *   (reduce add g<2 b<32 (mul (add (mul scale[g] code[32*g + b]) offset[g]) x[32*g + b]))
  *   =>  (reduce add g<2 (add (mul scale[g] (reduce add b<32 (mul code[32*g + b] x[32*g + b])))
  *                            (mul offset[g] (reduce add b<32 x[32*g + b]))))
- * This is the one rule by which every block format (value = scale * code + offset) is summed in integers' small range. */
+ * This is the one rule by which every block format (value = scale * code + offset) is summed in
+ * integers' small range. */
 #include "schedule/schedule.h"
 
 enum { FACTORS_MAX = 16 };
@@ -16,7 +18,8 @@ typedef struct {
 static bool add_factors(const Kernel *kernel, Id id, Product *product) {
     const Node *node = graph_node(kernel->graph, id);
     if (node->op == OP_MUL && dtype_is_float((DType)node->dtype))
-        return add_factors(kernel, node->source[0], product) && add_factors(kernel, node->source[1], product);
+        return add_factors(kernel, node->source[0], product) &&
+               add_factors(kernel, node->source[1], product);
     if (product->factors == FACTORS_MAX) return false;
     product->factor[product->factors++] = id;
     return true;
@@ -46,8 +49,10 @@ static bool depends(const Kernel *kernel, Id id, int32_t loop) {
     return loop_set_has(&set, loop);
 }
 
-// The fold's loops along which some factor stays the same while it changes along others; what is cheapest inside.
-static int inner_loops(const Kernel *kernel, const Node *fold, const Product *term, int terms, int32_t *inner) {
+// The fold's loops along which some factor stays the same while it changes along others; what is
+// cheapest inside.
+static int inner_loops(const Kernel *kernel, const Node *fold, const Product *term, int terms,
+                       int32_t *inner) {
     int best = 0;
     for (int t = 0; t < terms; t++)
         for (int i = 0; i < term[t].factors; i++) {
@@ -73,8 +78,10 @@ static Id factored_term(Kernel *kernel, const Product *term, int inner, const in
     for (int i = 0; i < term->factors; i++) {
         bool changes = false;
         for (int j = 0; j < inner; j++) changes |= depends(kernel, term->factor[i], loop[j]);
-        if (changes) inside = multiply(kernel, inside, term->factor[i]);
-        else outside = multiply(kernel, outside, term->factor[i]);
+        if (changes)
+            inside = multiply(kernel, inside, term->factor[i]);
+        else
+            outside = multiply(kernel, outside, term->factor[i]);
     }
     if (inside < 0) inside = node_const_float(kernel->graph, DT_F32, (Shape){0}, 1);
     return multiply(kernel, outside, kernel_reduce(kernel, OP_ADD, inside, inner, loop));
@@ -94,13 +101,16 @@ static Id factored(Kernel *kernel, Id id) {
         if (!is_inner) outer[outers++] = (int32_t)fold.arg[2 + i];
     }
     Id sum = factored_term(kernel, &term[0], inners, inner);
-    if (terms > 1) sum = node_binary(kernel->graph, OP_ADD, sum, factored_term(kernel, &term[1], inners, inner));
+    if (terms > 1)
+        sum =
+            node_binary(kernel->graph, OP_ADD, sum, factored_term(kernel, &term[1], inners, inner));
     return kernel_reduce(kernel, OP_ADD, sum, outers, outer);
 }
 
 void factor(Kernel *kernel) {
     Statement *statement = kernel->body;
-    while (statement && statement->kind == STATEMENT_LOOP && !statement->next) statement = statement->body;
+    while (statement && statement->kind == STATEMENT_LOOP && !statement->next)
+        statement = statement->body;
     if (!statement || statement->kind != STATEMENT_STORE || statement->next) return;
     Arena *scratch = arena_new();
     Substitution *by = substitution_new(scratch, kernel);

@@ -1,29 +1,34 @@
-/* fuse.c - cut a graph into kernels: which values are stored, which are computed where they are read.
+/* fuse.c - cut a graph into kernels: what is stored, what is computed where it is read.
  * In: a rewritten graph.  Out: a Module, kernels in run order.
- * Invariant: a value that crosses kernels has a slot; every other node lives in exactly the kernels of its readers.
- *   %2 = mul %0 %1 ; %3 = reduce{add, 2} %2 ; %4 = add %3 %5   =>   one kernel, no memory for %2 and %3
+ * Invariant: a value that crosses kernels has a slot; every other node lives in exactly the kernels
+ * of its readers.
+ *   %2 = mul %0 %1 ; %3 = reduce{add, 2} %2 ; %4 = add %3 %5
+ *   =>   one kernel, no memory for %2 and %3
  *
- * Readers come after what they read, so one pass from the last node to the first sees a node's readers before the node.
- * The rules, for a node whose readers all live in one kernel (its owner):
+ * Readers come after what they read, so one pass from the last node to the first sees a node's
+ * readers before the node. The rules, for a node whose readers all live in one kernel (its owner):
  *   - movement and elementwise nodes are computed in place;
- *   - a fold is computed in place if its value depends on a prefix of the owner's loops only (a row's maximum under
- *     the row loop): accumulate() then places it there, once. A contraction, whose operands are read again and again,
- *     only under all of the owner's loops, and one a kernel;
- *   - an operand of a contraction is stored, unless it reads fewer bytes than it has: a packed weight is unpacked in place.
- * A node with several owners is stored, unless it is movement, a cast, an unpacking, or cheap and reads nothing.       */
+ *   - a fold is computed in place if its value depends on a prefix of the owner's loops only (a
+ *     row's maximum under the row loop): accumulate() then places it there, once. A contraction,
+ *     whose operands are read again and again, only under all of the owner's loops, and one a
+ *     kernel, and not beside a row's fold;
+ *   - an operand of a contraction is stored, unless it reads fewer bytes than it has: a packed
+ *     weight is unpacked in place.
+ * A node with several owners is stored, unless it is movement, a cast, an unpacking, or cheap and
+ * reads nothing. */
 #include "schedule/schedule.h"
 
 enum { NOBODY = -1, MANY = -2 };
 typedef struct {
     bool live, stored, forced;
-    bool aligned;              // each axis of size > 1 is an axis of the owner, or a loop of a fold inside it
-    bool inside;               // some reader in the owner is a fold
-    bool contracts;            // (owner) holds a contraction already
-    bool folds_rows;           // (owner) holds a fold under some of its loops only
-    bool costly;               // its expression has an EXP2, LOG2 or SIN
+    bool aligned;    // each axis of size > 1 is an axis of the owner, or a loop of a fold inside it
+    bool inside;     // some reader in the owner is a fold
+    bool contracts;  // (owner) holds a contraction already
+    bool folds_rows;  // (owner) holds a fold under some of its loops only
+    bool costly;      // its expression has an EXP2, LOG2 or SIN
     Id owner;
-    int8_t axis[RANK_MAX];     // the owner's axis, -1 none
-    int64_t reads;             // bytes of the memory that its expression reads; saturates
+    int8_t axis[RANK_MAX];  // the owner's axis, -1 none
+    int64_t reads;          // bytes of the memory that its expression reads; saturates
 } Place;
 typedef struct {
     Arena *arena;
@@ -32,7 +37,7 @@ typedef struct {
     bool contractions_alone;
     Place *place;
     bool *stored;
-    int32_t *slot;             // of each stored node, -1 before it has one
+    int32_t *slot;  // of each stored node, -1 before it has one
 } Fusion;
 
 static int64_t node_elements(const Fusion *fusion, Id id) {
@@ -43,7 +48,8 @@ static int64_t node_bytes(const Fusion *fusion, Id id) {
     return node_elements(fusion, id) * dtypes[node_dtype(fusion->graph, id)].bytes;
 }
 
-// Which memory a node stands for: a BUFFER's id, or -1 - number of a PARAM, as ASSIGN's first word has it.
+// Which memory a node stands for: a BUFFER's id, or -1 - number of a PARAM, as ASSIGN's first word
+// has it.
 static bool names_memory(const Node *node, int64_t *memory, int64_t *version) {
     if (node->op != OP_BUFFER && node->op != OP_PARAM && node->op != OP_ASSIGN) return false;
     *memory = node->op == OP_PARAM ? -1 - node->arg[0] : node->arg[0];
@@ -53,14 +59,15 @@ static bool names_memory(const Node *node, int64_t *memory, int64_t *version) {
 
 static bool is_older(const Node *node, const Node *assign) {
     int64_t memory, version;
-    return names_memory(node, &memory, &version) && memory == assign->arg[0] && version < assign->arg[1];
+    return names_memory(node, &memory, &version) && memory == assign->arg[0] &&
+           version < assign->arg[1];
 }
 
 static bool is_memory(const Node *node) { return node->op == OP_BUFFER || node->op == OP_PARAM; }
 
 static bool always_stored(const Node *node) {
-    return is_memory(node) || node->op == OP_ASSIGN || node->op == OP_SCAN || node->op == OP_SCATTER_ADD ||
-           node->op == OP_CONTIGUOUS || node->op == OP_COPY;
+    return is_memory(node) || node->op == OP_ASSIGN || node->op == OP_SCAN ||
+           node->op == OP_SCATTER_ADD || node->op == OP_CONTIGUOUS || node->op == OP_COPY;
 }
 
 // The value a chain of movement looks at.
@@ -82,7 +89,8 @@ static bool is_contraction(const Fusion *fusion, const Node *node) {
     if (product->op != OP_MUL) return false;
     int64_t whole = node_elements(fusion, node->source[0]);
     for (int i = 0; i < 2; i++)
-        if (node_elements(fusion, below_movement(fusion->graph, product->source[i])) < whole) return true;
+        if (node_elements(fusion, below_movement(fusion->graph, product->source[i])) < whole)
+            return true;
     return false;
 }
 
@@ -95,7 +103,8 @@ static void count_reads(Fusion *fusion) {
         if (ends) place->reads = node_bytes(fusion, id);
         place->costly = node->op == OP_EXP2 || node->op == OP_LOG2 || node->op == OP_SIN;
         for (int i = 0; i < node->sources && !ends; i++) {
-            place->reads = min_i64(place->reads + fusion->place[node->source[i]].reads, INT64_MAX / 4);
+            place->reads =
+                min_i64(place->reads + fusion->place[node->source[i]].reads, INT64_MAX / 4);
             place->costly |= fusion->place[node->source[i]].costly;
         }
     }
@@ -105,7 +114,8 @@ static void count_reads(Fusion *fusion) {
 static void keep_old_bytes(Fusion *fusion, Id assign) {
     const Graph *graph = fusion->graph;
     int32_t count = graph_count(graph);
-    bool *after = arena_array(fusion->arena, bool, count), *old = arena_array(fusion->arena, bool, count);
+    bool *after = arena_array(fusion->arena, bool, count),
+         *old = arena_array(fusion->arena, bool, count);
     for (Id id = 0; id < count; id++) {
         const Node *node = graph_node(graph, id);
         old[id] = is_older(node, graph_node(graph, assign));
@@ -135,11 +145,13 @@ static bool reads_memory(const Fusion *fusion, Id id, int64_t memory, bool *seen
     return false;
 }
 
-// A value computed from the buffer that it is written to is stored first: the two may overlap in any way.
+// A value computed from the buffer that it is written to is stored first: the two may overlap in
+// any way.
 static void store_overlapping(Fusion *fusion, Id assign) {
     const Node *node = graph_node(fusion->graph, assign);
     bool *seen = arena_array(fusion->arena, bool, graph_count(fusion->graph));
-    if (reads_memory(fusion, node->source[1], node->arg[0], seen)) fusion->place[node->source[1]].forced = true;
+    if (reads_memory(fusion, node->source[1], node->arg[0], seen))
+        fusion->place[node->source[1]].forced = true;
 }
 
 static void mark_live(Fusion *fusion, Id id) {
@@ -150,14 +162,16 @@ static void mark_live(Fusion *fusion, Id id) {
         if (!(node->op == OP_WITHGRAD && i == 1)) mark_live(fusion, node->source[i]);
 }
 
-// ---- one node, seen from its readers --------------------------------------------------------------------------------
-static Id loops_of(const Fusion *fusion, Id owner) {   // the node whose shape the owner's loops run over
+// ---- one node, seen from its readers -----------------------------------------------------------
+static Id loops_of(const Fusion *fusion,
+                   Id owner) {  // the node whose shape the owner's loops run over
     const Node *node = graph_node(fusion->graph, owner);
     return node->op == OP_ASSIGN ? node->source[1] : owner;
 }
 
 // `source` is read by a node of `owner` under these axes.
-static void claim(Fusion *fusion, Id source, Id owner, bool aligned, bool inside, const int8_t *axis) {
+static void claim(Fusion *fusion, Id source, Id owner, bool aligned, bool inside,
+                  const int8_t *axis) {
     Place *place = &fusion->place[source];
     int rank = graph_node(fusion->graph, source)->rank;
     bool first = place->owner == NOBODY;
@@ -166,7 +180,7 @@ static void claim(Fusion *fusion, Id source, Id owner, bool aligned, bool inside
     if (first) place->aligned = aligned;
     place->inside |= inside;
     if (!aligned) place->aligned = false;
-    for (int i = 0; i < rank && aligned; i++)   // read under several loops: under none in particular
+    for (int i = 0; i < rank && aligned; i++)  // read under several loops: under none in particular
         place->axis[i] = first || place->axis[i] == axis[i] ? axis[i] : -1;
 }
 
@@ -186,7 +200,7 @@ static bool reshape_axes(const Node *node, const Node *source, const int8_t *fro
 static void claim_sources(Fusion *fusion, Id id) {
     const Node *node = graph_node(fusion->graph, id);
     Place *place = &fusion->place[id];
-    bool starts = place->stored;                 // a kernel of its own
+    bool starts = place->stored;  // a kernel of its own
     Id owner = starts ? id : place->owner;
     int8_t axis[RANK_MAX], identity[RANK_MAX];
     for (int i = 0; i < RANK_MAX; i++) identity[i] = (int8_t)i;
@@ -196,16 +210,22 @@ static void claim_sources(Fusion *fusion, Id id) {
         const Node *source = graph_node(fusion->graph, node->source[s]);
         bool aligned = (starts || place->aligned) && owner >= 0, inside = !starts && place->inside;
         for (int i = 0; i < source->rank; i++) axis[i] = i < node->rank ? mine[i] : -1;
-        if (node->op == OP_RESHAPE) aligned = aligned && reshape_axes(node, source, mine, axis);
-        else if (node->op == OP_PERMUTE) for (int i = 0; i < node->rank; i++) axis[node->arg[i]] = mine[i];
+        if (node->op == OP_RESHAPE)
+            aligned = aligned && reshape_axes(node, source, mine, axis);
+        else if (node->op == OP_PERMUTE)
+            for (int i = 0; i < node->rank; i++) axis[node->arg[i]] = mine[i];
         else if (node->op == OP_REDUCE) {
             inside = true;
-            for (int i = 0; i < source->rank; i++) if (node->arg[1] >> i & 1) axis[i] = -1;
-        } else if (node->op != OP_EXPAND && node->op != OP_ASSIGN && (ops[node->op].properties & (MOVES | SPECIAL)) &&
-                   node->op != OP_DETACH && node->op != OP_CONTIGUOUS && node->op != OP_WITHGRAD && node->op != OP_COPY)
+            for (int i = 0; i < source->rank; i++)
+                if (node->arg[1] >> i & 1) axis[i] = -1;
+        } else if (node->op != OP_EXPAND && node->op != OP_ASSIGN &&
+                   (ops[node->op].properties & (MOVES | SPECIAL)) && node->op != OP_DETACH &&
+                   node->op != OP_CONTIGUOUS && node->op != OP_WITHGRAD && node->op != OP_COPY)
             aligned = false;
-        else if (node->op == OP_SCAN) aligned = false;
-        for (int i = 0; i < source->rank; i++) if (source->size[i] == 1) axis[i] = -1;
+        else if (node->op == OP_SCAN)
+            aligned = false;
+        for (int i = 0; i < source->rank; i++)
+            if (source->size[i] == 1) axis[i] = -1;
         claim(fusion, node->source[s], owner, aligned, inside, axis);
     }
 }
@@ -227,9 +247,12 @@ static bool under_prefix(const Fusion *fusion, Id id, int *loops, int *owner_loo
     for (int i = 0; i < owner->rank; i++) {
         if (owner->size[i] == 1) continue;
         ++*owner_loops;
-        if (!(used >> i & 1)) ended = true;
-        else if (ended) prefix = false;
-        else ++*loops;
+        if (!(used >> i & 1))
+            ended = true;
+        else if (ended)
+            prefix = false;
+        else
+            ++*loops;
     }
     return prefix;
 }
@@ -242,12 +265,14 @@ static bool fold_in_place(Fusion *fusion, Id id) {
     const Node *owner = graph_node(fusion->graph, place->owner);
     if (owner->op == OP_SCAN || owner->op == OP_SCATTER_ADD) return false;
     Place *home = &fusion->place[place->owner];
-    if (!is_contraction(fusion, node)) {   // a tile of a contraction has no place for a row's fold
+    if (!is_contraction(fusion, node)) {  // a tile of a contraction has no place for a row's fold
         if (loops < owner_loops && home->contracts) return false;
         home->folds_rows |= loops < owner_loops;
         return true;
     }
-    if (home->folds_rows || fusion->contractions_alone || loops < owner_loops || place->inside || home->contracts) return false;
+    if (home->folds_rows || fusion->contractions_alone || loops < owner_loops || place->inside ||
+        home->contracts)
+        return false;
     if (is_contraction(fusion, owner)) return false;
     return home->contracts = true;
 }
@@ -258,7 +283,8 @@ static bool is_stored(Fusion *fusion, Id id) {
     if (always_stored(node) || place->forced) return true;
     if (ops[node->op].properties & (LEAF | MOVES)) return false;
     if (node->op == OP_REDUCE) return !fold_in_place(fusion, id);
-    if (place->owner >= 0 || node->op == OP_DETACH || node->op == OP_CAST || node->op == OP_BITCAST) return false;
+    if (place->owner >= 0 || node->op == OP_DETACH || node->op == OP_CAST || node->op == OP_BITCAST)
+        return false;
     return place->costly || (place->reads > 0 && !reads_less_than_it_has(fusion, id));
 }
 
@@ -269,7 +295,8 @@ static void store_operands(Fusion *fusion, const Node *node) {
     for (int i = 0; i < 2; i++) {
         Id operand = below_movement(fusion->graph, product->source[i]);
         int properties = ops[graph_node(fusion->graph, operand)->op].properties;
-        if (properties & MAPS && node_elements(fusion, operand) < whole && !reads_less_than_it_has(fusion, operand))
+        if (properties & MAPS && node_elements(fusion, operand) < whole &&
+            !reads_less_than_it_has(fusion, operand))
             fusion->place[operand].forced = true;
     }
 }
@@ -278,7 +305,8 @@ static void store_operands(Fusion *fusion, const Node *node) {
 static void store_sources(Fusion *fusion, const Node *node) {
     if (node->op == OP_BITCAST) {
         DType from = node_dtype(fusion->graph, node->source[0]);
-        if (dtypes[from].bytes != dtypes[node->dtype].bytes) fusion->place[node->source[0]].forced = true;
+        if (dtypes[from].bytes != dtypes[node->dtype].bytes)
+            fusion->place[node->source[0]].forced = true;
     }
     if (node->op == OP_GATHER) {
         Id table = below_movement(fusion->graph, node->source[0]);
@@ -289,7 +317,7 @@ static void store_sources(Fusion *fusion, const Node *node) {
     }
 }
 
-// ---- slots and order ------------------------------------------------------------------------------------------------
+// ---- slots and order ---------------------------------------------------------------------------
 static int32_t slot_of(void *context, Id id) {
     Fusion *fusion = context;
     if (fusion->slot[id] >= 0) return fusion->slot[id];
@@ -299,10 +327,12 @@ static int32_t slot_of(void *context, Id id) {
     bool external = names_memory(node, &of, &version);
     SlotKind kind = !external ? SLOT_TEMPORARY : of < 0 ? SLOT_PARAM : SLOT_BUFFER;
     if (kind == SLOT_PARAM) of = -1 - of;
-    for (int32_t i = 0; i < module->slots.count && external; i++)   // versions of a buffer share its memory
-        if (module->slots.at[i].kind == kind && module->slots.at[i].of == of) return fusion->slot[id] = i;
-    *list_add(module->arena, &module->slots) =
-        (Slot){.kind = kind, .of = of, .dtype = (DType)node->dtype, .elements = node_elements(fusion, id)};
+    for (int32_t i = 0; i < module->slots.count && external;
+         i++)  // versions of a buffer share its memory
+        if (module->slots.at[i].kind == kind && module->slots.at[i].of == of)
+            return fusion->slot[id] = i;
+    *list_add(module->arena, &module->slots) = (Slot){
+        .kind = kind, .of = of, .dtype = (DType)node->dtype, .elements = node_elements(fusion, id)};
     return fusion->slot[id] = module->slots.count - 1;
 }
 
@@ -316,10 +346,12 @@ static void list_reads(const Fusion *fusion, Id id, bool *seen, Id root, bool *r
     }
     const Node *node = graph_node(fusion->graph, id);
     for (int i = 0; i < node->sources; i++)
-        if (!(node->op == OP_WITHGRAD && i == 1)) list_reads(fusion, node->source[i], seen, root, reads);
+        if (!(node->op == OP_WITHGRAD && i == 1))
+            list_reads(fusion, node->source[i], seen, root, reads);
 }
 
-// before[i] lists the kernels that must wait for kernel i, because they read what it stores, or replace bytes that it
+// before[i] lists the kernels that must wait for kernel i, because they read what it stores, or
+// replace bytes that it
 // reads; waits[i] counts those that it waits for.
 typedef struct {
     int roots;
@@ -337,7 +369,7 @@ static Order kernel_order(const Fusion *fusion, Arena *scratch) {
     const Graph *graph = fusion->graph;
     int32_t count = graph_count(graph);
     Order order = {.root = arena_array(scratch, Id, count)};
-    int32_t *number = arena_array(scratch, int32_t, count);   // of a root
+    int32_t *number = arena_array(scratch, int32_t, count);  // of a root
     IdList assigns = {0};
     for (Id id = 0; id < count; id++) {
         if (!fusion->stored[id] || is_memory(graph_node(graph, id))) continue;
@@ -356,7 +388,8 @@ static Order kernel_order(const Fusion *fusion, Arena *scratch) {
             if (!reads[id]) continue;
             if (!is_memory(read)) add_order(scratch, &order, number[id], i);
             for (int32_t j = 0; j < assigns.count; j++)
-                if (assigns.at[j] != i && is_older(read, graph_node(graph, order.root[assigns.at[j]])))
+                if (assigns.at[j] != i &&
+                    is_older(read, graph_node(graph, order.root[assigns.at[j]])))
                     add_order(scratch, &order, i, assigns.at[j]);
         }
     }
@@ -371,28 +404,35 @@ static void make_kernels(Fusion *fusion) {
     for (int left = order.roots; left > 0; left--) {
         int next = 0;
         while (next < order.roots && order.waits[next]) next++;
-        if (next == order.roots) fatal("fuse: an ASSIGN needs a value computed from its own result. Hint: copy it first");
-        for (int32_t i = 0; i < order.before[next].count; i++) order.waits[order.before[next].at[i]]--;
+        if (next == order.roots)
+            fatal(
+                "fuse: an ASSIGN needs a value computed from its own result. Hint: copy it first");
+        for (int32_t i = 0; i < order.before[next].count; i++)
+            order.waits[order.before[next].at[i]]--;
         order.waits[next] = -1;
-        *list_add(fusion->module->arena, &fusion->module->calls) = kernel_from_root(&ranges, order.root[next]);
+        *list_add(fusion->module->arena, &fusion->module->calls) =
+            kernel_from_root(&ranges, order.root[next]);
     }
     arena_free(scratch);
 }
 
-Module *fuse(Arena *arena, const Graph *graph, int outputs, const Id *output, int effects, const Id *effect,
-             bool contractions_alone) {
+Module *fuse(Arena *arena, const Graph *graph, int outputs, const Id *output, int effects,
+             const Id *effect, bool contractions_alone) {
     int32_t count = graph_count(graph);
     Module *module = arena_object(arena, Module);
     *module = (Module){.arena = arena, .graph = graph, .outputs = outputs};
     module->output = arena_array(arena, int32_t, outputs);
     Arena *scratch = arena_new();
-    Fusion fusion = {.arena = scratch, .graph = graph, .module = module,
+    Fusion fusion = {.arena = scratch,
+                     .graph = graph,
+                     .module = module,
                      .contractions_alone = contractions_alone};
     fusion.place = arena_array(scratch, Place, count);
     fusion.stored = arena_array(scratch, bool, count);
     fusion.slot = arena_array(scratch, int32_t, count);
     for (Id id = 0; id < count; id++) fusion.place[id].owner = NOBODY, fusion.slot[id] = -1;
-    for (int i = 0; i < outputs; i++) mark_live(&fusion, output[i]), fusion.place[output[i]].forced = true;
+    for (int i = 0; i < outputs; i++)
+        mark_live(&fusion, output[i]), fusion.place[output[i]].forced = true;
     for (int i = 0; i < effects; i++) mark_live(&fusion, effect[i]);
     count_reads(&fusion);
     for (Id id = 0; id < count; id++) {

@@ -1,19 +1,24 @@
 /* heuristic.c - a good schedule without search.
  * In: a kernel in explicit form, a target.  Out: schedules as text, best first.
- * Invariant: nothing is measured and nothing is changed; a candidate that does not fit is refused by its transforms, and
+ * Invariant: nothing is measured and nothing is changed; a candidate that does not fit is refused
+ * by its transforms, and
  * the next is taken. The last candidate is empty.
  *
  * Three shapes of kernel are told apart by what their innermost sums do:
- *   tile   a product of matrices: both operands are read again and again    => packed panel, register tile
- *   lanes  a sum along contiguous memory (a dot product, a norm)            => partial sums in the lanes of vectors
- *   rows   a sum across rows of contiguous memory, or no sum at all         => lanes along the contiguous loop        */
+ *   tile   a product of matrices: both operands are read again and again    => packed panel,
+ *   register tile
+ *   lanes  a sum along contiguous memory (a dot product, a norm)            => partial sums in the
+ *   lanes of vectors
+ *   rows   a sum across rows of contiguous memory, or no sum at all         => lanes along the
+ *   contiguous loop */
 #include "schedule/schedule.h"
 
 enum {
     CHAIN_MAX = 16,
-    THREAD_WORK = 1 << 15,   // operations below which sharing them costs more than it saves
-    BLOCK_ROWS = 128,        // rows whose cut a second-level cache holds: 128 x 320 of f32 are 160 KB
-    PANEL_DEPTH = 320,       // rows of a packed panel: with 16 columns of f32, 20 KB of a first-level cache of 32
+    THREAD_WORK = 1 << 15,  // operations below which sharing them costs more than it saves
+    BLOCK_ROWS = 128,  // rows whose cut a second-level cache holds: 128 x 320 of f32 are 160 KB
+    PANEL_DEPTH =
+        320,  // rows of a packed panel: with 16 columns of f32, 20 KB of a first-level cache of 32
 };
 
 typedef struct {
@@ -21,15 +26,17 @@ typedef struct {
     Kernel *kernel;
     IndexTable *indices;
     const ScheduleTarget *target;
-    int32_t chain[CHAIN_MAX];      // loops of the perfect nest from the top, outermost first
+    int32_t chain[CHAIN_MAX];  // loops of the perfect nest from the top, outermost first
     int loops;
-    Statement *body;               // what the nest holds
-    int32_t split;                 // the last loop that was split into vectors
+    Statement *body;  // what the nest holds
+    int32_t split;    // the last loop that was split into vectors
     Text text;
 } Heuristic;
 
-// ---- looking --------------------------------------------------------------------------------------------------------
-static const char *name_of(const Heuristic *to, int32_t loop) { return to->kernel->loops.at[loop].name; }
+// ---- looking -----------------------------------------------------------------------------------
+static const char *name_of(const Heuristic *to, int32_t loop) {
+    return to->kernel->loops.at[loop].name;
+}
 
 static bool constant_extent(const Heuristic *to, int32_t loop, int64_t *extent) {
     return index_is_const(to->indices, to->kernel->loops.at[loop].extent, extent);
@@ -59,14 +66,17 @@ static int contiguous_accesses(const Heuristic *to, Statement *list, int32_t loo
     *jumps = false;
     for (int i = 0; i < accesses.count; i++) {
         int64_t stride;
-        if (!index_stride(to->indices, accesses.at[i].index, loop, &stride) || (stride != 0 && stride != 1))
+        if (!index_stride(to->indices, accesses.at[i].index, loop, &stride) ||
+            (stride != 0 && stride != 1))
             *jumps = true;
-        else contiguous += stride == 1;
+        else
+            contiguous += stride == 1;
     }
     return contiguous;
 }
 
-static bool is_fold_loop(const Heuristic *to, const Statement *loop) {   // all its stores fold over it
+static bool is_fold_loop(const Heuristic *to,
+                         const Statement *loop) {  // all its stores fold over it
     for (const Statement *at = loop->body; at; at = at->next) {
         if (at->kind != STATEMENT_STORE || at->role != ROLE_UPDATE) return false;
         LoopSet used = kernel_loops_of_index(to->kernel, at->index);
@@ -75,24 +85,31 @@ static bool is_fold_loop(const Heuristic *to, const Statement *loop) {   // all 
     return true;
 }
 
-// ---- lanes and rows -----------------------------------------------------------------------------------------------
+// ---- lanes and rows ----------------------------------------------------------------------------
 // Partial sums: as many as fill `unroll` vectors, folded after the loop.
 static void add_lanes(Heuristic *to, int32_t loop) {
     const char *k = name_of(to, loop);
     int64_t extent = 0, lanes = to->target->lanes;
     bool constant = constant_extent(to, loop, &extent);
     if (constant && extent < 2 * lanes) return;
-    int64_t unroll = constant && extent % (4 * lanes) == 0 ? 4 : constant && extent % (2 * lanes) == 0 ? 2 : 1;
+    int64_t unroll = constant && extent % (4 * lanes) == 0   ? 4
+                     : constant && extent % (2 * lanes) == 0 ? 2
+                                                             : 1;
     if (!constant) unroll = 2;
     const char *inner = arena_print(to->arena, "%s1", k);
-    if (constant && extent == unroll * lanes) inner = k;
-    else text_add(&to->text, "SPLIT %s %lld peel\n", k, (long long)(unroll * lanes));
+    if (constant && extent == unroll * lanes)
+        inner = k;
+    else
+        text_add(&to->text, "SPLIT %s %lld peel\n", k, (long long)(unroll * lanes));
     text_add(&to->text, "RFACTOR %s\n", inner);
     const char *const suffixes[] = {"", "_init", "_fold"};
     for (int i = 0; i < COUNT_OF(suffixes); i++) {
         const char *part = arena_print(to->arena, "%s%s", inner, suffixes[i]);
-        if (unroll == 1) text_add(&to->text, "VECTORIZE %s\n", part);
-        else text_add(&to->text, "SPLIT %s %lld\nUNROLL %s0\nVECTORIZE %s1\n", part, (long long)lanes, part, part);
+        if (unroll == 1)
+            text_add(&to->text, "VECTORIZE %s\n", part);
+        else
+            text_add(&to->text, "SPLIT %s %lld\nUNROLL %s0\nVECTORIZE %s1\n", part,
+                     (long long)lanes, part, part);
     }
 }
 
@@ -108,7 +125,8 @@ static void add_vector(Heuristic *to, int32_t loop) {
     }
 }
 
-// A group's sums, scaled and added up in the loop around: the lanes stay apart until all groups are done.
+// A group's sums, scaled and added up in the loop around: the lanes stay apart until all groups are
+// done.
 static void add_group_lanes(Heuristic *to, int32_t loop) {
     int64_t extent, lanes = to->target->lanes;
     const char *inner = name_of(to, loop);
@@ -119,10 +137,11 @@ static void add_group_lanes(Heuristic *to, int32_t loop) {
     }
     text_add(&to->text, "RFACTOR %s\nDISTRIBUTE %s_fold\nRFACTOR %s_fold\n", inner, inner, inner);
     const char *const suffixes[] = {"", "_init", "_fold", "_fold_init", "_fold_fold"};
-    for (int i = 0; i < COUNT_OF(suffixes); i++) text_add(&to->text, "VECTORIZE %s%s\n", inner, suffixes[i]);
+    for (int i = 0; i < COUNT_OF(suffixes); i++)
+        text_add(&to->text, "VECTORIZE %s%s\n", inner, suffixes[i]);
 }
 
-static bool is_scaled(const Statement *after) {   // the sum just made is added to another one
+static bool is_scaled(const Statement *after) {  // the sum just made is added to another one
     for (const Statement *at = after; at; at = at->next)
         if (at->kind == STATEMENT_STORE && at->role == ROLE_UPDATE) return true;
     return false;
@@ -142,13 +161,17 @@ static void add_innermost(Heuristic *to, Statement *list, bool grouped) {
             continue;
         }
         if (!contiguous_accesses(to, at->body, at->loop, &jumps) || jumps) continue;
-        if (is_fold_loop(to, at) && in_group) add_group_lanes(to, at->loop);
-        else if (is_fold_loop(to, at)) add_lanes(to, at->loop);
-        else if (!legal_vector(to->kernel, at)) add_vector(to, at->loop);
+        if (is_fold_loop(to, at) && in_group)
+            add_group_lanes(to, at->loop);
+        else if (is_fold_loop(to, at))
+            add_lanes(to, at->loop);
+        else if (!legal_vector(to->kernel, at))
+            add_vector(to, at->loop);
     }
 }
 
-// The outermost loop with enough to share evenly, else the longest; -1 if waking a thread costs more than it saves.
+// The outermost loop with enough to share evenly, else the longest; -1 if waking a thread costs
+// more than it saves.
 static int32_t thread_loop(Heuristic *to) {
     double operations, bytes;
     int64_t *highest = arena_array(to->arena, int64_t, graph_vars(to->kernel->graph) + 1);
@@ -159,26 +182,32 @@ static int32_t thread_loop(Heuristic *to) {
     int32_t best = -1;
     for (int i = 0; i < to->loops; i++) {
         int64_t extent = largest_extent(to, to->chain[i]);
-        if (extent < 2 || legal_parallel(to->kernel, kernel_loop_statement(to->kernel, to->chain[i]))) continue;
+        if (extent < 2 ||
+            legal_parallel(to->kernel, kernel_loop_statement(to->kernel, to->chain[i])))
+            continue;
         if (best < 0 || extent > largest_extent(to, best)) best = to->chain[i];
         if (extent >= 8) break;
     }
     return best;
 }
 
-// The loop that threads share goes first, while its iterations are plain to see; if its vectors are what is shared, last.
+// The loop that threads share goes first, while its iterations are plain to see; if its vectors are
+// what is shared, last.
 static const char *plain_schedule(Heuristic *to) {
     to->text = text_new(to->arena);
     int32_t shared = thread_loop(to), last = to->loops ? to->chain[to->loops - 1] : -1;
-    bool cut = shared >= 0 && shared == last && is_innermost(kernel_loop_statement(to->kernel, last));
+    bool cut =
+        shared >= 0 && shared == last && is_innermost(kernel_loop_statement(to->kernel, last));
     if (shared >= 0 && !cut) text_add(&to->text, "THREAD %s\n", name_of(to, shared));
     add_innermost(to, to->kernel->body, false);
     if (cut) text_add(&to->text, "THREAD %s%s\n", name_of(to, last), to->split == last ? "0" : "");
     return to->text.at ? to->text.at : "";
 }
 
-// The innermost loop of the chain is contiguous and a sum inside it is not: the sum's accumulators become a row of
-// vectors, and the sum's loops go outside.   for d { init s; for k { update s }; finish }  =>  for k { for d { .. } }
+// The innermost loop of the chain is contiguous and a sum inside it is not: the sum's accumulators
+// become a row of
+// vectors, and the sum's loops go outside.   for d { init s; for k { update s }; finish }  =>  for
+// k { for d { .. } }
 static const char *row_schedule(Heuristic *to) {
     int32_t row = to->loops ? to->chain[to->loops - 1] : -1;
     Statement *init = to->body, *sum = init ? init->next : NULL;
@@ -192,7 +221,8 @@ static const char *row_schedule(Heuristic *to) {
     to->text = text_new(to->arena);
     int32_t shared = thread_loop(to);
     if (shared >= 0 && shared != row) text_add(&to->text, "THREAD %s\n", name_of(to, shared));
-    const char *tile = name_of(to, row), *place = to->loops > 1 ? name_of(to, to->chain[to->loops - 2]) : "top";
+    const char *tile = name_of(to, row),
+               *place = to->loops > 1 ? name_of(to, to->chain[to->loops - 2]) : "top";
     int64_t wide = 8 * to->target->lanes;
     if (extent > wide && extent % wide == 0) {
         text_add(&to->text, "SPLIT %s %lld\n", tile, (long long)wide);
@@ -210,20 +240,20 @@ static const char *row_schedule(Heuristic *to) {
     text_add(&to->text, " %s\n", tile);
     const char *const suffixes[] = {"", "_init", "_finish"};
     for (int i = 0; i < COUNT_OF(suffixes); i++)
-        text_add(&to->text, "SPLIT %s%s %d\nUNROLL %s%s0\nVECTORIZE %s%s1\n", tile, suffixes[i], to->target->lanes,
-                 tile, suffixes[i], tile, suffixes[i]);
+        text_add(&to->text, "SPLIT %s%s %d\nUNROLL %s%s0\nVECTORIZE %s%s1\n", tile, suffixes[i],
+                 to->target->lanes, tile, suffixes[i], tile, suffixes[i]);
     if (shared >= 0 && shared == row && place[0] != 't') text_add(&to->text, "THREAD %s\n", place);
     return to->text.at;
 }
 
-// ---- tiles ----------------------------------------------------------------------------------------------------------
+// ---- tiles -------------------------------------------------------------------------------------
 typedef struct {
-    int32_t rows, columns;        // loops of the result
-    int32_t sum[CHAIN_MAX];       // loops summed over, outermost first
+    int32_t rows, columns;   // loops of the result
+    int32_t sum[CHAIN_MAX];  // loops summed over, outermost first
     int sums;
     Statement *update, *finish;
-    int32_t packed;               // the buffer of the operand that moves with the columns
-    int32_t rows_buffer;          // of the other one
+    int32_t packed;       // the buffer of the operand that moves with the columns
+    int32_t rows_buffer;  // of the other one
 } Product;
 
 // The load in an operand that moves with the most loops: what a STAGE of the operand is named by.
@@ -244,9 +274,12 @@ static int32_t main_buffer(const Heuristic *to, Id operand, LoopSet loops) {
 
 static bool find_product(const Heuristic *to, Product *product) {
     Statement *init = to->body, *at = init ? init->next : NULL;
-    if (to->loops < 2 || !init || init->role != ROLE_INIT || !at || at->kind != STATEMENT_LOOP) return false;
-    *product = (Product){.rows = to->chain[to->loops - 2], .columns = to->chain[to->loops - 1], .finish = at->next};
-    if (!product->finish || product->finish->kind != STATEMENT_STORE || product->finish->next) return false;
+    if (to->loops < 2 || !init || init->role != ROLE_INIT || !at || at->kind != STATEMENT_LOOP)
+        return false;
+    *product = (Product){
+        .rows = to->chain[to->loops - 2], .columns = to->chain[to->loops - 1], .finish = at->next};
+    if (!product->finish || product->finish->kind != STATEMENT_STORE || product->finish->next)
+        return false;
     for (; at->kind == STATEMENT_LOOP; at = at->body) {
         if (product->sums == CHAIN_MAX || (product->sums && at->next)) return false;
         product->sum[product->sums++] = at->loop;
@@ -254,7 +287,8 @@ static bool find_product(const Heuristic *to, Product *product) {
     product->update = at;
     const Node *value = graph_node(to->kernel->graph, at->value);
     if (at->next || at->kind != STATEMENT_STORE || value->op != OP_FMA) return false;
-    LoopSet a = kernel_loops_of(to->kernel, value->source[0]), b = kernel_loops_of(to->kernel, value->source[1]);
+    LoopSet a = kernel_loops_of(to->kernel, value->source[0]),
+            b = kernel_loops_of(to->kernel, value->source[1]);
     bool swapped = loop_set_has(&a, product->columns);
     LoopSet *left = swapped ? &b : &a, *right = swapped ? &a : &b;
     if (loop_set_has(left, product->columns) || loop_set_has(right, product->rows)) return false;
@@ -275,16 +309,19 @@ static int64_t rows_of_tile(int64_t rows, int64_t most) {
 }
 
 typedef struct {
-    const char *i, *j, *s;        // rows, columns, accumulator
-    int64_t m, n, block, depth;   // rows and columns of the tile; rows a thread takes; of the outermost sum at a time
+    const char *i, *j, *s;  // rows, columns, accumulator
+    int64_t m, n, block,
+        depth;  // rows and columns of the tile; rows a thread takes; of the outermost sum at a time
 } Tile;
 
 static void add_sums(Heuristic *to, const Product *product, const char *first) {
     text_add(&to->text, " %s", first);
-    for (int sum = 1; sum < product->sums; sum++) text_add(&to->text, " %s", name_of(to, product->sum[sum]));
+    for (int sum = 1; sum < product->sums; sum++)
+        text_add(&to->text, " %s", name_of(to, product->sum[sum]));
 }
 
-// How much of the outermost sum goes into a panel that stays in the first-level cache: a divisor, or all of it.
+// How much of the outermost sum goes into a panel that stays in the first-level cache: a divisor,
+// or all of it.
 static int64_t panel_depth(const Heuristic *to, const Product *product) {
     int64_t outer, inner = 1, extent;
     for (int sum = 1; sum < product->sums; sum++) {
@@ -297,21 +334,28 @@ static int64_t panel_depth(const Heuristic *to, const Product *product) {
     return outer;
 }
 
-// The loops of BLIS (F. Van Zee and R. van de Geijn, 2015): all of b packed once, shared; each thread takes blocks of
-// rows, packs a cut of them to stay in its second-level cache, and runs the tile over all columns. Partial sums wait in
+// The loops of BLIS (F. Van Zee and R. van de Geijn, 2015): all of b packed once, shared; each
+// thread takes blocks of
+// rows, packs a cut of them to stay in its second-level cache, and runs the tile over all columns.
+// Partial sums wait in
 // memory of the thread's own for the next cut.
 static void add_deep_tile(Heuristic *to, const Product *product, const Tile *tile) {
     const char *i = tile->i, *j = tile->j, *k = name_of(to, product->sum[0]);
-    const char *inner = arena_print(to->arena, "%s1", k), *b = to->kernel->buffers.at[product->packed].name;
+    const char *inner = arena_print(to->arena, "%s1", k),
+               *b = to->kernel->buffers.at[product->packed].name;
     const char *place = to->loops > 2 ? name_of(to, to->chain[to->loops - 3]) : "top";
-    text_add(&to->text, "SPLIT %s %lld\nSPLIT %s1 %lld\n", i, (long long)tile->block, i, (long long)tile->m);
-    text_add(&to->text, "ORDER %s %s0 %s10 %s11\nSPLIT %s %lld peel\n", j, i, i, i, j, (long long)tile->n);
+    text_add(&to->text, "SPLIT %s %lld\nSPLIT %s1 %lld\n", i, (long long)tile->block, i,
+             (long long)tile->m);
+    text_add(&to->text, "ORDER %s %s0 %s10 %s11\nSPLIT %s %lld peel\n", j, i, i, i, j,
+             (long long)tile->n);
     text_add(&to->text, "ORDER %s0 %s0 %s10 %s11 %s1\n", i, j, i, i, j);
-    text_add(&to->text, "SPLIT %s %lld\nSTAGE %s at %s0 in own\nORDER %s0 %s0 %s10", k, (long long)tile->depth, tile->s,
-             i, k, j, i);
+    text_add(&to->text, "SPLIT %s %lld\nSTAGE %s at %s0 in own\nORDER %s0 %s0 %s10", k,
+             (long long)tile->depth, tile->s, i, k, j, i);
     add_sums(to, product, inner);
-    text_add(&to->text, " %s11 %s1\nSTAGE %s at %s10 over %s11 %s1 in reg\n", i, j, tile->s, i, i, j);
-    text_add(&to->text, "STAGE %s at %s0 over %s10 %s11", to->kernel->buffers.at[product->rows_buffer].name, k, i, i);
+    text_add(&to->text, " %s11 %s1\nSTAGE %s at %s10 over %s11 %s1 in reg\n", i, j, tile->s, i, i,
+             j);
+    text_add(&to->text, "STAGE %s at %s0 over %s10 %s11",
+             to->kernel->buffers.at[product->rows_buffer].name, k, i, i);
     add_sums(to, product, inner);
     text_add(&to->text, " as %s10", i);
     add_sums(to, product, inner);
@@ -320,28 +364,35 @@ static void add_deep_tile(Heuristic *to, const Product *product, const Tile *til
     text_add(&to->text, " %s1 in shared convert\n", j);
     const char *const suffixes[] = {"_init", "_finish"};
     for (int n = 0; n < COUNT_OF(suffixes); n++)
-        text_add(&to->text, "SPLIT %s1%s %d\nVECTORIZE %s1%s1\n", j, suffixes[n], to->target->lanes, j, suffixes[n]);
-    text_add(&to->text, "TENSORCORE %s %lldx%lld on %s_reg\nTHREAD %s0\nTHREAD %s0_%s\n", to->target->unit,
-             (long long)tile->m, (long long)tile->n, tile->s, i, j, b);
-    bool jumps, contiguous = contiguous_accesses(to, product->update, product->columns, &jumps) > 0 && !jumps;
+        text_add(&to->text, "SPLIT %s1%s %d\nVECTORIZE %s1%s1\n", j, suffixes[n], to->target->lanes,
+                 j, suffixes[n]);
+    text_add(&to->text, "TENSORCORE %s %lldx%lld on %s_reg\nTHREAD %s0\nTHREAD %s0_%s\n",
+             to->target->unit, (long long)tile->m, (long long)tile->n, tile->s, i, j, b);
+    bool jumps,
+        contiguous =
+            contiguous_accesses(to, product->update, product->columns, &jumps) > 0 && !jumps;
     if (contiguous)
-        text_add(&to->text, "SPLIT %s1_%s %d\nUNROLL %s1_%s0\nVECTORIZE %s1_%s1\n", j, b, to->target->lanes, j, b, j, b);
+        text_add(&to->text, "SPLIT %s1_%s %d\nUNROLL %s1_%s0\nVECTORIZE %s1_%s1\n", j, b,
+                 to->target->lanes, j, b, j, b);
 }
 
 // A panel of b's columns, packed by the thread that takes them, serves all rows.
 static void add_tile(Heuristic *to, const Product *product, const Tile *tile) {
     const char *i = tile->i, *j = tile->j, *s = tile->s;
     text_add(&to->text, "SPLIT %s %lld peel\nORDER %s %s0 %s1\n", i, (long long)tile->m, j, i, i);
-    text_add(&to->text, "SPLIT %s %lld peel\nORDER %s0 %s0 %s1 %s1\n", j, (long long)tile->n, j, i, i, j);
+    text_add(&to->text, "SPLIT %s %lld peel\nORDER %s0 %s0 %s1 %s1\n", j, (long long)tile->n, j, i,
+             i, j);
     text_add(&to->text, "STAGE %s at %s0 in reg\nORDER", s, i);
     add_sums(to, product, name_of(to, product->sum[0]));
-    text_add(&to->text, " %s1 %s1\nSTAGE %s at %s0 over", i, j, to->kernel->buffers.at[product->packed].name, j);
+    text_add(&to->text, " %s1 %s1\nSTAGE %s at %s0 over", i, j,
+             to->kernel->buffers.at[product->packed].name, j);
     add_sums(to, product, name_of(to, product->sum[0]));
     text_add(&to->text, " %s1 in L2 convert\n", j);
     if (graph_node(to->kernel->graph, product->finish->value)->op != OP_LOAD)
-        text_add(&to->text, "SPILL %s\nSPLIT %s1_finish %d\nVECTORIZE %s1_finish1\n", s, j, to->target->lanes, j);
-    text_add(&to->text, "TENSORCORE %s %lldx%lld on %s\nTHREAD %s0\n", to->target->unit, (long long)tile->m,
-             (long long)tile->n, s, j);
+        text_add(&to->text, "SPILL %s\nSPLIT %s1_finish %d\nVECTORIZE %s1_finish1\n", s, j,
+                 to->target->lanes, j);
+    text_add(&to->text, "TENSORCORE %s %lldx%lld on %s\nTHREAD %s0\n", to->target->unit,
+             (long long)tile->m, (long long)tile->n, s, j);
 }
 
 // What does not fill a tile is peeled off.
@@ -351,22 +402,32 @@ static const char *tile_schedule(Heuristic *to) {
     if (!to->target->unit || !find_product(to, &product)) return NULL;
     int64_t columns = largest_extent(to, product.columns), tile_n = to->target->tile_n;
     if (!constant_extent(to, product.rows, &m) || m < 4 || columns < 2 * tile_n) return NULL;
-    Tile tile = {.i = name_of(to, product.rows), .j = name_of(to, product.columns), .n = tile_n,
-                 .m = rows_of_tile(m, min_i64(m, to->target->tile_m)), .depth = panel_depth(to, &product)};
+    Tile tile = {.i = name_of(to, product.rows),
+                 .j = name_of(to, product.columns),
+                 .n = tile_n,
+                 .m = rows_of_tile(m, min_i64(m, to->target->tile_m)),
+                 .depth = panel_depth(to, &product)};
     tile.s = to->kernel->buffers.at[product.update->buffer].name;
-    for (tile.block = min_i64(BLOCK_ROWS, m / 4); tile.block > tile.m && (m % tile.block || tile.block % tile.m);) tile.block--;
+    for (tile.block = min_i64(BLOCK_ROWS, m / 4);
+         tile.block > tile.m && (m % tile.block || tile.block % tile.m);)
+        tile.block--;
     bool deep = tile.depth && constant_extent(to, product.sum[0], &whole) && tile.depth < whole;
     deep = deep && constant_extent(to, product.columns, &columns) && columns % tile_n == 0;
     to->text = text_new(to->arena);
-    if (deep && m % tile.m == 0 && tile.block >= 32) add_deep_tile(to, &product, &tile);
-    else add_tile(to, &product, &tile);
+    if (deep && m % tile.m == 0 && tile.block >= 32)
+        add_deep_tile(to, &product, &tile);
+    else
+        add_tile(to, &product, &tile);
     return to->text.at;
 }
 
-// ---- all together -----------------------------------------------------------------------------------------------------
+// ---- all together ------------------------------------------------------------------------------
 int schedule_candidates(Arena *arena, Kernel *kernel, const ScheduleTarget *target,
                         const char *candidate[CANDIDATES_MAX]) {
-    Heuristic to = {.arena = arena, .kernel = kernel, .indices = graph_indices(kernel->graph), .target = target,
+    Heuristic to = {.arena = arena,
+                    .kernel = kernel,
+                    .indices = graph_indices(kernel->graph),
+                    .target = target,
                     .split = -1};
     int candidates = 0;
     find_chain(&to);
@@ -377,7 +438,8 @@ int schedule_candidates(Arena *arena, Kernel *kernel, const ScheduleTarget *targ
     return candidates;
 }
 
-// A sum that no tile reads again is factored: its inner loops are where the time goes. A product of matrices, both
+// A sum that no tile reads again is factored: its inner loops are where the time goes. A product of
+// matrices, both
 // of whose operands are read again under some loop, is not.
 bool wants_factoring(const Kernel *kernel) {
     Id fold = -1;
@@ -386,9 +448,11 @@ bool wants_factoring(const Kernel *kernel) {
     if (fold < 0) return false;
     const Node *product = graph_node(kernel->graph, graph_node(kernel->graph, fold)->source[0]);
     if (product->op != OP_MUL) return false;
-    LoopSet a = kernel_loops_of(kernel, product->source[0]), b = kernel_loops_of(kernel, product->source[1]);
+    LoopSet a = kernel_loops_of(kernel, product->source[0]),
+            b = kernel_loops_of(kernel, product->source[1]);
     bool again_a = false, again_b = false;
-    for (const Statement *at = kernel->body; at->kind == STATEMENT_LOOP && !at->next; at = at->body) {
+    for (const Statement *at = kernel->body; at->kind == STATEMENT_LOOP && !at->next;
+         at = at->body) {
         again_a |= !loop_set_has(&a, at->loop) && loop_set_has(&b, at->loop);
         again_b |= !loop_set_has(&b, at->loop) && loop_set_has(&a, at->loop);
     }

@@ -1,7 +1,9 @@
 /* index_fold.c - arithmetic on coordinates is index arithmetic.
- * In: an op over coordinates and constants.  Out: a node over one index expression, in i32 where its interval allows.
- * Invariant: the same value; what is compared or converted has 32 bits, so that a vector of it is as wide as one of f32.
- *   (cmplt @i64(k) (add @i64(i) @i64(position)))   =>   (cmplt @i32(k) @i32(i + position))                             */
+ * In: an op over coordinates and constants.  Out: a node over one index expression, in i32 where
+ * its interval allows.
+ * Invariant: the same value; what is compared or converted has 32 bits, so that a vector of it is
+ * as wide as one of f32.
+ *   (cmplt @i64(k) (add @i64(i) @i64(position)))   =>   (cmplt @i32(k) @i32(i + position)) */
 #include "schedule/schedule.h"
 
 static bool as_index(const Kernel *kernel, Id id, Index *index) {
@@ -26,7 +28,8 @@ Id index_fold(Kernel *kernel, Op op, DType dtype, const Id *source) {
     Graph *graph = kernel->graph;
     Index a, b = -1;
     int64_t scale;
-    if (!(op == OP_ADD || op == OP_MUL || op == OP_CMPLT || op == OP_CMPNE || op == OP_CAST)) return -1;
+    if (!(op == OP_ADD || op == OP_MUL || op == OP_CMPLT || op == OP_CMPNE || op == OP_CAST))
+        return -1;
     if (!as_index(kernel, source[0], &a) || !is_narrow(kernel, a)) return -1;
     if (op == OP_CAST) {
         bool wide = node_dtype(graph, source[0]) == DT_I64;
@@ -35,9 +38,12 @@ Id index_fold(Kernel *kernel, Op op, DType dtype, const Id *source) {
     }
     if (!as_index(kernel, source[1], &b) || !is_narrow(kernel, b)) return -1;
     if (op == OP_CMPLT || op == OP_CMPNE)
-        return node_binary(graph, op, kernel_index(kernel, a, DT_I32), kernel_index(kernel, b, DT_I32));
-    if (op == OP_MUL && index_is_const(table, a, &scale)) a = b;
-    else if (op == OP_MUL && !index_is_const(table, b, &scale)) return -1;
+        return node_binary(graph, op, kernel_index(kernel, a, DT_I32),
+                           kernel_index(kernel, b, DT_I32));
+    if (op == OP_MUL && index_is_const(table, a, &scale))
+        a = b;
+    else if (op == OP_MUL && !index_is_const(table, b, &scale))
+        return -1;
     Index result = op == OP_ADD ? index_add(table, a, b) : index_scale(table, a, scale);
     return is_narrow(kernel, result) ? kernel_index(kernel, result, dtype) : -1;
 }

@@ -1,11 +1,12 @@
 /* plan.c - where temporaries live: one block of memory, places reused when their value is dead.
  * In: a Module in run order.  Out: each TEMPORARY's offset, and the size of the block.
- * Invariant: two values that are alive at the same kernel do not overlap; outputs are not in the block.
- *   a: kernels 0..1, 4096 bytes ; b: 1..2, 4096 ; c: 2..3, 4096   =>   a 0, b 4096, c 0                              */
+ * Invariant: two values that are alive at the same kernel do not overlap; outputs are not in the
+ * block.
+ *   a: kernels 0..1, 4096 bytes ; b: 1..2, 4096 ; c: 2..3, 4096   =>   a 0, b 4096, c 0 */
 #include "schedule/schedule.h"
 
 typedef struct {
-    int32_t slot, first, last;    // calls that write and last read it
+    int32_t slot, first, last;  // calls that write and last read it
     int64_t bytes;
 } Life;
 
@@ -15,9 +16,12 @@ static bool is_output(const Module *module, int32_t slot) {
     return false;
 }
 
-static bool together(const Life *a, const Life *b) { return a->first <= b->last && b->first <= a->last; }
+static bool together(const Life *a, const Life *b) {
+    return a->first <= b->last && b->first <= a->last;
+}
 
-// Big ones first (J. Lee and others, On-Device Neural Net Inference with Mobile GPUs, 2019: greedy by size).
+// Big ones first (J. Lee and others, On-Device Neural Net Inference with Mobile GPUs, 2019: greedy
+// by size).
 static void sort_by_size(Life *life, int lives) {
     for (int i = 1; i < lives; i++) {
         Life moving = life[i];
@@ -34,7 +38,9 @@ static int64_t lowest_place(const Module *module, const Life *life, int placed) 
         moved = false;
         for (int i = 0; i < placed; i++) {
             int64_t start = module->slots.at[life[i].slot].offset, end = start + life[i].bytes;
-            if (!together(&life[i], &life[placed]) || start >= offset + life[placed].bytes || end <= offset) continue;
+            if (!together(&life[i], &life[placed]) || start >= offset + life[placed].bytes ||
+                end <= offset)
+                continue;
             offset = end;
             moved = true;
         }
@@ -52,7 +58,8 @@ void plan_memory(Module *module) {
         number[slot] = -1;
         if (info->kind != SLOT_TEMPORARY || is_output(module, slot)) continue;
         number[slot] = lives;
-        int64_t bytes = round_up(info->elements * dtypes[info->dtype].bytes + 64, 64);   // readable past the end
+        int64_t bytes =
+            round_up(info->elements * dtypes[info->dtype].bytes + 64, 64);  // readable past the end
         life[lives++] = (Life){slot, module->calls.count, -1, bytes};
     }
     for (int32_t call = 0; call < module->calls.count; call++)

@@ -1,38 +1,45 @@
-/* ranges.c - one stored value becomes one kernel: each node gets the loops of its reader as coordinates.
- * In: a root of the tensor graph and which other nodes are in memory.  Out: loops, and one expression per store.
- * Invariant: movement ops leave no trace but in indices; a read that a PAD or a GATHER may send outside has a condition.
- *   %2 = permute{1, 0} %0 ; %3 = exp2 %2   =>   for i { for j { out[8*i + j] = (exp2 a[4*j + i]) } }                 */
+/* ranges.c - one stored value becomes one kernel: each node gets the loops of its reader as
+ * coordinates.
+ * In: a root of the tensor graph and which other nodes are in memory.  Out: loops, and one
+ * expression per store.
+ * Invariant: movement ops leave no trace but in indices; a read that a PAD or a GATHER may send
+ * outside has a condition.
+ *   %2 = permute{1, 0} %0 ; %3 = exp2 %2   =>   for i { for j { out[8*i + j] = (exp2 a[4*j + i])
+ *   } } */
 #include "schedule/schedule.h"
 
 typedef struct {
     Id node, condition;
     Index coordinate[RANK_MAX];
     int rank;
-    Id value;        // of the kernel's graph
+    Id value;  // of the kernel's graph
 } Lowered;
 
-// Where a loop's number is divided on its way into an index (a packed group's 32, a reshape's row), cutting the loop
-// there makes the index affine. Loops are counted as they are made; a kernel with cuts is lowered a second time.
+// Where a loop's number is divided on its way into an index (a packed group's 32, a reshape's row),
+// cutting the loop
+// there makes the index affine. Loops are counted as they are made; a kernel with cuts is lowered a
+// second time.
 enum { CUTS_MAX = 4, MADE_MAX = 64 };
 typedef struct {
     int count;
-    int64_t every[CUTS_MAX];      // descending, each divides the one before and the extent
+    int64_t every[CUTS_MAX];  // descending, each divides the one before and the extent
 } Cuts;
 
 typedef struct {
     const Ranges *ranges;
     const Graph *graph;
-    Cuts *cuts;                   // of each loop as made; NULL in the first round
+    Cuts *cuts;  // of each loop as made; NULL in the first round
     int made;
-    int32_t first_loop[MADE_MAX];   // the kernel's loop of each loop made
-    Id root;                      // computed here, although it is stored
+    int32_t first_loop[MADE_MAX];  // the kernel's loop of each loop made
+    Id root;                       // computed here, although it is stored
     Kernel *kernel;
     Arena *arena;
-    IndexTable *indices;          // the kernel's
-    LIST(Lowered) lowered;        // memo: the same node at the same coordinates is one expression, loops included
+    IndexTable *indices;  // the kernel's
+    LIST(Lowered)
+    lowered;  // memo: the same node at the same coordinates is one expression, loops included
     Map *memo;
-    LIST(int32_t) slot, buffer;   // PARAM slots in order; buffer ids of the kernel
-    LIST(DType) as;               // the dtype each slot is read as: BITCAST gives memory a second name
+    LIST(int32_t) slot, buffer;  // PARAM slots in order; buffer ids of the kernel
+    LIST(DType) as;  // the dtype each slot is read as: BITCAST gives memory a second name
 } Lowering;
 
 static Id lower(Lowering *to, Id id, const Index *coordinate, Id condition);
@@ -52,10 +59,11 @@ static int64_t capacity(const Lowering *to, Size size) {
     return size_max(graph_indices(to->graph), size);
 }
 
-// ---- memory -------------------------------------------------------------------------------------------------------
+// ---- memory ------------------------------------------------------------------------------------
 static int reads(const Lowering *to) {
     int count = 0;
-    for (int32_t i = 0; i < to->kernel->buffers.count; i++) count += !to->kernel->buffers.at[i].written;
+    for (int32_t i = 0; i < to->kernel->buffers.count; i++)
+        count += !to->kernel->buffers.at[i].written;
     return count;
 }
 
@@ -67,8 +75,9 @@ static int32_t slot_buffer(Lowering *to, int32_t slot, DType as, bool written) {
     }
     const Slot *info = &to->ranges->module->slots.at[slot];
     int64_t elements = info->elements * dtypes[info->dtype].bytes / dtypes[as].bytes;
-    const char name[2] = {(char)('a' + reads(to) % 8), 0};   // loops are named from i on
-    int32_t buffer = kernel_buffer(to->kernel, written ? "out" : name, as, SPACE_PARAM, elements, written);
+    const char name[2] = {(char)('a' + reads(to) % 8), 0};  // loops are named from i on
+    int32_t buffer =
+        kernel_buffer(to->kernel, written ? "out" : name, as, SPACE_PARAM, elements, written);
     *list_add(to->arena, &to->slot) = slot;
     *list_add(to->arena, &to->as) = as;
     *list_add(to->arena, &to->buffer) = buffer;
@@ -86,14 +95,15 @@ static Index linear(Lowering *to, const Node *node, const Index *coordinate) {
     return index;
 }
 
-// Memory that holds `stored`, read as `node` sees it: a BITCAST may have given it another dtype and last axis.
+// Memory that holds `stored`, read as `node` sees it: a BITCAST may have given it another dtype and
+// last axis.
 static Id load(Lowering *to, Id stored, const Node *node, const Index *coordinate, Id condition) {
     int32_t slot = to->ranges->slot_of(to->ranges->context, stored);
     int32_t buffer = slot_buffer(to, slot, (DType)node->dtype, false);
     return kernel_load(to->kernel, buffer, linear(to, node, coordinate), condition);
 }
 
-// ---- conditions -----------------------------------------------------------------------------------------------------
+// ---- conditions --------------------------------------------------------------------------------
 static Id both(Lowering *to, Id a, Id b) {
     if (a < 0) return b;
     return b < 0 ? a : node_binary(to->kernel->graph, OP_AND, a, b);
@@ -104,7 +114,8 @@ static Id within(Lowering *to, Index index, Index high) {
     Graph *graph = to->kernel->graph;
     Id result = -1;
     if (index_low(to->indices, index) < 0)
-        result = node_binary(graph, OP_CMPLT, kernel_index(to->kernel, index_const(to->indices, -1), DT_I64),
+        result = node_binary(graph, OP_CMPLT,
+                             kernel_index(to->kernel, index_const(to->indices, -1), DT_I64),
                              kernel_index(to->kernel, index, DT_I64));
     if (index_high(to->indices, index_sub(to->indices, index, high)) >= 0)
         result = both(to, result,
@@ -123,11 +134,12 @@ static Id zero_outside(Lowering *to, Id condition, Id value) {
     return node_where(graph, condition, value, zero);
 }
 
-// ---- one op each ------------------------------------------------------------------------------------------------
-// Coordinates in `from` of the element at `coordinate` in `into`. Axes are matched from the right in the smallest
+// ---- one op each -------------------------------------------------------------------------------
+// Coordinates in `from` of the element at `coordinate` in `into`. Axes are matched from the right
+// in the smallest
 // groups of equal size, so an axis that stays whole (as a symbolic one must) keeps its coordinate.
-static void reshape_coordinates(Lowering *to, const Node *into, const Index *coordinate, const Node *from,
-                                Index *result) {
+static void reshape_coordinates(Lowering *to, const Node *into, const Index *coordinate,
+                                const Node *from, Index *result) {
     int i = into->rank - 1, j = from->rank - 1;
     while (i >= 0 || j >= 0) {
         if (i >= 0 && j >= 0 && into->size[i] == from->size[j]) {
@@ -154,8 +166,9 @@ static void reshape_coordinates(Lowering *to, const Node *into, const Index *coo
                 right *= from->size[j--];
             }
         }
-        if (left != right) {   // no elements: any coordinate will do
-            for (int axis = 0; axis < from->rank; axis++) result[axis] = index_const(to->indices, 0);
+        if (left != right) {  // no elements: any coordinate will do
+            for (int axis = 0; axis < from->rank; axis++)
+                result[axis] = index_const(to->indices, 0);
             return;
         }
         for (int axis = last; axis > j; axis--) {
@@ -169,14 +182,16 @@ static void reshape_coordinates(Lowering *to, const Node *into, const Index *coo
 // A loop, or the loops it is cut into, appended to `loop`; returns the coordinate.
 static Index open_loop(Lowering *to, const char *name, Size size, int *loops, int32_t *loop) {
     Size extent = size_from_index(to->indices, size_here(to, size));
-    if (to->made == MADE_MAX) fatal("a kernel needs more than %d loops. Hint: put pg_contiguous between", MADE_MAX);
+    if (to->made == MADE_MAX)
+        fatal("a kernel needs more than %d loops. Hint: put pg_contiguous between", MADE_MAX);
     const Cuts *cuts = to->cuts ? &to->cuts[to->made] : NULL;
     Index coordinate = index_const(to->indices, 0);
     to->first_loop[to->made++] = to->kernel->loops.count;
     for (int i = 0; cuts && i < cuts->count; i++) {
         loop[*loops] = kernel_loop(to->kernel, name, extent / cuts->every[i]);
         Index outer = kernel_loop_index(to->kernel, loop[(*loops)++]);
-        coordinate = index_add(to->indices, coordinate, index_scale(to->indices, outer, cuts->every[i]));
+        coordinate =
+            index_add(to->indices, coordinate, index_scale(to->indices, outer, cuts->every[i]));
         extent = cuts->every[i];
     }
     loop[*loops] = kernel_loop(to->kernel, name, extent);
@@ -217,8 +232,9 @@ static Id lower_gather(Lowering *to, const Node *node, const Index *coordinate, 
     if (node_dtype(graph, at) != DT_I64) at = node_cast(graph, at, DT_I64);
     Shape scalar = {0};
     Id size = kernel_index(to->kernel, size_here(to, source->size[axis]), DT_I64);
-    Id inside = both(to, node_binary(graph, OP_CMPLT, node_const_int(graph, DT_I64, scalar, -1), at),
-                     node_binary(graph, OP_CMPLT, at, size));
+    Id inside =
+        both(to, node_binary(graph, OP_CMPLT, node_const_int(graph, DT_I64, scalar, -1), at),
+             node_binary(graph, OP_CMPLT, at, size));
     Index inner[RANK_MAX];
     for (int i = 0; i < node->rank; i++) inner[i] = coordinate[i];
     inner[axis] = index_atom(to->indices, ATOM_VALUE, at, 0, capacity(to, source->size[axis]) - 1);
@@ -230,14 +246,16 @@ static Id lower_bitcast(Lowering *to, const Node *node, const Index *coordinate,
     Id source = node->source[0];
     int from = dtypes[node_dtype(to->graph, source)].bytes, into = dtypes[node->dtype].bytes;
     if (from == into)
-        return node_bitcast(to->kernel->graph, lower(to, source, coordinate, condition), node->dtype);
+        return node_bitcast(to->kernel->graph, lower(to, source, coordinate, condition),
+                            node->dtype);
     return load(to, source, node, coordinate, condition);
 }
 
 static Id lower_leaf(Lowering *to, const Node *node, const Index *coordinate) {
     Graph *graph = to->kernel->graph;
     Shape scalar = {0};
-    if (node->op == OP_CONST) return node_make(graph, OP_CONST, (DType)node->dtype, scalar, 0, NULL, 1, node->arg);
+    if (node->op == OP_CONST)
+        return node_make(graph, OP_CONST, (DType)node->dtype, scalar, 0, NULL, 1, node->arg);
     if (node->op == OP_VAR) {
         const Var *var = graph_var_info(to->graph, (int32_t)node->arg[0]);
         Index index = index_atom(to->indices, ATOM_VAR, (int32_t)node->arg[0], var->low, var->high);
@@ -256,40 +274,47 @@ static Id lower_move(Lowering *to, const Node *node, const Index *coordinate, Id
     for (int axis = 0; axis < node->rank; axis++) {
         Index here = coordinate[axis];
         if (node->op == OP_PERMUTE) inner[node->arg[axis]] = here;
-        if (node->op == OP_EXPAND) inner[axis] = source->size[axis] == 1 ? index_const(to->indices, 0) : here;
-        if (node->op == OP_SHRINK) inner[axis] = index_add(to->indices, here, size_here(to, node->arg[axis]));
+        if (node->op == OP_EXPAND)
+            inner[axis] = source->size[axis] == 1 ? index_const(to->indices, 0) : here;
+        if (node->op == OP_SHRINK)
+            inner[axis] = index_add(to->indices, here, size_here(to, node->arg[axis]));
         if (node->op == OP_FLIP) {
-            Index last = index_sub(to->indices, size_here(to, node->size[axis]), index_const(to->indices, 1));
+            Index last = index_sub(to->indices, size_here(to, node->size[axis]),
+                                   index_const(to->indices, 1));
             inner[axis] = node->arg[0] >> axis & 1 ? index_sub(to->indices, last, here) : here;
         }
     }
-    if (node->op == OP_WINDOW) {   // arg: axis, size, stride, dilation
+    if (node->op == OP_WINDOW) {  // arg: axis, size, stride, dilation
         for (int axis = 0; axis < source->rank; axis++) inner[axis] = coordinate[axis];
-        inner[node->arg[0]] = index_add(to->indices, index_scale(to->indices, coordinate[node->arg[0]], node->arg[2]),
-                                        index_scale(to->indices, coordinate[node->rank - 1], node->arg[3]));
+        inner[node->arg[0]] =
+            index_add(to->indices, index_scale(to->indices, coordinate[node->arg[0]], node->arg[2]),
+                      index_scale(to->indices, coordinate[node->rank - 1], node->arg[3]));
     }
     return lower(to, node->source[0], inner, condition);
 }
 
 static Id lower_map(Lowering *to, const Node *node, const Index *coordinate, Id condition) {
     Id source[3];
-    for (int i = 0; i < node->sources; i++) source[i] = lower(to, node->source[i], coordinate, condition);
+    for (int i = 0; i < node->sources; i++)
+        source[i] = lower(to, node->source[i], coordinate, condition);
     Id folded = index_fold(to->kernel, (Op)node->op, (DType)node->dtype, source);
     if (folded >= 0) return folded;
-    return node_make(to->kernel->graph, (Op)node->op, (DType)node->dtype, (Shape){0}, node->sources, source,
-                     node->arg_count, node->arg);
+    return node_make(to->kernel->graph, (Op)node->op, (DType)node->dtype, (Shape){0}, node->sources,
+                     source, node->arg_count, node->arg);
 }
 
 static Id lower_node(Lowering *to, Id id, const Index *coordinate, Id condition) {
     const Node *node = graph_node(to->graph, id);
-    if (to->ranges->is_stored[id] && id != to->root) return load(to, id, node, coordinate, condition);
+    if (to->ranges->is_stored[id] && id != to->root)
+        return load(to, id, node, coordinate, condition);
     if (node->op == OP_BITCAST) return lower_bitcast(to, node, coordinate, condition);
     if (ops[node->op].properties & LEAF) return lower_leaf(to, node, coordinate);
     if (ops[node->op].properties & MOVES) return lower_move(to, node, coordinate, condition);
     if (ops[node->op].properties & MAPS) return lower_map(to, node, coordinate, condition);
     if (node->op == OP_REDUCE) return lower_reduce(to, node, coordinate, condition);
     if (node->op == OP_GATHER) return lower_gather(to, node, coordinate, condition);
-    return lower(to, node->source[0], coordinate, condition);   // CONTIGUOUS DETACH WITHGRAD COPY: the value itself
+    return lower(to, node->source[0], coordinate,
+                 condition);  // CONTIGUOUS DETACH WITHGRAD COPY: the value itself
 }
 
 static bool lowered_same(const void *context, int32_t value) {
@@ -315,9 +340,10 @@ static Id lower(Lowering *to, Id id, const Index *coordinate, Id condition) {
     return key.value;
 }
 
-// ---- whole kernels --------------------------------------------------------------------------------------------------
+// ---- whole kernels -----------------------------------------------------------------------------
 // Loops over the axes of a shape, outermost first; coordinates are written to `coordinate`.
-static int open_loops(Lowering *to, const Node *node, uint32_t axes, int32_t *loop, Index *coordinate) {
+static int open_loops(Lowering *to, const Node *node, uint32_t axes, int32_t *loop,
+                      Index *coordinate) {
     static const char *const names[RANK_MAX] = {"i", "j", "l", "m", "n", "o", "p", "q"};
     int loops = 0;
     for (int axis = 0; axis < node->rank; axis++) {
@@ -338,10 +364,12 @@ static Statement *store_root(Lowering *to, Id root) {
     const Node *node = graph_node(to->graph, root);
     int32_t loop[RANK_MAX * (CUTS_MAX + 1)];
     Index coordinate[RANK_MAX];
-    int32_t out = slot_buffer(to, to->ranges->slot_of(to->ranges->context, root), (DType)node->dtype, true);
+    int32_t out =
+        slot_buffer(to, to->ranges->slot_of(to->ranges->context, root), (DType)node->dtype, true);
     int loops = open_loops(to, node, ~0u, loop, coordinate);
     Id value = lower_node(to, root, coordinate, -1);
-    Statement *store = statement_store(to->kernel, ROLE_STORE, out, linear(to, node, coordinate), value);
+    Statement *store =
+        statement_store(to->kernel, ROLE_STORE, out, linear(to, node, coordinate), value);
     return close_loops(to, loops, loop, store);
 }
 
@@ -353,12 +381,15 @@ static Statement *store_assign(Lowering *to, const Node *node) {
     int loops = open_loops(to, value_node, ~0u, loop, coordinate);
     const Node *target = graph_node(to->kernel->graph, lower(to, node->source[0], coordinate, -1));
     if (target->op != OP_LOAD || target->sources)
-        fatal("assign: the target is not a view of memory. Hint: assign to a tensor or to a slice of one");
+        fatal(
+            "assign: the target is not a view of memory. Hint: assign to a tensor or to a slice "
+            "of one");
     int32_t buffer = (int32_t)target->arg[0];
     Index index = (Index)target->arg[1];
     to->kernel->buffers.at[buffer].written = true;
     Id value = lower(to, node->source[1], coordinate, -1);
-    return close_loops(to, loops, loop, statement_store(to->kernel, ROLE_STORE, buffer, index, value));
+    return close_loops(to, loops, loop,
+                       statement_store(to->kernel, ROLE_STORE, buffer, index, value));
 }
 
 // init; for k { update; store }: a prefix fold keeps its running value in an accumulator.
@@ -369,7 +400,8 @@ static Statement *store_scan(Lowering *to, Id root) {
     uint32_t axis = (uint32_t)node->arg[1];
     int32_t loop[RANK_MAX * (CUTS_MAX + 1)], along[CUTS_MAX + 1];
     Index coordinate[RANK_MAX], zero = index_const(to->indices, 0);
-    int32_t out = slot_buffer(to, to->ranges->slot_of(to->ranges->context, root), (DType)node->dtype, true);
+    int32_t out =
+        slot_buffer(to, to->ranges->slot_of(to->ranges->context, root), (DType)node->dtype, true);
     int loops = open_loops(to, node, ~(1u << axis), loop, coordinate);
     int scans = open_loops(to, node, 1u << axis, along, coordinate);
     Id value = lower(to, node->source[0], coordinate, -1);
@@ -385,13 +417,15 @@ static Statement *store_scan(Lowering *to, Id root) {
     return close_loops(to, loops, loop, init);
 }
 
-// Copies x, then adds each value at its index: the axis itself and all axes it is indexed by run in order.
+// Copies x, then adds each value at its index: the axis itself and all axes it is indexed by run in
+// order.
 static Statement *store_scatter(Lowering *to, Id root) {
     const Node *node = graph_node(to->graph, root);
     const Node *index_node = graph_node(to->graph, node->source[1]);
     Graph *graph = to->kernel->graph;
     int axis = (int)node->arg[0];
-    int32_t out = slot_buffer(to, to->ranges->slot_of(to->ranges->context, root), (DType)node->dtype, true);
+    int32_t out =
+        slot_buffer(to, to->ranges->slot_of(to->ranges->context, root), (DType)node->dtype, true);
     int32_t loop[RANK_MAX * (CUTS_MAX + 1)];
     Index coordinate[RANK_MAX];
     int loops = open_loops(to, node, ~0u, loop, coordinate);
@@ -403,10 +437,12 @@ static Statement *store_scatter(Lowering *to, Id root) {
     Id value = lower(to, node->source[2], coordinate, -1);
     if (node_dtype(graph, at) != DT_I64) at = node_cast(graph, at, DT_I64);
     Shape scalar = {0};
-    Id inside = both(to, node_binary(graph, OP_CMPLT, node_const_int(graph, DT_I64, scalar, -1), at),
-                     node_binary(graph, OP_CMPLT, at,
-                                 kernel_index(to->kernel, size_here(to, node->size[axis]), DT_I64)));
-    coordinate[axis] = index_atom(to->indices, ATOM_VALUE, at, 0, capacity(to, node->size[axis]) - 1);
+    Id inside =
+        both(to, node_binary(graph, OP_CMPLT, node_const_int(graph, DT_I64, scalar, -1), at),
+             node_binary(graph, OP_CMPLT, at,
+                         kernel_index(to->kernel, size_here(to, node->size[axis]), DT_I64)));
+    coordinate[axis] =
+        index_atom(to->indices, ATOM_VALUE, at, 0, capacity(to, node->size[axis]) - 1);
     Index element = linear(to, node, coordinate);
     Id sum = node_binary(graph, OP_ADD, kernel_load(to->kernel, out, element, inside), value);
     Statement *update = statement_store(to->kernel, ROLE_UPDATE, out, element, sum);
@@ -417,8 +453,8 @@ static Statement *store_scatter(Lowering *to, Id root) {
 
 static const char *root_name(Arena *arena, const Graph *graph, Id root) {
     const Node *node = graph_node(graph, root), *named = node;
-    while (ops[named->op].properties & MOVES || named->op == OP_CONTIGUOUS || named->op == OP_COPY ||
-           named->op == OP_DETACH)
+    while (ops[named->op].properties & MOVES || named->op == OP_CONTIGUOUS ||
+           named->op == OP_COPY || named->op == OP_DETACH)
         named = graph_node(graph, named->source[0]);
     Text name = text_new(arena);
     text_add(&name, "%s", ops[named->op].text);
@@ -428,7 +464,7 @@ static const char *root_name(Arena *arena, const Graph *graph, Id root) {
     return name.at;
 }
 
-// ---- cuts ---------------------------------------------------------------------------------------------------------
+// ---- cuts --------------------------------------------------------------------------------------
 static void add_cut(Cuts *cuts, int64_t extent, int64_t every) {
     if (every <= 1 || every >= extent || extent % every || cuts->count == CUTS_MAX) return;
     int at = 0;
@@ -451,9 +487,11 @@ static void find_cuts(Lowering *to, Index index, Cuts *cuts) {
             const Atom *loop = index_atom_of(to->indices, inside[j].atom);
             int64_t scale = inside[j].scale < 0 ? -inside[j].scale : inside[j].scale, extent;
             if (loop->kind != ATOM_LOOP || atom->by % scale) continue;
-            if (!index_is_const(to->indices, to->kernel->loops.at[loop->of].extent, &extent)) continue;
+            if (!index_is_const(to->indices, to->kernel->loops.at[loop->of].extent, &extent))
+                continue;
             for (int made = 0; made < to->made; made++)
-                if (to->first_loop[made] == loop->of) add_cut(&cuts[made], extent, atom->by / scale);
+                if (to->first_loop[made] == loop->of)
+                    add_cut(&cuts[made], extent, atom->by / scale);
         }
         find_cuts(to, atom->of, cuts);
     }
@@ -476,9 +514,15 @@ static Lowering lower_root(const Ranges *ranges, Id root, Cuts *cuts) {
     Arena *arena = ranges->module->arena;
     const Node *node = graph_node(graph, root);
     Kernel *kernel = kernel_new(arena, root_name(arena, graph, root));
-    Lowering to = {.ranges = ranges, .graph = graph, .cuts = cuts, .root = root, .kernel = kernel, .arena = arena,
-                   .indices = graph_indices(kernel->graph), .memo = map_new(arena)};
-    for (int32_t var = 0; var < graph_vars(graph); var++) {   // the same ids as in the module
+    Lowering to = {.ranges = ranges,
+                   .graph = graph,
+                   .cuts = cuts,
+                   .root = root,
+                   .kernel = kernel,
+                   .arena = arena,
+                   .indices = graph_indices(kernel->graph),
+                   .memo = map_new(arena)};
+    for (int32_t var = 0; var < graph_vars(graph); var++) {  // the same ids as in the module
         const Var *info = graph_var_info(graph, var);
         graph_var(kernel->graph, info->name, info->low, info->high);
     }

@@ -22,7 +22,7 @@ typedef struct {
     bool written;
 } Copy;
 
-// ---- the line -----------------------------------------------------------------------------------
+// ---- the line ----------------------------------------------------------------------------------
 
 // Loop names from `word` on, up to one of the words that end a list.
 static int read_loops(Copy *copy, int word) {
@@ -55,7 +55,7 @@ static int read_layout(Copy *copy) {
     return word;
 }
 
-// ---- what is copied -----------------------------------------------------------------------------
+// ---- what is copied ----------------------------------------------------------------------------
 
 // One index for all accesses; the first load decides.
 static void find_load(Copy *copy) {
@@ -126,7 +126,7 @@ static void find_converted(Copy *copy, const AccessList *all) {
     copy->value = found;
 }
 
-// ---- the tree -----------------------------------------------------------------------------------
+// ---- the tree ----------------------------------------------------------------------------------
 
 static int64_t copy_size(const Copy *copy) {
     int64_t size = 1;

@@ -11,7 +11,7 @@
 
 static int64_t gcd(int64_t a, int64_t b) { return b ? gcd(b, a % b) : a; }
 
-// ---- disjoint -----------------------------------------------------------------------------------
+// ---- disjoint ----------------------------------------------------------------------------------
 
 // An index as a sum: stride * loop + what other moving loops add + what stays while they move.
 typedef struct {
@@ -138,7 +138,7 @@ bool legal_disjoint(const Kernel *kernel, int32_t loop, LoopSet varying, Index a
     return !period || reach + apart < period;
 }
 
-// ---- folds --------------------------------------------------------------------------------------
+// ---- folds -------------------------------------------------------------------------------------
 
 static bool loads_from(const Kernel *kernel, Id value, int32_t buffer) {
     IdList nodes = kernel_nodes(graph_arena(kernel->graph), kernel, value);
@@ -187,7 +187,7 @@ bool legal_folds(Kernel *kernel, Statement *list, int32_t buffer, Op *fold) {
     return accesses.count > 0;
 }
 
-// ---- private ------------------------------------------------------------------------------------
+// ---- private -----------------------------------------------------------------------------------
 
 // The elements that an access touches: scale * loop for each loop, sorted, neighbours joined where
 // 8*a + b with b < 8 is one range.
@@ -284,7 +284,7 @@ bool *legal_privates(Kernel *kernel, Statement *list) {
     return result;
 }
 
-// ---- what a transform asks ----------------------------------------------------------------------
+// ---- what a transform asks ---------------------------------------------------------------------
 
 // A statement through which two accesses of one buffer meet in different iterations of `loop`.
 static Statement *meets(Kernel *kernel, const AccessList *accesses, int32_t loop, LoopSet varying,

@@ -8,7 +8,7 @@
  *       for k1_fold < 8 { update s[0] = s_k1[k1_fold] + s[0] }                                   */
 #include "schedule/schedule.h"
 
-// ---- RFACTOR ------------------------------------------------------------------------------------
+// ---- RFACTOR -----------------------------------------------------------------------------------
 
 typedef struct {
     const ScheduleLine *line;
@@ -165,7 +165,7 @@ void transform_rfactor(const ScheduleLine *line) {
     *link = init;
 }
 
-// ---- DISTRIBUTE ---------------------------------------------------------------------------------
+// ---- DISTRIBUTE --------------------------------------------------------------------------------
 
 typedef struct {
     const ScheduleLine *line;

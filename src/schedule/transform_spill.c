@@ -1,11 +1,16 @@
 /* transform_spill.c - SPILL: a tile of accumulators leaves its registers before it is used.
- * In: an accumulator with an element for each point of a tile.  Out: a nest that copies the tile to memory, and the
+ * In: an accumulator with an element for each point of a tile.  Out: a nest that copies the tile to
+ * memory, and the
  * finishing nest reading that copy.
- * Invariant: the same values; but what finishes need not be unrolled with the tile, and its constants do not compete with
- * the accumulators for registers (GCC 12 spilled the accumulators of a tile whose epilogue was a silu: a third of the
+ * Invariant: the same values; but what finishes need not be unrolled with the tile, and its
+ * constants do not compete with
+ * the accumulators for registers (GCC 12 spilled the accumulators of a tile whose epilogue was a
+ * silu: a third of the
  * speed).
- *   SPILL s   for i1_finish { for j1_finish { finish c[..] = f(s[16*i1_finish + j1_finish]) } }   =>
- *       for i1_finish_spill { for j1_finish_spill { s_spill[..] = s[..] } }  for i1_finish { .. f(s_spill[..]) }      */
+ *   SPILL s   for i1_finish { for j1_finish { finish c[..] = f(s[16*i1_finish + j1_finish]) } }
+ *   =>
+ *       for i1_finish_spill { for j1_finish_spill { s_spill[..] = s[..] } }  for i1_finish { ..
+ *       f(s_spill[..]) } */
 #include "schedule/schedule.h"
 
 static bool updates(const ScheduleLine *line, Statement *list, int32_t buffer) {
@@ -21,11 +26,14 @@ void transform_spill(const ScheduleLine *line) {
     AccessList accesses = kernel_accesses(line->arena, kernel, kernel->body, buffer);
     const Access *use = NULL;
     for (int i = 0; i < accesses.count && !use; i++)
-        if (accesses.at[i].load >= 0 && accesses.at[i].statement->buffer != buffer) use = &accesses.at[i];
+        if (accesses.at[i].load >= 0 && accesses.at[i].statement->buffer != buffer)
+            use = &accesses.at[i];
     if (!use) line_refuse(line, NULL, "nothing uses %s", kernel->buffers.at[buffer].name);
     Statement *nest = use->statement, *parent;
-    while ((parent = kernel_parent(kernel, nest)) && !updates(line, parent->body, buffer)) nest = parent;
-    if (nest == use->statement) line_refuse(line, nest, "it is in no nest of its own. Hint: STAGE makes one");
+    while ((parent = kernel_parent(kernel, nest)) && !updates(line, parent->body, buffer))
+        nest = parent;
+    if (nest == use->statement)
+        line_refuse(line, nest, "it is in no nest of its own. Hint: STAGE makes one");
 
     KernelBuffer info = kernel->buffers.at[buffer];
     const char *name = arena_print(line->arena, "%s_spill", info.name);
@@ -33,7 +41,8 @@ void transform_spill(const ScheduleLine *line) {
     Statement *store = statement_store(kernel, ROLE_STORE, copy, use->index,
                                        kernel_load(kernel, buffer, use->index, -1));
     Substitution *by = substitution_new(line->arena, kernel);
-    LoopSet inside = kernel_loops_inside(nest->body), used = kernel_loops_of_index(kernel, use->index);
+    LoopSet inside = kernel_loops_inside(nest->body),
+            used = kernel_loops_of_index(kernel, use->index);
     loop_set_add(&inside, nest->loop);
     Statement *copies = store, **innermost = &copies;
     for (int32_t loop = 0; loop < by->loops; loop++) {

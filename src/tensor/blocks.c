@@ -2,7 +2,7 @@
  * In: a format's name and blocks in memory.  Out: an f32 tensor that reads them where it is used.
  * Invariant: value = scale * code + offset, scale and offset of a block's 32 values; nothing but
  * primitive ops over one u8 BUFFER (..., blocks, bytes), never realised as a whole.
- *   Q4_1 (rows, 64) in u8 (rows, 2, 20)  =>  f16 at 0 * (nibble of bytes 4..19) + f16 at 2         */
+ *   Q4_1 (rows, 64) in u8 (rows, 2, 20)  =>  f16 at 0 * (nibble of bytes 4..19) + f16 at 2       */
 #include "tensor/tensor.h"
 
 #include <string.h>
@@ -34,8 +34,8 @@ static const struct {
     {"BF16", PG_BF16}
 };
 
-// An f16 of each block, as f32 (..., blocks, 1). All of the bytes are seen as halves first: memory read under
-// another width needs no copy, a part of it would.
+// An f16 of each block, as f32 (..., blocks, 1). All of the bytes are seen as halves first: memory
+// read under another width needs no copy, a part of it would.
 static Id half_at(Id blocks, int at) {
     int last = shape_at(blocks).rank - 1;
     Id halves = node_bitcast(graph_now(), blocks, DT_F16);

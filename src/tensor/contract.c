@@ -2,7 +2,7 @@
  * In: operands and which of their axes meet.  Out: a tensor over the axes that stay.
  * Invariant: every contraction of two is REDUCE add over a MUL of two views of the operands, with
  * nothing in between, so that the engine can see it.
- *   (m, k) (k, n)  =>  %3 = mul (m, n, k) of two views; %4 = reduce %3 {add, axis 2}               */
+ *   (m, k) (k, n)  =>  %3 = mul (m, n, k) of two views; %4 = reduce %3 {add, axis 2}             */
 #include "tensor/tensor.h"
 
 #include <math.h>
@@ -24,7 +24,7 @@ static void must_be_alike(const char *verb, Id x, Id y) {
               dtypes[right].text);
 }
 
-// ---- matmul ---------------------------------------------------------------------------------
+// ---- matmul ------------------------------------------------------------------------------------
 
 static bool can_multiply(Shape x, Shape y) {
     Shape batch;
@@ -54,7 +54,7 @@ PgTensor *pg_matmul(PgTensor *x, PgTensor *y) {
     return tensor_out(result);
 }
 
-// ---- einsum ---------------------------------------------------------------------------------
+// ---- einsum ------------------------------------------------------------------------------------
 
 // Letters are numbers: an ellipsis' axes end at 7, then come A to Z and a to z. The axes of an
 // operand lie in the order of its letters, so that a set of letters says it all.

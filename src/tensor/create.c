@@ -2,7 +2,7 @@
  * In: shapes, values, memory.  Out: constants, which take no memory, or BUFFERs.
  * Invariant: no byte count reaches memcpy without an overflow check; a wrapped BUFFER is read-only
  * and readable 64 bytes past its end.
- *   pg_arange(PG_I64, 2, 8, 3)   =>   %0 = iota (2); %1 = mul %0 3; %2 = add %1 2                 */
+ *   pg_arange(PG_I64, 2, 8, 3)   =>   %0 = iota (2); %1 = mul %0 3; %2 = add %1 2                */
 #include "tensor/tensor.h"
 
 #include <string.h>
@@ -16,7 +16,7 @@ static DType dtype_of(const char *verb, PgType type) {
     return (DType)type;
 }
 
-// ---- facts ----------------------------------------------------------------------------------
+// ---- facts -------------------------------------------------------------------------------------
 
 PgType pg_type(PgTensor *x) { return (PgType)dtype_at(tensor_in(x)); }
 
@@ -36,7 +36,7 @@ int64_t pg_count(PgTensor *x) {
     return shape_capacity(graph_indices(graph_now()), shape);
 }
 
-// ---- constants ------------------------------------------------------------------------------
+// ---- constants ---------------------------------------------------------------------------------
 
 PgTensor *pg_scalar(double value) {
     PgTensor *scalar = tensor_view(node_const_float(graph_now(), DT_F32, (Shape){0}, value));
@@ -97,7 +97,7 @@ PgTensor *pg_tril_mask(int64_t rows, int64_t columns, int64_t diagonal) {
     return compose_end(pg_lt(column, bound));
 }
 
-// ---- the host -------------------------------------------------------------------------------
+// ---- the host ----------------------------------------------------------------------------------
 
 size_t bytes_of(DType dtype, Shape shape) {
     int64_t count = shape_capacity(graph_indices(graph_now()), shape), bytes;

@@ -2,12 +2,12 @@
  * In: handles of any shapes that broadcast.  Out: a handle of the common shape.
  * Invariant: MAPS nodes get sources of one shape, and of one type where the op table wants it; a
  * constant is made in its final shape, never expanded.
- *   add (2, 3) (3)   =>   %2 = reshape %1 (1, 3); %3 = expand %2 (2, 3); %4 = add %0 %3           */
+ *   add (2, 3) (3)   =>   %2 = reshape %1 (1, 3); %3 = expand %2 (2, 3); %4 = add %0 %3          */
 #include "tensor/tensor.h"
 
 #include <math.h>
 
-// ---- operands that are alike ----------------------------------------------------------------
+// ---- operands that are alike -------------------------------------------------------------------
 
 Id constant(DType dtype, Shape shape, double value) {
     if (dtype_is_float(dtype)) return node_const_float(graph_now(), dtype, shape, value);
@@ -86,7 +86,7 @@ PgTensor *scaled(PgTensor *x, double by) { return pg_mul(x, pg_scalar(by)); }
 
 PgTensor *shifted(PgTensor *x, double by) { return pg_add(x, pg_scalar(by)); }
 
-// ---- types ----------------------------------------------------------------------------------
+// ---- types -------------------------------------------------------------------------------------
 
 PgTensor *pg_cast(PgTensor *x, PgType type) {
     Id id = tensor_in(x);
@@ -101,7 +101,7 @@ PgTensor *pg_bitcast(PgTensor *x, PgType type) {
     return tensor_out(node_bitcast(graph_now(), tensor_in(x), (DType)type));
 }
 
-// ---- arithmetic -----------------------------------------------------------------------------
+// ---- arithmetic --------------------------------------------------------------------------------
 
 PgTensor *pg_add(PgTensor *x, PgTensor *y) { return binary("add", OP_ADD, x, y); }
 
@@ -271,7 +271,7 @@ PgTensor *pg_pow(PgTensor *x, PgTensor *y) {
     return compose_end(float_power(x, tensor_view(right)));
 }
 
-// ---- comparisons, logic ---------------------------------------------------------------------
+// ---- comparisons, logic ------------------------------------------------------------------------
 
 PgTensor *pg_lt(PgTensor *x, PgTensor *y) { return binary("lt", OP_CMPLT, x, y); }
 

@@ -1,14 +1,14 @@
 /* nn.c - what networks are made of, written as a user would write it.
  * In: handles.  Out: a handle; nothing in between is realised.
  * Invariants: where a value is finite, so is its gradient; a contraction stays a sum of a product.
- *   pg_rms_norm(x, w, e)   =>   x * 1 / sqrt(mean(x * x) + e) * w                                  */
+ *   pg_rms_norm(x, w, e)   =>   x * 1 / sqrt(mean(x * x) + e) * w                                */
 #include "tensor/tensor.h"
 
 #include <math.h>
 
 static PgTensor *zero(void) { return pg_scalar(0); }
 
-// ---- activations ----------------------------------------------------------------------------
+// ---- activations -------------------------------------------------------------------------------
 
 PgTensor *pg_relu(PgTensor *x) { return pg_maximum(x, zero()); }
 
@@ -27,8 +27,8 @@ PgTensor *pg_silu(PgTensor *x) {
 }
 
 // The normal distribution's integral from -infinity to x: for x < 0 it is exp(-x^2/2) times a
-// polynomial in t = 1 / (1 + 0.3 |x|), else 1 less that of -x. Our own fit of the relative error for
-// |x| to 13: 1.2e-7, and 4e-7 when computed in f32.
+// polynomial in t = 1 / (1 + 0.3 |x|), else 1 less that of -x. Our own fit of the relative error
+// for |x| to 13: 1.2e-7, and 4e-7 when computed in f32.
 static PgTensor *normal_integral(PgTensor *x) {
     static const double fit[] = {0.03619472282, -0.1593777501, 0.2101174189, -0.0571664629,
                                  0.1304159741,  0.09934727013, 0.1208455067, 0.1196232642};
@@ -52,7 +52,7 @@ PgTensor *pg_gelu_tanh(PgTensor *x) {
     return compose_end(pg_mul(x, pg_sigmoid(inner)));
 }
 
-// ---- norms ----------------------------------------------------------------------------------
+// ---- norms -------------------------------------------------------------------------------------
 
 static PgTensor *scaled_and_shifted(PgTensor *x, PgTensor *weight, PgTensor *bias) {
     if (weight) x = pg_mul(x, weight);
@@ -97,7 +97,7 @@ PgTensor *pg_group_norm(PgTensor *x, int groups, PgTensor *weight, PgTensor *bia
         scaled_and_shifted(result, per_channel(weight, shape.rank), per_channel(bias, shape.rank)));
 }
 
-// ---- products -------------------------------------------------------------------------------
+// ---- products ----------------------------------------------------------------------------------
 
 PgTensor *pg_linear(PgTensor *x, PgTensor *weight, PgTensor *bias) {
     if (pg_rank(weight) != 2 || pg_rank(x) < 1 || pg_shape(weight, 1) != pg_shape(x, -1))
@@ -165,7 +165,7 @@ PgTensor *pg_max_pool2d(PgTensor *x, const int size[2], PgConv conv) {
     return compose_end(pg_max(pooled(x, size, conv, -INFINITY), PG_AXES(-2, -1), false));
 }
 
-// ---- attention ------------------------------------------------------------------------------
+// ---- attention ---------------------------------------------------------------------------------
 
 static const double UNSEEN = -1e30;  // a score whose power is 0 beside any other
 
@@ -183,7 +183,8 @@ static void must_attend(PgTensor *q, PgTensor *k, PgTensor *v) {
               shape_name(tensor_in(q)), shape_name(tensor_in(k)), shape_name(tensor_in(v)));
 }
 
-// Axis -3, of `heads`, as two: key heads, and the heads that share each. Of size 1 it becomes (1, 1).
+// Axis -3, of `heads`, as two: key heads, and the heads that share each. Of size 1 it becomes (1,
+// 1).
 static PgTensor *grouped_heads(PgTensor *x, int64_t key_heads) {
     int rank = pg_rank(x);
     if (rank < 3) return x;
@@ -195,8 +196,8 @@ static PgTensor *grouped_heads(PgTensor *x, int64_t key_heads) {
     return pg_reshape(x, to.rank, to.size);
 }
 
-// Which keys each query sees, by the mask and causally; NULL: all. A mask of numbers is added to the
-// scores, and hides what it makes very negative.
+// Which keys each query sees, by the mask and causally; NULL: all. A mask of numbers is added to
+// the scores, and hides what it makes very negative.
 static PgTensor *visible_keys(PgTensor **scores, PgAttention how, int64_t key_heads) {
     PgTensor *visible = NULL;
     if (how.mask) {
@@ -259,7 +260,7 @@ PgTensor *pg_rope(PgTensor *x, PgTensor *positions, double base, PgTensor *facto
     return compose_end(pg_reshape(turned, shape.rank, shape.size));
 }
 
-// ---- losses ---------------------------------------------------------------------------------
+// ---- losses ------------------------------------------------------------------------------------
 
 PgTensor *pg_cross_entropy(PgTensor *logits, PgTensor *target) {
     if (pg_rank(logits) != 2 || pg_rank(target) != 1 || pg_shape(logits, 0) != pg_shape(target, 0))

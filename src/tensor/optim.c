@@ -1,8 +1,8 @@
 /* optim.c - optimizers: each a function of one weight, its gradient and its state.
  * In: memory to update, and gradients.  Out: the same memory; no history.
- * Invariant: everything is read before anything is written, and all state is the caller's tensors, so
- * that a step can be traced, compiled, saved.
- *   pg_grad(loss, 1, &w, &g); pg_sgd(w, g, NULL, pg_scalar(0.1), 0, 0);                            */
+ * Invariant: everything is read before anything is written, and all state is the caller's tensors,
+ * so that a step can be traced, compiled, saved.
+ *   pg_grad(loss, 1, &w, &g); pg_sgd(w, g, NULL, pg_scalar(0.1), 0, 0);                          */
 #include "tensor/tensor.h"
 
 // velocity = momentum * velocity + grad; weight -= rate * velocity

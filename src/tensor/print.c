@@ -83,8 +83,9 @@ static void put(Printer *printer, int axis) {
     text_add(&printer->text, "]");
 }
 
-static char *tensor_text(Arena *arena, PgTensor *x) {
-    must_not_trace("print", "return the tensor through out and print it after pg_call");
+// In the memory of the innermost scope.
+static char *tensor_text(PgTensor *x) {
+    Arena *arena = scope_now()->arena;
     Printer printer = {.text = text_new(arena), .rank = pg_rank(x), .truth = pg_type(x) == PG_BOOL};
     bool floats = dtype_is_float((DType)pg_type(x));
     x = pg_cast(ends_of(&printer, x), floats ? PG_F32 : PG_I64);
@@ -104,14 +105,16 @@ static char *tensor_text(Arena *arena, PgTensor *x) {
 }
 
 void pg_print(PgTensor *x) {
-    Arena *arena = arena_new();
-    puts(tensor_text(arena, x));
-    arena_free(arena);
+    must_not_trace("print", "return the tensor through out and print it after pg_call");
+    pg_scope_begin();
+    puts(tensor_text(x));
+    pg_scope_end();
 }
 
 size_t pg_format(PgTensor *x, char *text, size_t size) {
-    Arena *arena = arena_new();
-    size_t length = (size_t)snprintf(text, size, "%s", tensor_text(arena, x));
-    arena_free(arena);
+    must_not_trace("format", "return the tensor through out and print it after pg_call");
+    pg_scope_begin();
+    size_t length = (size_t)snprintf(text, size, "%s", tensor_text(x));
+    pg_scope_end();
     return length;
 }

@@ -3,7 +3,7 @@
  * In: a handle, or nodes of a scope's graph.  Out: nodes of the innermost scope's graph; buffers.
  * Invariants: a Value or BUFFER is good while its buffer has its version, else it has moved on;
  * what is computed is the cone of nodes above the nearest values, copied to a graph of its own.
- *   y = x*x in memory;  realise(sum(y)) computes   %0 = buffer y, %1 = reduce %0                   */
+ *   y = x*x in memory;  realise(sum(y)) computes   %0 = buffer y, %1 = reduce %0                 */
 #include "tensor/tensor.h"
 
 Id view_base(const Graph *graph, Id id) {
@@ -26,7 +26,7 @@ Id view_rebase(Graph *graph, Id id, Id base) {
     return base;
 }
 
-// ---- values ---------------------------------------------------------------------------------
+// ---- values ------------------------------------------------------------------------------------
 
 static Value *value_at(Scope *scope, Id id) {
     if (id >= scope->values.count) return NULL;
@@ -39,7 +39,7 @@ static void value_set(Scope *scope, Id id, int64_t buffer, int64_t version) {
     scope->values.at[id] = (Value){.buffer = buffer, .version = version, .known = true};
 }
 
-bool is_in_memory(Scope *scope, Id id) {
+static bool is_in_memory(Scope *scope, Id id) {
     return graph_node(scope->graph, id)->op == OP_BUFFER || value_at(scope, id);
 }
 
@@ -48,7 +48,7 @@ bool is_packed(Scope *scope, Id id) {
     return graph_node(scope->graph, base)->sources > 0 && !is_in_memory(scope, base);
 }
 
-// ---- copying cones --------------------------------------------------------------------------
+// ---- copying cones -----------------------------------------------------------------------------
 
 typedef enum {
     COPY_HISTORY,  // everything; values stay known
@@ -90,59 +90,71 @@ static Id copy_leaf(const Copy *copy, Id id) {
     if (copy->mode == COPY_COMPUTE && (node->op == OP_BUFFER || node->op == OP_ASSIGN))
         must_not_have_moved(copy, id, node);
     if (node->op == OP_BUFFER) return copy_buffer(copy, id, node->arg[0], node->arg[1]);
-    return -1;
+    return node->sources ? -1 : node_rebuild(copy->to, copy->from->graph, id, NULL);
 }
 
-// Down from the root to mark what is wanted, and up again to copy it: ids are in order.
-static Id copy_cone(const Copy *copy, Id root) {
-    enum { UNSEEN, WANTED, COPIED };
+// A walk over cones: down to mark what is wanted, and up again to copy it, since ids are in order.
+typedef struct {
+    Id *map;      // by node: its copy
+    char *state;  // UNSEEN, WANTED or COPIED
+    Id lowest;    // of those wanted
+} Walk;
+enum { UNSEEN, WANTED, COPIED };
+
+static void want(const Copy *copy, Walk *walk, Id id) {
+    if (walk->state[id] != UNSEEN) return;
+    walk->map[id] = copy_leaf(copy, id);
+    walk->state[id] = walk->map[id] < 0 ? WANTED : COPIED;
+    if (walk->state[id] == WANTED && id < walk->lowest) walk->lowest = id;
+}
+
+static void copy_cones(const Copy *copy, int count, const Id *root, Id *result) {
     const Graph *from = copy->from->graph;
-    Id *map = arena_array(copy->from->scratch, Id, root + 1), lowest = root;
-    char *state = arena_array(copy->from->scratch, char, root + 1);
-    if ((map[root] = copy_leaf(copy, root)) >= 0) return map[root];
-    state[root] = WANTED;
-    for (Id id = root; id >= lowest; id--) {
+    Id highest = 0;
+    for (int i = 0; i < count; i++) highest = root[i] > highest ? root[i] : highest;
+    Walk walk = {arena_array(copy->from->scratch, Id, highest + 1),
+                 arena_array(copy->from->scratch, char, highest + 1), highest + 1};
+    for (int i = 0; i < count; i++) want(copy, &walk, root[i]);
+    for (Id id = highest; id >= walk.lowest; id--) {
         const Node *node = graph_node(from, id);
-        for (int i = 0; state[id] == WANTED && i < node->sources; i++) {
-            Id source = node->source[i];
-            if (state[source] != UNSEEN) continue;
-            map[source] = copy_leaf(copy, source);
-            state[source] = map[source] < 0 ? WANTED : COPIED;
-            if (state[source] == WANTED && source < lowest) lowest = source;
-        }
+        for (int i = 0; walk.state[id] == WANTED && i < node->sources; i++)
+            want(copy, &walk, node->source[i]);
     }
-    for (Id id = lowest; id <= root; id++) {
-        if (state[id] != WANTED) continue;
-        map[id] = node_rebuild(copy->to, from, id, map);
+    for (Id id = walk.lowest; id <= highest; id++) {
+        if (walk.state[id] != WANTED) continue;
+        walk.map[id] = node_rebuild(copy->to, from, id, walk.map);
         const Value *value = copy->mode == COPY_HISTORY ? value_at(copy->from, id) : NULL;
-        if (value) value_set(copy->holder, map[id], value->buffer, value->version);
+        if (value) value_set(copy->holder, walk.map[id], value->buffer, value->version);
     }
-    return map[root];
+    for (int i = 0; i < count; i++) result[i] = walk.map[root[i]];
 }
 
-Id graph_copy_leaves(Scope *from, Id id, Scope *to) {
+static Id copied(CopyMode mode, Scope *from, Id id, Scope *to) {
+    Id result;
     arena_reset(from->scratch);
-    return copy_cone(&(Copy){COPY_LEAVES, from, to->graph, to}, id);
+    copy_cones(&(Copy){mode, from, to->graph, to}, 1, &id, &result);
+    return result;
 }
+
+Id graph_copy_leaves(Scope *from, Id id, Scope *to) { return copied(COPY_LEAVES, from, id, to); }
 
 // A node of a scope around, in the innermost one's graph.
 static Id import(Scope *from, Id id, Scope *to) {
     uint64_t key = (uint64_t)from->depth << 32 | (uint32_t)id;
     Id known = map_find(to->imported, key, NULL, NULL);
     if (known >= 0) return known;
-    arena_reset(from->scratch);
-    known = copy_cone(&(Copy){to->trace ? COPY_LEAVES : COPY_HISTORY, from, to->graph, to}, id);
+    known = copied(to->trace ? COPY_LEAVES : COPY_HISTORY, from, id, to);
     map_add(to->arena, to->imported, key, known);
     return known;
 }
 
-// ---- computing ------------------------------------------------------------------------------
+// ---- computing ---------------------------------------------------------------------------------
 
 static void compute(Scope *scope, int count, const Id *id, int64_t *result) {
     arena_reset(scope->scratch);
     Copy copy = {COPY_COMPUTE, scope, graph_new(scope->scratch), NULL};
     Id *output = arena_array(scope->scratch, Id, count);
-    for (int i = 0; i < count; i++) output[i] = copy_cone(&copy, id[i]);
+    copy_cones(&copy, count, id, output);
     engine_eager(copy.to, count, output, result);
 }
 
@@ -201,7 +213,7 @@ int64_t realise_whole(Scope *scope, Id id) {
     return buffer;
 }
 
-// ---- what a handle means now ----------------------------------------------------------------
+// ---- what a handle means now -------------------------------------------------------------------
 
 int64_t memory_of(const Node *node) {
     return node->op == OP_PARAM ? -1 - node->arg[0] : node->arg[0];
@@ -248,7 +260,7 @@ Id tensor_in(PgTensor *x) {
     return id;
 }
 
-// ---- assign ---------------------------------------------------------------------------------
+// ---- assign ------------------------------------------------------------------------------------
 
 // The place that a view names, which has nothing to do with gradients.
 static Id without_detach(Graph *graph, Id view) {

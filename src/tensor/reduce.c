@@ -1,12 +1,12 @@
 /* reduce.c - operations along axes: folds, prefix folds, and reading or adding by index.
- * In: a handle and axes, which may be counted from the end.  Out: folded axes are gone, or of size 1.
+ * In: a handle and axes, counted from either end.  Out: folded axes are gone, or of size 1.
  * Invariant: a fold is one REDUCE over the axes together; the rest is arithmetic around it.
- *   mean (2, 3) over axis 1  =>  %1 = reduce %0 {add, axis 1}; %2 = mul %1 1/3; %3 = reshape (2)  */
+ *   mean (2, 3) over axis 1  =>  %1 = reduce %0 {add, axis 1}; %2 = mul %1 1/3  */
 #include "tensor/tensor.h"
 
 #include <math.h>
 
-// ---- folds ----------------------------------------------------------------------------------
+// ---- folds -------------------------------------------------------------------------------------
 
 static PgTensor *fold(const char *verb, Op op, PgTensor *x, int count, const int *axes, bool keep) {
     Id id = tensor_in(x);
@@ -85,7 +85,7 @@ PgTensor *pg_std(PgTensor *x, int count, const int *axes, int correction, bool k
     return compose_end(pg_sqrt(pg_variance(x, count, axes, correction, keep)));
 }
 
-// ---- exponentials ---------------------------------------------------------------------------
+// ---- exponentials ------------------------------------------------------------------------------
 
 // The largest along the axes, where subtracting it is of use; its gradient cancels.
 static PgTensor *safe_max(PgTensor *x, int count, const int *axes) {
@@ -118,7 +118,7 @@ PgTensor *pg_log_softmax(PgTensor *x, int axis) {
     return compose_end(pg_sub(centred, pg_log(sum)));
 }
 
-// ---- where the largest is -------------------------------------------------------------------
+// ---- where the largest is ----------------------------------------------------------------------
 
 // A NaN counts as the largest. Indices are negated, so that the first is the largest of them.
 PgTensor *pg_argmax(PgTensor *x, int axis, bool keep) {
@@ -138,7 +138,7 @@ PgTensor *pg_argmin(PgTensor *x, int axis, bool keep) {
     return compose_end(pg_argmax(floats ? pg_neg(x) : pg_not(x), axis, keep));
 }
 
-// ---- prefixes -------------------------------------------------------------------------------
+// ---- prefixes ----------------------------------------------------------------------------------
 
 static PgTensor *scan(const char *verb, Op op, PgTensor *x, int axis) {
     Id id = tensor_in(x);
@@ -149,7 +149,7 @@ PgTensor *pg_cumsum(PgTensor *x, int axis) { return scan("cumsum", OP_ADD, x, ax
 
 PgTensor *pg_cumprod(PgTensor *x, int axis) { return scan("cumprod", OP_MUL, x, axis); }
 
-// ---- by index -------------------------------------------------------------------------------
+// ---- by index ----------------------------------------------------------------------------------
 
 PgTensor *pg_gather(PgTensor *x, int axis, PgTensor *index) {
     Id id = tensor_in(x);

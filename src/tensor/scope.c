@@ -1,8 +1,8 @@
 /* scope.c - who owns tensors, and for how long.
- * In: pg_scope_begin and pg_scope_end.  Out: a stack of scopes for each thread, a root at its bottom.
+ * In: pg_scope_begin and pg_scope_end.  Out: a stack of scopes a thread, a root at its bottom.
  * Invariants: a scope's graph, handles and buffers die together; a tensor's scope is the innermost
  * one or one around it; while a trace is open, scopes opened inside share the trace's.
- *   pg_scope_begin(); state = pg_keep(step(state)); pg_scope_end();                                */
+ *   pg_scope_begin(); state = pg_keep(step(state)); pg_scope_end();                              */
 #include "tensor/tensor.h"
 
 #include <pthread.h>
@@ -137,9 +137,7 @@ PgTensor *compose_end(PgTensor *result) {
     return tensor_out(tensor_in(result));
 }
 
-bool composing(void) { return self.composing > 0; }
-
-PgTensor *tensor_new(Scope *scope, Id id) {
+static PgTensor *tensor_new(Scope *scope, Id id) {
     PgTensor *tensor = arena_object(scope->arena, PgTensor);
     *tensor = (PgTensor){.scope = scope, .id = id};
     return tensor;
@@ -158,7 +156,7 @@ static Id leaf_of(Scope *scope, Id id) {
 // What lies below the views of a result is computed, and the views stay views.
 PgTensor *tensor_out(Id id) {
     Scope *scope = scope_now();
-    if (composing()) return tensor_view(id);
+    if (self.composing) return tensor_view(id);
     if (scope->trace) return tensor_view(self.no_grad ? node_detach(scope->graph, id) : id);
     Id base = view_base(scope->graph, id);
     if (self.no_grad && graph_node(scope->graph, base)->sources)

@@ -66,7 +66,6 @@ void scope_free(Scope *scope);
 void scope_hold(Scope *scope, int64_t buffer);  // takes over one reference
 void compose_begin(void);
 PgTensor *compose_end(PgTensor *result);
-PgTensor *tensor_new(Scope *scope, Id id);
 PgTensor *tensor_view(Id id);
 PgTensor *tensor_out(Id id);
 bool is_recording(void);  // history is kept
@@ -81,7 +80,6 @@ int64_t memory_of(const Node *node);                  // its buffer; of a PARAM:
 Id view_base(const Graph *graph, Id id);              // below all views
 Id view_rebase(Graph *graph, Id id, Id base);         // the same views of another base
 Current *current_find(Scope *scope, int64_t buffer);  // NULL if the scope did not assign to it
-bool is_in_memory(Scope *scope, Id id);
 bool is_packed(Scope *scope, Id id);  // weights that are computed where they are used
 void realise(Scope *scope, int count, const Id *id);  // as Values
 int64_t realise_copy(Scope *scope, Id id);            // a new buffer; the reference is the caller's

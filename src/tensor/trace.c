@@ -2,7 +2,7 @@
  * In: a body of tensor code and its inputs.  Out: its outputs, from one compiled program a variant.
  * Invariants: a variant serves all inputs of its types and shapes, all values of its VARs and all
  * contents of captured memory; its scope holds the graph and the captured buffers while it lives.
- *   body: out[0] = in[0] + w   =>   %0 = param 0, %1 = buffer w, %2 = add %0 %1                    */
+ *   body: out[0] = in[0] + w   =>   %0 = param 0, %1 = buffer w, %2 = add %0 %1                  */
 #include "engine/engine.h"
 #include "tensor/tensor.h"
 
@@ -40,7 +40,7 @@ static _Thread_local struct {
     LIST(Bound) bound;
 } self;
 
-// ---- sizes ----------------------------------------------------------------------------------
+// ---- sizes -------------------------------------------------------------------------------------
 
 static Bound *bound_find(const char *name) {
     for (int i = 0; i < self.bound.count; i++)
@@ -99,7 +99,7 @@ PgTensor *pg_from_size(int64_t size) {
     return tensor_view(node_size(scope_now()->graph, size));
 }
 
-// ---- modes ----------------------------------------------------------------------------------
+// ---- modes -------------------------------------------------------------------------------------
 
 void pg_set_mode(PgMode mode) {
     self.mode = mode;
@@ -120,7 +120,7 @@ PgMode pg_mode(void) {
     return self.mode;
 }
 
-// ---- functions ------------------------------------------------------------------------------
+// ---- functions ---------------------------------------------------------------------------------
 
 PgFunction *pg_function(PgFunctionBody *body, void *context, int inputs, int outputs) {
     if (inputs < 0 || outputs < 0) fatal("function: %d inputs, %d outputs", inputs, outputs);

@@ -5,7 +5,7 @@
  *   x[:, ::2] of (2, 6)  =>  %1 = window %0 {axis 1, size 1, stride 2}; %2 = reshape %1 (2, 3)   */
 #include "tensor/tensor.h"
 
-// ---- axes and shapes ------------------------------------------------------------------------
+// ---- axes and shapes ---------------------------------------------------------------------------
 
 Shape shape_at(Id x) { return node_shape(graph_now(), x); }
 
@@ -73,9 +73,10 @@ Id shrink_axis(Id x, int axis, Size start, Size size) {
     return node_shrink(graph_now(), x, starts, shape.size);
 }
 
-// ---- the same elements ----------------------------------------------------------------------
+// ---- the same elements -------------------------------------------------------------------------
 
-// The size that -1 stands for: what x has and the other sizes of the new shape (with 1 there) leave.
+// The size that -1 stands for: what x has and the other sizes of the new shape (with 1 there)
+// leave.
 static Size size_left(Id x, Shape to) {
     Shape from = shape_at(x);
     int64_t there = 1, wanted = 1;
@@ -164,7 +165,7 @@ PgTensor *pg_unfold(PgTensor *x, int axis, int64_t size, int64_t stride, int64_t
     return tensor_view(node_window(graph_now(), id, axis, size, stride, dilation));
 }
 
-// ---- parts ----------------------------------------------------------------------------------
+// ---- parts -------------------------------------------------------------------------------------
 
 // As Python's slice.indices does: from the end if negative, then into [low, high].
 static int64_t clamped(int64_t at, int64_t size, int64_t low, int64_t high) {
@@ -223,7 +224,7 @@ void pg_split(PgTensor *x, int axis, int count, const int64_t *sizes, PgTensor *
               shape_name(tensor_in(x)));
 }
 
-// ---- copies ---------------------------------------------------------------------------------
+// ---- copies ------------------------------------------------------------------------------------
 
 PgTensor *pg_contiguous(PgTensor *x) {
     return tensor_out(node_contiguous(graph_now(), tensor_in(x)));

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// ---- the four of tests/kernels: every instruction set, one thread and two -----------------------
+// ---- the four of tests/kernels: every instruction set, one thread and two ----------------------
 
 static void check_all(const float *got, const double *wanted, int64_t count, double tolerance) {
     for (int64_t i = 0; i < count; i++)

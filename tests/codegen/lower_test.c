@@ -154,7 +154,7 @@ TEST(the_symbol_is_the_contents) {
     arena_free(arena);
 }
 
-// ---- the verifier -------------------------------------------------------------------------------
+// ---- the verifier ------------------------------------------------------------------------------
 
 static Program *program_of(Arena *arena) {
     Kernel *kernel = kernel_parse(

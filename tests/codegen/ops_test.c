@@ -107,7 +107,7 @@ static void check_element(Op op, DType from, const Column *got, int i, Scalar wa
           dtypes[got->dtype].text, i, is.integer, wanted.integer);
 }
 
-// ---- kernels: one per dtype, with a store for each op -------------------------------------------
+// ---- kernels: one per dtype, with a store for each op ------------------------------------------
 
 static bool op_takes(Op op, DType dtype) {
     int properties = ops[op].properties;

@@ -18,7 +18,7 @@ static void check_everywhere(const char *text, Check *check_one) {
     }
 }
 
-// ---- a register tile over a packed matrix -------------------------------------------------------
+// ---- a register tile over a packed matrix ------------------------------------------------------
 
 static const char tiled[] =
     "kernel matmul_tiled\n"
@@ -77,7 +77,7 @@ TEST(tiled_matmul_keeps_its_sums_in_registers) {
 
 TEST(tiled_matmul) { check_everywhere(tiled, check_tiled); }
 
-// ---- folds: lanes, then threads -----------------------------------------------------------------
+// ---- folds: lanes, then threads ----------------------------------------------------------------
 
 // Rows of 64: eight running lanes, folded in a fixed tree; then the rows, by way of every thread.
 static const char folds[] =
@@ -131,7 +131,7 @@ TEST(lanes_that_carry_on_are_refused) {
     arena_free(arena);
 }
 
-// ---- memory that must not be touched ------------------------------------------------------------
+// ---- memory that must not be touched -----------------------------------------------------------
 
 // `count` floats that end where the readable memory does.
 static float *at_the_edge(int64_t count) {
@@ -173,7 +173,7 @@ static void check_guarded(const Run *run, int threads) {
 
 TEST(guards_keep_lanes_from_memory) { check_everywhere(guarded, check_guarded); }
 
-// ---- gathers and scatters -----------------------------------------------------------------------
+// ---- gathers and scatters ----------------------------------------------------------------------
 
 static const char gathers[] =
     "kernel gathers\n"
@@ -210,7 +210,7 @@ static void check_gathers(const Run *run, int threads) {
 
 TEST(gathers_and_scatters) { check_everywhere(gathers, check_gathers); }
 
-// ---- threads that meet --------------------------------------------------------------------------
+// ---- threads that meet -------------------------------------------------------------------------
 
 // Sixteen rounds in which every element needs others of the round before, each a barrier or two.
 static const char rounds[] =
@@ -246,7 +246,7 @@ static void check_rounds(const Run *run, int threads) {
 
 TEST(threads_meet_where_they_must) { check_everywhere(rounds, check_rounds); }
 
-// ---- arrays, large registers, unrolled tails ----------------------------------------------------
+// ---- arrays, large registers, unrolled tails ---------------------------------------------------
 
 static const char arrays[] =
     "kernel arrays\n"

@@ -1,5 +1,5 @@
 /* safetensors_test.c - tensors through a file, and files that are not what they say. */
-#include "../tensor/values.h"
+#include "tensor/values.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -46,7 +46,7 @@ TEST(other_writers) {
     pg_scope_begin();
     PgTensor *x;
     const char *name = "w";
-    file_of(" { \"__metadata__\" : {\"format\":\"pt\"} , \"w\": {\"shape\":[1],\"data_offsets\":[0,4],"
+    file_of(" { \"__metadata__\" : {\"by\":\"pt\"} , \"w\": {\"shape\":[1],\"data_offsets\":[0,4],"
             "\"dtype\":\"F32\"}}  ", 4);
     CHECK_INT(pg_load(path, 1, &name, &x), 0);
     CHECK_VALUES(x, 0);

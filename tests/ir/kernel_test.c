@@ -30,7 +30,7 @@ static void check_verify_refused(const char *text, const char *message) {
     arena_free(arena);
 }
 
-// ---- text ---------------------------------------------------------------------------------------
+// ---- text --------------------------------------------------------------------------------------
 
 TEST(files_survive_printing) {
     for (int i = 0; i < COUNT_OF(files); i++) {
@@ -134,7 +134,7 @@ TEST(text_is_refused_with_its_place) {
                         "loop 'k' had another extent before");
 }
 
-// ---- verify -------------------------------------------------------------------------------------
+// ---- verify ------------------------------------------------------------------------------------
 
 TEST(indices_stay_inside_buffers) {
     check_verify_refused("kernel t\nout y f32[7]\nfor i < 8 { y[i] = 1 }",
@@ -199,7 +199,7 @@ TEST(threads_do_not_meet) {
                          "s is written in a thread loop and used outside");
 }
 
-// ---- rebuilding ---------------------------------------------------------------------------------
+// ---- rebuilding --------------------------------------------------------------------------------
 
 TEST(a_copy_has_loops_of_its_own) {
     Arena *arena = arena_new();
@@ -256,7 +256,7 @@ TEST(names_stay_apart) {
     arena_free(arena);
 }
 
-// ---- the four kernels beside plain loops --------------------------------------------------------
+// ---- the four kernels beside plain loops -------------------------------------------------------
 
 TEST(the_hand_written_matmul_is_right) {
     Arena *arena = arena_new();

@@ -1,6 +1,8 @@
-/* llama_test.c - SmolLM2 against transformers in fp32 (tests/golden/llama.txt), and eager against compiled.
- * A greedy continuation is compared while the golden margin between the two best logits is 0.01 or more; after a
- * narrower one the two may rightly part.                                                                          */
+/* llama_test.c - SmolLM2 against transformers in fp32 (tests/golden/llama.txt), and eager against
+ * compiled.
+ * A greedy continuation is compared while the golden margin between the two best logits is 0.01 or
+ * more; after a
+ * narrower one the two may rightly part. */
 #include <math.h>
 #include <string.h>
 
@@ -46,7 +48,8 @@ static void read_pairs(FILE *file, const char *word, int count, int32_t *id, dou
 static bool read_case(FILE *file, Case *golden) {
     char word[32];
     double rounding;
-    if (fscanf(file, "%31s %31s text%*[^\n]", word, golden->name) != 2 || strcmp(word, "case")) return false;
+    if (fscanf(file, "%31s %31s text%*[^\n]", word, golden->name) != 2 || strcmp(word, "case"))
+        return false;
     CHECK(fscanf(file, " prompt %d", &golden->prompts) == 1);
     CHECK(golden->prompts > 0 && golden->prompts <= PROMPT_MAX);
     for (int i = 0; i < golden->prompts; i++) CHECK(fscanf(file, "%d", &golden->prompt[i]) == 1);
@@ -75,7 +78,8 @@ static int check_case(Llama *llama, const Case *golden, int tokens) {
     for (int64_t i = 0; i < vocabulary; i++) sum += exp((double)logits[i] - golden->top_logit[0]);
     CHECK_NEAR(golden->top_logit[0] + log(sum), golden->logsumexp, 2e-3);
     for (int i = 0; i < TOP; i++) CHECK_NEAR(logits[golden->top[i]], golden->top_logit[i], 2e-3);
-    for (int i = 0; i < SAMPLE; i++) CHECK_NEAR(logits[golden->sample[i]], golden->sample_logit[i], 2e-3);
+    for (int i = 0; i < SAMPLE; i++)
+        CHECK_NEAR(logits[golden->sample[i]], golden->sample_logit[i], 2e-3);
     for (int i = 0; i < tokens; i++) {
         if (golden->margin[i] < 0.01) return i;
         CHECK_INT(largest(logits, vocabulary), golden->greedy[i]);
@@ -92,11 +96,13 @@ static void check_mode(PgMode mode, int cases, int tokens) {
     FILE *file = open_golden();
     Case golden;
     int done = 0, compared = 0;
-    for (; done < cases && read_case(file, &golden); done++) compared += check_case(llama, &golden, tokens);
+    for (; done < cases && read_case(file, &golden); done++)
+        compared += check_case(llama, &golden, tokens);
     fclose(file);
     llama_close(llama);
     CHECK_INT(done, cases);
-    CHECK(compared >= cases * tokens / 2);   // near-ties end a comparison early, but not most of them
+    CHECK(compared >=
+          cases * tokens / 2);  // near-ties end a comparison early, but not most of them
 }
 
 TEST(llama_graph_equals_transformers) { check_mode(PG_GRAPH, 9, GREEDY); }
@@ -109,7 +115,8 @@ TEST(llama_perplexity_equals_transformers) {
     int32_t ids[256];
     int count = 0;
     double golden, loss = 0;
-    while (fscanf(file, "%31s", word) == 1 && strcmp(word, "perplexity")) {}
+    while (fscanf(file, "%31s", word) == 1 && strcmp(word, "perplexity")) {
+    }
     CHECK(fscanf(file, "%d", &count) == 1);
     CHECK_INT(count, 256);
     for (int i = 0; i < count; i++) CHECK(fscanf(file, "%d", &ids[i]) == 1);

@@ -1,6 +1,6 @@
 /* gradient_test.c - gradients beside differences, first and second, of what the PyTorch file has no
  * gradients for; and where a value is finite but a careless gradient would not be. */
-#include "../tensor/values.h"
+#include "tensor/values.h"
 
 #include <math.h>
 

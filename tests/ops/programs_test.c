@@ -1,6 +1,6 @@
 /* programs_test.c - random tensor programs: the reference interpreter, eager and graph mode agree.
  * PG_SEED=n runs program n alone; PG_PROGRAMS=n runs n of them. A failure prints its seed. */
-#include "../tensor/values.h"
+#include "tensor/values.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -33,7 +33,7 @@ static PgTensor *float_tensor(Program *program) {
 
 static int any_axis(Program *program, PgTensor *x) { return (int)pick(program, pg_rank(x)); }
 
-// ---- steps: each gives a tensor, or NULL where the operands do not fit -----------------------
+// ---- steps: each gives a tensor, or NULL where the operands do not fit -------------------------
 
 typedef PgTensor *Step(Program *program);
 typedef PgTensor *Unary(PgTensor *);
@@ -165,7 +165,7 @@ static void body(void *context, PgTensor **in, PgTensor **out) {
     for (int i = 0; i < OUTPUTS; i++) out[i] = program.pool[program.count - OUTPUTS + i];
 }
 
-// ---- running them ---------------------------------------------------------------------------
+// ---- running them ------------------------------------------------------------------------------
 
 static void inputs(uint64_t seed, PgTensor **in) {
     PgTensor *number = pg_from_data(PG_I64, PG_SCALAR, &seed);

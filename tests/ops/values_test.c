@@ -1,6 +1,6 @@
 /* values_test.c - what the PyTorch file has no cases for: values beside the C library's, types, and
  * misuse. */
-#include "../tensor/values.h"
+#include "tensor/values.h"
 
 #include <math.h>
 
@@ -135,7 +135,7 @@ TEST(einsum_refuses) {
     CHECK_FATAL_TEXT(pg_einsum("ij", 2, two), "does not have 2 operands");
     CHECK_FATAL_TEXT(pg_einsum("ij,ij,ij", 2, two), "does not have 2 operands");
     CHECK_FATAL_TEXT(pg_einsum("i1->i", 1, two), "has '1' where a letter should be");
-    CHECK_FATAL_TEXT(pg_einsum("ii->i", 1, two), "axis 1 of operand 0 of shape (2, 3) was 2 before");
+    CHECK_FATAL_TEXT(pg_einsum("ii->i", 1, two), "axis 1 of operand 0 of shape (2, 3)");
     CHECK_FATAL_TEXT(pg_einsum("i.->i", 1, two), "where a letter should be");
     CHECK_FATAL_TEXT(pg_einsum("", 0, two), "0 operands");
     pg_scope_end();

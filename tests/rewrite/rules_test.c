@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// ---- memory and comparing -----------------------------------------------------------------------
+// ---- memory and comparing ----------------------------------------------------------------------
 
 enum { ELEMENTS = 8192, PARAMS = 4 };
 static char memory[PARAMS][ELEMENTS * 8], before[ELEMENTS * 8], after[ELEMENTS * 8];
@@ -61,7 +61,7 @@ static void check_same(const char *what, RuleClass class, const Graph *old, Id o
     }
 }
 
-// ---- samples ------------------------------------------------------------------------------------
+// ---- samples -----------------------------------------------------------------------------------
 
 static int samples(DType dtype, RuleClass class, Scalar *to) {
     static const float wild[] = {0.0f,    -0.0f,  1,        -1,        0.5f,
@@ -85,7 +85,7 @@ static int samples(DType dtype, RuleClass class, Scalar *to) {
     return count;
 }
 
-// ---- rules over elementwise ops, from their text ------------------------------------------------
+// ---- rules over elementwise ops, from their text -----------------------------------------------
 
 typedef struct {
     Reader reader;
@@ -307,7 +307,7 @@ TEST(constants_fold_as_the_reference_computes) {
     }
 }
 
-// ---- the other rules, by example ----------------------------------------------------------------
+// ---- the other rules, by example ---------------------------------------------------------------
 
 typedef struct {
     const char *before, *after;

@@ -77,8 +77,7 @@ static void check_map(const Library *isa, Op op, DType dtype, int count) {
 }
 
 static void for_each_isa(void (*run)(const Library *)) {
-    for (int row = 0; library_row(row); row++)
-        if (library_row(row)->needs()) run(library_row(row));
+    for (const Library *row = library(); row->name; row++) run(row);
 }
 
 static void map_all(const Library *isa) {
@@ -182,7 +181,7 @@ static void fold_all(const Library *isa) {
             for (int f = 0; f < COUNT_OF(folds); f++) {
                 Scalar wanted = scalar_identity(folds[f], dtype);
                 for (int i = 0; i < CHUNK; i++) {
-                    Scalar small = {.integer = (int64_t)(next_random() % 2)};
+                    Scalar small = {.integer = (int64_t)(next_random() % 4 == 0)};
                     Scalar value = dtype_is_float(dtype) ? scalar_cast(small, DT_I32, dtype)
                                                          : random_scalar(dtype);
                     put(dtype, x, i, value);
@@ -200,18 +199,11 @@ TEST(float_sums_are_made_of_pairs) {
     float x[CHUNK] = {0x1p24f};
     for (int i = 1; i < CHUNK; i++) x[i] = 1;
     chunk_fold(OP_ADD, DT_F32, CHUNK, x);  // one by one, each 1 would be lost
-    CHECK_NEAR(x[0], 0x1p24 + 255, 8);
+    CHECK_NEAR(x[0], 0x1p24 + CHUNK - 1, 8);
 }
 
 TEST(one_value_fills_an_array) {
     int64_t value = INT64_MIN + 5, to[CHUNK];
     chunk_fill(DT_I64, CHUNK, &value, to);
     CHECK(to[0] == value && to[CHUNK - 1] == value);
-}
-
-TEST(plain_c_needs_nothing) {
-    int rows = 0;
-    while (library_row(rows)) rows++;
-    CHECK(library_row(rows - 1)->needs());
-    CHECK(library()->needs());
 }

@@ -114,7 +114,7 @@ static void gives(World *world, Id id, Shape shape, const int64_t *wanted) {
     gives_ints(world, node_cast(world->graph, id, DT_I64), shape, wanted);
 }
 
-// ---- leaves -------------------------------------------------------------------------------------
+// ---- leaves ------------------------------------------------------------------------------------
 
 TEST(leaves) {
     World world = world_new();
@@ -141,7 +141,7 @@ TEST(leaves) {
     arena_free(world.arena);
 }
 
-// ---- movement -----------------------------------------------------------------------------------
+// ---- movement ----------------------------------------------------------------------------------
 
 TEST(movement) {
     World world = world_new();
@@ -205,7 +205,7 @@ TEST(symbolic_sizes) {
     arena_free(world.arena);
 }
 
-// ---- element by element -------------------------------------------------------------------------
+// ---- element by element ------------------------------------------------------------------------
 
 static Id apply(World *world, Op op, const Id *x) {
     Shape shape = node_shape(world->graph, x[0]);
@@ -435,7 +435,7 @@ TEST(half_results_are_rounded) {
     arena_free(world.arena);
 }
 
-// ---- casts --------------------------------------------------------------------------------------
+// ---- casts -------------------------------------------------------------------------------------
 
 static const struct {
     double x;
@@ -531,7 +531,7 @@ TEST(bitcasts) {
     arena_free(world.arena);
 }
 
-// ---- folds --------------------------------------------------------------------------------------
+// ---- folds -------------------------------------------------------------------------------------
 
 TEST(reduces) {
     World world = world_new();
@@ -601,7 +601,7 @@ TEST(scans) {
     arena_free(world.arena);
 }
 
-// ---- gather, scatter, assign --------------------------------------------------------------------
+// ---- gather, scatter, assign -------------------------------------------------------------------
 
 TEST(gathers) {
     World world = world_new();

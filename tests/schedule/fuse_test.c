@@ -11,27 +11,32 @@ static Module *fused(const char *text) {
     return module = fuse(arena, program.graph, program.outputs, program.output, 0, NULL, false);
 }
 
-static const char *kernel_text(int call) { return kernel_print(arena, module->calls.at[call].kernel); }
+static const char *kernel_text(int call) {
+    return kernel_print(arena, module->calls.at[call].kernel);
+}
 
 TEST(fuse_elementwise_chain_is_one_kernel) {
     fused("%0 = buffer{1, 0} f32 (4, 8)\n%1 = exp2 f32 (4, 8) %0\n%2 = mul f32 (4, 8) %1 %0\n"
           "%3 = contiguous f32 (4, 8) %2\nout %3\n");
     CHECK_INT(module->calls.count, 1);
-    CHECK_TEXT(kernel_text(0), "kernel mul_4x8\nout out f32[32]\nin a f32[32]\nfor i < 4 {\n  for j < 8 {\n"
-                               "    out[8*i + j] = (mul (exp2 a[8*i + j]) a[8*i + j])\n  }\n}\n");
+    CHECK_TEXT(kernel_text(0),
+               "kernel mul_4x8\nout out f32[32]\nin a f32[32]\nfor i < 4 {\n  for j < 8 {\n"
+               "    out[8*i + j] = (mul (exp2 a[8*i + j]) a[8*i + j])\n  }\n}\n");
     arena_free(arena);
 }
 
 TEST(fuse_movement_leaves_no_kernel) {
-    fused("%0 = buffer{1, 0} f32 (4, 8)\n%1 = permute{1, 0} f32 (8, 4) %0\n%2 = reshape f32 (32) %1\n"
-          "%3 = flip{0} f32 (32) %2\n%4 = contiguous f32 (32) %3\nout %4\n");
+    fused(
+        "%0 = buffer{1, 0} f32 (4, 8)\n%1 = permute{1, 0} f32 (8, 4) %0\n%2 = reshape f32 (32) %1\n"
+        "%3 = flip{0} f32 (32) %2\n%4 = contiguous f32 (32) %3\nout %4\n");
     CHECK_INT(module->calls.count, 1);
     arena_free(arena);
 }
 
 static const char *const softmax =
     "%0 = buffer{1, 0} f32 (4, 8)\n%1 = reduce{max, 1} f32 (4, 1) %0\n%2 = expand f32 (4, 8) %1\n"
-    "%3 = const{-1} f32 (4, 8)\n%4 = mul f32 (4, 8) %2 %3\n%5 = add f32 (4, 8) %0 %4\n%6 = exp2 f32 (4, 8) %5\n"
+    "%3 = const{-1} f32 (4, 8)\n%4 = mul f32 (4, 8) %2 %3\n%5 = add f32 (4, 8) %0 %4\n%6 = exp2 "
+    "f32 (4, 8) %5\n"
     "%7 = reduce{add, 1} f32 (4, 1) %6\n%8 = recip f32 (4, 1) %7\n%9 = expand f32 (4, 8) %8\n"
     "%10 = mul f32 (4, 8) %6 %9\n%11 = contiguous f32 (4, 8) %10\nout %11\n";
 
@@ -39,29 +44,36 @@ TEST(fuse_softmax_is_one_kernel) {
     fused(softmax);
     CHECK_INT(module->calls.count, 1);
     accumulate(module->calls.at[0].kernel);
-    int stores = kernel_accesses(arena, module->calls.at[0].kernel, module->calls.at[0].kernel->body, -1).count;
+    int stores =
+        kernel_accesses(arena, module->calls.at[0].kernel, module->calls.at[0].kernel->body, -1)
+            .count;
     CHECK(stores > 0);
     arena_free(arena);
 }
 
 // A column's maximum under row loops would be computed once a row: it gets memory.
 TEST(fuse_column_fold_is_stored) {
-    fused("%0 = buffer{1, 0} f32 (4, 8)\n%1 = reduce{max, 0} f32 (1, 8) %0\n%2 = expand f32 (4, 8) %1\n"
-          "%3 = add f32 (4, 8) %0 %2\n%4 = contiguous f32 (4, 8) %3\nout %4\n");
+    fused(
+        "%0 = buffer{1, 0} f32 (4, 8)\n%1 = reduce{max, 0} f32 (1, 8) %0\n%2 = expand f32 (4, "
+        "8) %1\n"
+        "%3 = add f32 (4, 8) %0 %2\n%4 = contiguous f32 (4, 8) %3\nout %4\n");
     CHECK_INT(module->calls.count, 2);
     arena_free(arena);
 }
 
 static const char *const matmul =
-    "%0 = buffer{1, 0} f32 (4, 1, 8)\n%1 = expand f32 (4, 6, 8) %0\n%2 = buffer{2, 0} f32 (1, 6, 8)\n"
-    "%3 = expand f32 (4, 6, 8) %2\n%4 = mul f32 (4, 6, 8) %1 %3\n%5 = reduce{add, 2} f32 (4, 6, 1) %4\n"
+    "%0 = buffer{1, 0} f32 (4, 1, 8)\n%1 = expand f32 (4, 6, 8) %0\n%2 = buffer{2, 0} f32 (1, "
+    "6, 8)\n"
+    "%3 = expand f32 (4, 6, 8) %2\n%4 = mul f32 (4, 6, 8) %1 %3\n%5 = reduce{add, 2} f32 (4, 6, "
+    "1) %4\n"
     "%6 = reshape f32 (4, 6) %5\n";
 
 TEST(fuse_matmul_takes_its_epilogue_in) {
     arena = arena_new();
-    fused(arena_print(arena, "%s%s", matmul,
-                      "%7 = buffer{3, 0} f32 (4, 6)\n%8 = add f32 (4, 6) %6 %7\n%9 = exp2 f32 (4, 6) %8\n"
-                      "%10 = contiguous f32 (4, 6) %9\nout %10\n"));
+    fused(arena_print(
+        arena, "%s%s", matmul,
+        "%7 = buffer{3, 0} f32 (4, 6)\n%8 = add f32 (4, 6) %6 %7\n%9 = exp2 f32 (4, 6) %8\n"
+        "%10 = contiguous f32 (4, 6) %9\nout %10\n"));
     CHECK_INT(module->calls.count, 1);
     arena_free(arena);
 }
@@ -75,27 +87,33 @@ TEST(fuse_matmul_then_row_fold_is_two) {
 
 // What a contraction reads again and again is computed once, into memory.
 TEST(fuse_contraction_operand_is_stored) {
-    fused("%0 = buffer{1, 0} f32 (4, 8)\n%1 = exp2 f32 (4, 8) %0\n%2 = reshape f32 (4, 1, 8) %1\n"
-          "%3 = expand f32 (4, 6, 8) %2\n%4 = buffer{2, 0} f32 (1, 6, 8)\n%5 = expand f32 (4, 6, 8) %4\n"
-          "%6 = mul f32 (4, 6, 8) %3 %5\n%7 = reduce{add, 2} f32 (4, 6, 1) %6\nout %7\n");
+    fused(
+        "%0 = buffer{1, 0} f32 (4, 8)\n%1 = exp2 f32 (4, 8) %0\n%2 = reshape f32 (4, 1, 8) %1\n"
+        "%3 = expand f32 (4, 6, 8) %2\n%4 = buffer{2, 0} f32 (1, 6, 8)\n%5 = expand f32 (4, 6, "
+        "8) %4\n"
+        "%6 = mul f32 (4, 6, 8) %3 %5\n%7 = reduce{add, 2} f32 (4, 6, 1) %6\nout %7\n");
     CHECK_INT(module->calls.count, 2);
     arena_free(arena);
 }
 
 // ... unless it reads fewer bytes than it has: a packed weight is unpacked where it is used.
 TEST(fuse_packed_weight_is_unpacked_in_place) {
-    fused("%0 = buffer{1, 0} f32 (4, 1, 8)\n%1 = expand f32 (4, 6, 8) %0\n%2 = buffer{2, 0} i8 (1, 6, 8)\n"
-          "%3 = cast f32 (1, 6, 8) %2\n%4 = expand f32 (4, 6, 8) %3\n%5 = mul f32 (4, 6, 8) %1 %4\n"
-          "%6 = reduce{add, 2} f32 (4, 6, 1) %5\nout %6\n");
+    fused(
+        "%0 = buffer{1, 0} f32 (4, 1, 8)\n%1 = expand f32 (4, 6, 8) %0\n%2 = buffer{2, 0} i8 "
+        "(1, 6, 8)\n"
+        "%3 = cast f32 (1, 6, 8) %2\n%4 = expand f32 (4, 6, 8) %3\n%5 = mul f32 (4, 6, 8) %1 %4\n"
+        "%6 = reduce{add, 2} f32 (4, 6, 1) %5\nout %6\n");
     CHECK_INT(module->calls.count, 1);
     arena_free(arena);
 }
 
 // Readers of the old bytes run before the write, readers of the new ones after it.
 TEST(fuse_orders_around_assign) {
-    fused("%0 = buffer{1, 0} f32 (8)\n%1 = const{2} f32 (8)\n%2 = mul f32 (8) %0 %1\n%3 = contiguous f32 (8) %2\n"
-          "%4 = buffer{2, 0} f32 (8)\n%5 = assign{1, 1} f32 (8) %0 %4\n%6 = add f32 (8) %5 %3\n"
-          "%7 = contiguous f32 (8) %6\nout %7\n");
+    fused(
+        "%0 = buffer{1, 0} f32 (8)\n%1 = const{2} f32 (8)\n%2 = mul f32 (8) %0 %1\n%3 = "
+        "contiguous f32 (8) %2\n"
+        "%4 = buffer{2, 0} f32 (8)\n%5 = assign{1, 1} f32 (8) %0 %4\n%6 = add f32 (8) %5 %3\n"
+        "%7 = contiguous f32 (8) %6\nout %7\n");
     CHECK_INT(module->calls.count, 3);
     CHECK_INT(module->calls.at[0].root, 3);
     CHECK_INT(module->calls.at[1].root, 5);
@@ -114,34 +132,46 @@ TEST(fuse_keeps_old_bytes) {
 }
 
 TEST(fuse_plans_memory_by_liveness) {
-    fused("%0 = buffer{1, 0} f32 (64)\n%1 = exp2 f32 (64) %0\n%2 = contiguous f32 (64) %1\n%3 = exp2 f32 (64) %2\n"
-          "%4 = contiguous f32 (64) %3\n%5 = exp2 f32 (64) %4\n%6 = contiguous f32 (64) %5\n%7 = exp2 f32 (64) %6\n"
-          "%8 = contiguous f32 (64) %7\nout %8\n");
+    fused(
+        "%0 = buffer{1, 0} f32 (64)\n%1 = exp2 f32 (64) %0\n%2 = contiguous f32 (64) %1\n%3 = "
+        "exp2 f32 (64) %2\n"
+        "%4 = contiguous f32 (64) %3\n%5 = exp2 f32 (64) %4\n%6 = contiguous f32 (64) %5\n%7 = "
+        "exp2 f32 (64) %6\n"
+        "%8 = contiguous f32 (64) %7\nout %8\n");
     CHECK_INT(module->calls.count, 4);
     plan_memory(module);
-    CHECK_INT(module->temporary_bytes, 2 * 320);   // three temporaries of 256 + 64 bytes, two alive at a time
+    CHECK_INT(module->temporary_bytes,
+              2 * 320);  // three temporaries of 256 + 64 bytes, two alive at a time
     arena_free(arena);
 }
 
 // Loops are cut where an index divides by them, so that every index is affine.
 TEST(ranges_cut_loops_at_divisors) {
-    fused("%0 = buffer{1, 0} f32 (2, 3, 4)\n%1 = permute{1, 0, 2} f32 (3, 2, 4) %0\n%2 = reshape f32 (24) %1\n"
-          "%3 = contiguous f32 (24) %2\nout %3\n");
-    CHECK_TEXT(kernel_text(0), "kernel buffer_24\nout out f32[24]\nin a f32[24]\nfor i < 3 {\n  for i_2 < 2 {\n"
-                               "    for i_3 < 4 {\n      out[8*i + 4*i_2 + i_3] = a[12*i_2 + 4*i + i_3]\n    }\n  }\n}\n");
+    fused(
+        "%0 = buffer{1, 0} f32 (2, 3, 4)\n%1 = permute{1, 0, 2} f32 (3, 2, 4) %0\n%2 = reshape "
+        "f32 (24) %1\n"
+        "%3 = contiguous f32 (24) %2\nout %3\n");
+    CHECK_TEXT(
+        kernel_text(0),
+        "kernel buffer_24\nout out f32[24]\nin a f32[24]\nfor i < 3 {\n  for i_2 < 2 {\n"
+        "    for i_3 < 4 {\n      out[8*i + 4*i_2 + i_3] = a[12*i_2 + 4*i + i_3]\n    }\n  }\n}\n");
     arena_free(arena);
 }
 
 TEST(factor_moves_scale_and_offset_out_of_a_group) {
     arena = arena_new();
-    Kernel *kernel = kernel_parse(arena, "factor_test",
-                                  "kernel q\nin scale f32[2]\nin offset f32[2]\nin code f32[64]\nin x f32[64]\nout y f32[1]\n"
-                                  "y[0] = (reduce add g<2 b<32 (mul (add (mul scale[g] code[32*g + b]) offset[g]) x[32*g + b]))\n");
+    Kernel *kernel = kernel_parse(
+        arena, "factor_test",
+        "kernel q\nin scale f32[2]\nin offset f32[2]\nin code f32[64]\nin x f32[64]\nout y f32[1]\n"
+        "y[0] = (reduce add g<2 b<32 (mul (add (mul scale[g] code[32*g + b]) offset[g]) x[32*g "
+        "+ b]))\n");
     factor(kernel);
-    CHECK_TEXT(kernel_print(arena, kernel),
-               "kernel q\nin scale f32[2]\nin offset f32[2]\nin code f32[64]\nin x f32[64]\nout y f32[1]\n"
-               "y[0] = (reduce add g<2 (add (mul scale[g] (reduce add b<32 (mul x[32*g + b] code[32*g + b]))) "
-               "(mul offset[g] (reduce add b<32 x[32*g + b]))))\n");
+    CHECK_TEXT(
+        kernel_print(arena, kernel),
+        "kernel q\nin scale f32[2]\nin offset f32[2]\nin code f32[64]\nin x f32[64]\nout y f32[1]\n"
+        "y[0] = (reduce add g<2 (add (mul scale[g] (reduce add b<32 (mul x[32*g + b] code[32*g "
+        "+ b]))) "
+        "(mul offset[g] (reduce add b<32 x[32*g + b]))))\n");
     arena_free(arena);
 }
 

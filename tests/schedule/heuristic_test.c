@@ -1,10 +1,15 @@
-/* heuristic_test.c - the first candidate of every shape of kernel is accepted, and computes the same.
+/* heuristic_test.c - the first candidate of every shape of kernel is accepted, and computes the
+ * same.
  * For each target; which shape was recognised is told by a word that its schedule must hold. */
 #include <string.h>
 
 #include "kernel_run.h"
 
-static const ScheduleTarget targets[] = {{"avx2_fma", 8, 4, 16}, {"avx2_fma", 8, 6, 16}, {"avx512_fma", 16, 14, 32}};
+static const ScheduleTarget targets[] = {
+    {"avx2_fma",   8,  4,  16},
+    {"avx2_fma",   8,  6,  16},
+    {"avx512_fma", 16, 14, 32}
+};
 
 // word NULL: any schedule will do, the empty one too.
 static void check_heuristic(const char *text, const char *word, const int64_t *var) {
@@ -25,11 +30,13 @@ static void check_heuristic(const char *text, const char *word, const int64_t *v
 
 static void check_matmul(int m, int n, int k, const char *word) {
     Arena *arena = arena_new();
-    check_heuristic(arena_print(arena,
-                                "kernel mm\nout c f32[%d]\nin a f32[%d]\nin b f32[%d]\nfor i < %d {\n for j < %d {\n"
-                                "  c[%d*i + j] = (add 1 (reduce add k<%d (mul a[%d*i + k] b[%d*k + j])))\n }\n}\n",
-                                m * n, m * k, k * n, m, n, n, k, k, n),
-                    word, NULL);
+    check_heuristic(
+        arena_print(
+            arena,
+            "kernel mm\nout c f32[%d]\nin a f32[%d]\nin b f32[%d]\nfor i < %d {\n for j < %d {\n"
+            "  c[%d*i + j] = (add 1 (reduce add k<%d (mul a[%d*i + k] b[%d*k + j])))\n }\n}\n",
+            m * n, m * k, k * n, m, n, n, k, k, n),
+        word, NULL);
     arena_free(arena);
 }
 
@@ -46,8 +53,10 @@ TEST(heuristic_peels_what_fills_no_tile) {
 // Too large to evaluate after every line.
 TEST(heuristic_packs_deep_products_once) {
     Arena *arena = arena_new();
-    const char *text = "kernel mm\nout c f32[8192]\nin a f32[41472]\nin b f32[20736]\nfor i < 128 {\n for j < 64 {\n"
-                       "  c[64*i + j] = (reduce add k<324 (mul a[324*i + k] b[64*k + j]))\n }\n}\n";
+    const char *text =
+        "kernel mm\nout c f32[8192]\nin a f32[41472]\nin b f32[20736]\nfor i < 128 {\n for j < "
+        "64 {\n"
+        "  c[64*i + j] = (reduce add k<324 (mul a[324*i + k] b[64*k + j]))\n }\n}\n";
     Kernel *plain = kernel_parse(arena, "plain", text), *tiled = kernel_parse(arena, "tiled", text);
     const char *candidate[CANDIDATES_MAX];
     accumulate(tiled);
@@ -63,38 +72,47 @@ TEST(heuristic_packs_deep_products_once) {
 
 TEST(heuristic_tiles_symbolic_columns) {
     for (int64_t keys = 60; keys <= 96; keys += 7)
-        check_heuristic("kernel scores\nvar keys 1..96\nout c f32[1536]\nin a f32[128]\nin b f32[768]\n"
-                        "for i < 16 {\n for j < keys {\n"
-                        "  c[96*i + j] = (reduce add k<8 (mul a[8*i + k] b[8*j + k]))\n }\n}\n",
-                        "TENSORCORE", &keys);
+        check_heuristic(
+            "kernel scores\nvar keys 1..96\nout c f32[1536]\nin a f32[128]\nin b f32[768]\n"
+            "for i < 16 {\n for j < keys {\n"
+            "  c[96*i + j] = (reduce add k<8 (mul a[8*i + k] b[8*j + k]))\n }\n}\n",
+            "TENSORCORE", &keys);
 }
 
 TEST(heuristic_folds_rows_in_lanes) {
-    check_heuristic("kernel softmax\nin x f32[375]\nout y f32[375]\nfor i < 5 {\n for j < 75 {\n"
-                    "  y[75*i + j] = (mul (exp2 (add x[75*i + j] (mul (reduce max k<75 x[75*i + k]) -1)))"
-                    " (recip (reduce add l<75 (exp2 (add x[75*i + l] (mul (reduce max k<75 x[75*i + k]) -1))))))\n }\n}\n",
-                    NULL, NULL);
+    check_heuristic(
+        "kernel softmax\nin x f32[375]\nout y f32[375]\nfor i < 5 {\n for j < 75 {\n"
+        "  y[75*i + j] = (mul (exp2 (add x[75*i + j] (mul (reduce max k<75 x[75*i + k]) -1)))"
+        " (recip (reduce add l<75 (exp2 (add x[75*i + l] (mul (reduce max k<75 x[75*i + k]) "
+        "-1))))))\n }\n}\n",
+        NULL, NULL);
     check_heuristic("kernel dot\nin x f32[256]\nin w f32[2560]\nout y f32[10]\nfor i < 10 {\n"
                     "  y[i] = (reduce add k<256 (mul x[k] w[256*i + k]))\n}\n",
                     "RFACTOR", NULL);
 }
 
 TEST(heuristic_keeps_group_lanes_apart) {
-    check_heuristic("kernel q4_1\nin w u8[960]\nin w16 u16[480]\nin x f32[64]\nout y f32[24]\nfor r < 24 {\n"
-                    "  y[r] = (reduce add g<2 h<2 b<16 (mul x[32*g + 16*h + b] (add (mul (cast:f32 (bitcast:f16 w16[20*r + 10*g]))"
-                    " (cast:f32 (and (shr w[40*r + 20*g + b + 4] (cast:u8 @i32(4*h))) 15:u8)))"
-                    " (cast:f32 (bitcast:f16 w16[20*r + 10*g + 1])))))\n}\n",
-                    "DISTRIBUTE", NULL);
+    check_heuristic(
+        "kernel q4_1\nin w u8[960]\nin w16 u16[480]\nin x f32[64]\nout y f32[24]\nfor r < 24 {\n"
+        "  y[r] = (reduce add g<2 h<2 b<16 (mul x[32*g + 16*h + b] (add (mul (cast:f32 "
+        "(bitcast:f16 w16[20*r + 10*g]))"
+        " (cast:f32 (and (shr w[40*r + 20*g + b + 4] (cast:u8 @i32(4*h))) 15:u8)))"
+        " (cast:f32 (bitcast:f16 w16[20*r + 10*g + 1])))))\n}\n",
+        "DISTRIBUTE", NULL);
 }
 
 TEST(heuristic_sums_across_rows) {
     int64_t keys = 37;
-    check_heuristic("kernel mix\nvar keys 1..64\nin p f32[192]\nin v f32[2048]\nout o f32[96]\nfor h < 3 {\n for d < 32 {\n"
-                    "  o[32*h + d] = (reduce add k<keys (mul p[64*h + k] v[32*k + d]))\n }\n}\n",
-                    "STAGE", &keys);
+    check_heuristic(
+        "kernel mix\nvar keys 1..64\nin p f32[192]\nin v f32[2048]\nout o f32[96]\nfor h < 3 {\n"
+        " for d < 32 {\n"
+        "  o[32*h + d] = (reduce add k<keys (mul p[64*h + k] v[32*k + d]))\n }\n}\n",
+        "STAGE", &keys);
 }
 
 TEST(heuristic_vectorizes_chains) {
-    check_heuristic("kernel chain\nin x f32[1000]\nout y f32[1000]\nfor i < 1000 {\n  y[i] = (fma x[i] x[i] 1)\n}\n",
-                    "VECTORIZE", NULL);
+    check_heuristic(
+        "kernel chain\nin x f32[1000]\nout y f32[1000]\nfor i < 1000 {\n  y[i] = (fma x[i] x[i] "
+        "1)\n}\n",
+        "VECTORIZE", NULL);
 }

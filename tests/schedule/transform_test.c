@@ -36,7 +36,7 @@ static void check_refused(const char *head, const char *body, const char *schedu
     arena_free(arena);
 }
 
-// ---- SPLIT, FUSE --------------------------------------------------------------------------------
+// ---- SPLIT, FUSE -------------------------------------------------------------------------------
 
 TEST(split_guards_the_tail) {
     check_lines(copy_head, copy_body, "SPLIT j 2",
@@ -143,7 +143,7 @@ TEST(split_and_fuse_refuse) {
     check_refused(half_head, half_body, "FUSE j k", "not alone inside j");
 }
 
-// ---- ORDER and kinds ----------------------------------------------------------------------------
+// ---- ORDER and kinds ---------------------------------------------------------------------------
 
 TEST(order_where_elements_differ) {
     check_lines(copy_head, copy_body, "ORDER j i",
@@ -180,7 +180,7 @@ TEST(a_gather_of_written_memory_may_depend_on_order) {
                   "THREAD n", "threads of loop n would meet");
 }
 
-// ---- STAGE --------------------------------------------------------------------------------------
+// ---- STAGE -------------------------------------------------------------------------------------
 
 TEST(stage_fissions_and_expands) {
     check_lines(half_head, half_body, "STAGE c at i in reg\nORDER k j\nVECTORIZE j",
@@ -255,7 +255,7 @@ TEST(stage_refuses) {
                   "all threads of loop i write the same element");
 }
 
-// ---- RFACTOR, DISTRIBUTE ------------------------------------------------------------------------
+// ---- RFACTOR, DISTRIBUTE -----------------------------------------------------------------------
 
 TEST(rfactor_into_lanes) {
     check_lines(dot_head, dot_body,
@@ -337,7 +337,7 @@ TEST(partial_sums_refuse) {
                   "DISTRIBUTE b", "not a multiple of the sums");
 }
 
-// ---- TENSORCORE and lines -----------------------------------------------------------------------
+// ---- TENSORCORE and lines ----------------------------------------------------------------------
 
 TEST(tensorcore_makes_a_tile_of_registers) {
     check_lines(half_head, half_body,

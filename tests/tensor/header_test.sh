@@ -8,12 +8,16 @@ cat > "$work/use.c" <<'END'
 #include "picograd.h"
 PgTensor *use(PgTensor *x);
 PgTensor *use(PgTensor *x) {
-    pg_assign(pg_slice(x, 0, 0, 1, 1), pg_add(pg_mul(x, pg_scalar(2)), pg_zeros(PG_F32, PG_SHAPE(2, 3))));
+    x = pg_add(pg_mul(x, pg_scalar(2)), pg_zeros(PG_F32, PG_SHAPE(2, 3)));
+    pg_assign(pg_slice(x, 0, 0, 1, 1), x);
     return pg_sum(pg_permute(x, PG_AXES(1, 0)), PG_ALL_AXES, false);
 }
 END
 cp "$work/use.c" "$work/use.cc"
 ${CC:-cc} -std=c11 -pedantic $flags -fsyntax-only "$work/use.c"
 command -v c++ >/dev/null || { echo "no C++ compiler"; exit 77; }
-c++ -std=c++11 $flags -fsyntax-only "$work/use.cc"
-c++ -std=c++20 $flags -fsyntax-only "$work/use.cc"
+for compiler in c++ clang++; do
+    command -v $compiler >/dev/null || continue
+    $compiler -std=c++11 $flags -fsyntax-only "$work/use.cc"
+    $compiler -std=c++20 $flags -fsyntax-only "$work/use.cc"
+done

@@ -1,4 +1,4 @@
-/* random_test.c - Threefry beside its published vectors; how the numbers are spread; who gets which. */
+/* random_test.c - Threefry beside its published vectors; how numbers are spread; who gets which. */
 #include "tensor/tensor.h"
 
 #include "values.h"

@@ -20,14 +20,13 @@ typedef struct {
 } ChunkFunctions;
 
 typedef struct {
-    const char *name;  // what PG_ISA calls it
-    bool (*needs)(void);
+    const char *name;  // the target's
     const ChunkFunctions *chunk;
     void (*matmul)(const Matmul *matmul);
 } Library;
 
-const Library *library(void);         // the best, or PG_ISA's
-const Library *library_row(int row);  // best first, whether or not this CPU has it; then NULL
+// The target's row. The rows after it run on this CPU, too; a row without a name ends them.
+const Library *library(void);
 
 #define LIBRARY_JOIN(name, suffix)   name##_##suffix
 #define LIBRARY_EXPAND(name, suffix) LIBRARY_JOIN(name, suffix)
