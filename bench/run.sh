@@ -22,7 +22,7 @@ rows=("$@")
 cache=${PG_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/picograd}
 picograd=build/picograd
 python=$cache/peers/venv/bin/python
-blocks=$cache/models/smollm2-135m-instruct-q4_1.gguf
+blocks=$cache/models/SmolLM2-135M-Instruct.Q4_1.gguf
 floats=$cache/bench/smollm2-135m-instruct-f32.gguf
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT

@@ -1,6 +1,7 @@
-/* counts.c - how many kernels common expressions become, beside tinygrad's at its commit a9069c177a.
+/* counts.c - how many kernels common expressions become, beside tinygrad's at its commit
+ * a9069c177a.
  * Prints a line before each is compiled; with PG_DEBUG=1 the compiler says after it what it made.
- *   cc docs/counts.c -Iinclude build/libpicograd.a -lm -ldl -lpthread -o build/counts              */
+ *   cc docs/counts.c -Iinclude build/libpicograd.a -lm -ldl -lpthread -o build/counts */
 #include "picograd.h"
 
 #include <stdio.h>
@@ -31,10 +32,7 @@ static void norm_silu_conv(void *none, PgTensor **in, PgTensor **out) {
     PgTensor *x = pg_reshape(in[0], PG_SHAPE(1, 16, 16, 16));
     PgTensor *weight = pg_reshape(pg_slice(in[0], 0, 0, 36, 1), PG_SHAPE(16, 16, 3, 3));
     x = pg_silu(pg_group_norm(x, 4, NULL, NULL, 1e-5));
-    out[0] = pg_conv2d(x, weight, NULL,
-                       (PgConv){
-                           .padding = {1, 1}
-    });
+    out[0] = pg_conv2d(x, weight, NULL, (PgConv){.padding = {1, 1}});
 }
 
 static void cross_entropy(void *none, PgTensor **in, PgTensor **out) {
@@ -62,15 +60,15 @@ static const struct {
     PgFunctionBody *body;
     int tinygrad;
 } rows[] = {
-    {"softmax",                softmax,          3},
-    {"layer norm",             layer_norm,       3},
-    {"RMSNorm",                rms_norm,         2},
-    {"attention",              attention,        4},
-    {"group norm, silu, conv", norm_silu_conv,   4},
-    {"cross-entropy",          cross_entropy,    3},
-    {"embedding",              embedding,        1},
-    {"argmax",                 argmax,           1},
-    {"matmul, bias, gelu",     matmul_bias_gelu, 1},
+    {"softmax", softmax, 3},
+    {"layer norm", layer_norm, 3},
+    {"RMSNorm", rms_norm, 2},
+    {"attention", attention, 4},
+    {"group norm, silu, conv", norm_silu_conv, 4},
+    {"cross-entropy", cross_entropy, 3},
+    {"embedding", embedding, 1},
+    {"argmax", argmax, 1},
+    {"matmul, bias, gelu", matmul_bias_gelu, 1},
 };
 
 int main(void) {

@@ -1,5 +1,5 @@
 /* dense.c - relu(x @ w + b), compiled: the expression whose stages README.md shows.
- *   cc docs/dense.c -Iinclude build/libpicograd.a -lm -ldl -lpthread -o build/dense                */
+ *   cc docs/dense.c -Iinclude build/libpicograd.a -lm -ldl -lpthread -o build/dense */
 #include "picograd.h"
 
 static void dense(void *context, PgTensor **in, PgTensor **out) {

@@ -1,5 +1,5 @@
 /* gradient.c - softmax.c with a loss, and the slope of that loss by w.
- *   cc docs/gradient.c -Iinclude build/libpicograd.a -lm -ldl -lpthread -o build/gradient          */
+ *   cc docs/gradient.c -Iinclude build/libpicograd.a -lm -ldl -lpthread -o build/gradient */
 #include "picograd.h"
 
 static void body(void *context, PgTensor **in, PgTensor **out) {

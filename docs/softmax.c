@@ -1,5 +1,5 @@
 /* softmax.c - the program that the chapters of docs/ follow.
- *   cc docs/softmax.c -Iinclude build/libpicograd.a -lm -ldl -lpthread -o build/softmax            */
+ *   cc docs/softmax.c -Iinclude build/libpicograd.a -lm -ldl -lpthread -o build/softmax */
 #include "picograd.h"
 
 #include <stdio.h>

@@ -304,9 +304,9 @@ typedef struct {
     double scale;
 } PgAttention;
 PG_API PgTensor *pg_attention(PgTensor *q, PgTensor *k, PgTensor *v, PgAttention how);
-/* Rotary position embedding of x (..., t, d) at positions (t): pair i turns by
- * position * base^(-2i/d) / factors[i]. interleaved: pairs are (2i, 2i+1), else (i, i + d/2).
- * factors (d/2) may be NULL. */
+/* Rotary position embedding of x (..., t, d) at positions (t): pair i turns by position *
+ * base^(-2i/d) / factors[i]. interleaved: pairs are (2i, 2i+1), else (i, i + d/2). factors (d/2)
+ * may be NULL. */
 PG_API PgTensor *pg_rope(PgTensor *x, PgTensor *positions, double base, PgTensor *factors,
                          bool interleaved);
 /* Mean over n of -log softmax(logits (n, classes))[target (n)]. */

@@ -25,15 +25,13 @@ static DType dtype_of(const Lower *lower, int32_t value) {
 // ---- single steps ------------------------------------------------------------------------------
 
 static Step step_let(Op op, DType dtype, int lanes) {
-    return (Step){
-        .kind = STEP_LET,
-        .op = op,
-        .type = {dtype, lanes},
-        .source = { -1,   -1,    -1},
-        .condition = -1,
-        .index = -1,
-        .limit = -1
-    };
+    return (Step){.kind = STEP_LET,
+                  .op = op,
+                  .type = {dtype, lanes},
+                  .source = {-1, -1, -1},
+                  .condition = -1,
+                  .index = -1,
+                  .limit = -1};
 }
 
 int32_t widened(Lower *lower, int32_t value, int lanes) {

@@ -28,9 +28,8 @@ static void close_block(Lower *lower) { step_add(lower, (Step){.kind = STEP_END}
 // ---- stores ------------------------------------------------------------------------------------
 
 static void set_variable(Lower *lower, int32_t variable, int lane, int32_t value) {
-    step_add(lower, (Step){
-                        .kind = STEP_SET, .of = variable, .lane = lane, .source = {value, -1, -1}
-    });
+    step_add(lower,
+             (Step){.kind = STEP_SET, .of = variable, .lane = lane, .source = {value, -1, -1}});
 }
 
 static void store_variable(Lower *lower, const Statement *store, Index index, int32_t value) {
@@ -63,13 +62,11 @@ static void store_value(Lower *lower, const Statement *store, Index index, int32
     value = stored(lower, value, lower->kernel->buffers.at[store->buffer].dtype);
     // Of lanes that all write one element the last one wins, as it would in a serial loop.
     value = lanes == 1 ? let_lane(lower, value, lower->lanes - 1) : widened(lower, value, lanes);
-    step_add(lower, (Step){
-                        .kind = STEP_STORE,
-                        .of = lower->place[store->buffer],
-                        .index = index,
-                        .condition = lower->mask,
-                        .source = {value, -1, -1}
-    });
+    step_add(lower, (Step){.kind = STEP_STORE,
+                           .of = lower->place[store->buffer],
+                           .index = index,
+                           .condition = lower->mask,
+                           .source = {value, -1, -1}});
 }
 
 // ---- folds over lanes --------------------------------------------------------------------------
@@ -133,9 +130,7 @@ static void store_fold(Lower *lower, const Statement *store, Index index, const 
     if (mask >= 0) {
         Scalar identity = scalar_identity(fold->op, dtype);
         Step step = {
-            .kind = STEP_LET, .op = OP_CONST, .type = {computes, 1 },
-                    .source = { -1,      -1, -1}
-        };
+            .kind = STEP_LET, .op = OP_CONST, .type = {computes, 1}, .source = {-1, -1, -1}};
         step.condition = step.index = step.limit = -1;
         if (computes == DT_F32)
             step.number = identity.real;

@@ -17,19 +17,18 @@ typedef struct {
     const char *scalar, *vector;
 } Helper;
 
-// clang-format off
-// gcc 12 widens narrow integers lane by lane, or in halves.
-#define WIDEN(how, bytes_or_words, x8)                                            \
-    "$T $R($S x) {\n"                                                             \
-    "#if !defined(__clang__) && defined(__AVX2__) && $N == 8\n"                   \
-    "    typedef " bytes_or_words " part __attribute__((vector_size(16)));\n"     \
-    "    return __builtin_ia32_pmov" how "d256((part)" x8 ");\n"                  \
-    "#elif !defined(__clang__) && defined(__AVX512F__) && $N == 16\n"             \
+// clang-format off gcc 12 widens narrow integers lane by lane, or in halves.
+#define WIDEN(how, bytes_or_words, x8)                                              \
+    "$T $R($S x) {\n"                                                               \
+    "#if !defined(__clang__) && defined(__AVX2__) && $N == 8\n"                     \
+    "    typedef " bytes_or_words " part __attribute__((vector_size(16)));\n"       \
+    "    return __builtin_ia32_pmov" how "d256((part)" x8 ");\n"                    \
+    "#elif !defined(__clang__) && defined(__AVX512F__) && $N == 16\n"               \
     "    typedef " bytes_or_words " part __attribute__((vector_size(sizeof x)));\n" \
-    "    return __builtin_ia32_pmov" how "d512_mask((part)x, ($T){0}, -1);\n"     \
-    "#else\n"                                                                     \
-    "    return __builtin_convertvector(x, $T);\n"                                \
-    "#endif\n"                                                                    \
+    "    return __builtin_ia32_pmov" how "d512_mask((part)x, ($T){0}, -1);\n"       \
+    "#else\n"                                                                       \
+    "    return __builtin_convertvector(x, $T);\n"                                  \
+    "#endif\n"                                                                      \
     "}\n"
 
 static const Helper helpers[] = {

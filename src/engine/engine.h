@@ -6,30 +6,25 @@
 
 // ---- eager.c -----------------------------------------------------------------------------------
 // Computes each output into a new contiguous buffer (count 1) whose id goes to result[i]. Leaves
-// are CONST, IOTA and
-// BUFFER (by id; the memory's current content), VARs do not occur. An output that is an ASSIGN
-// writes its buffer in
-// place and gives that buffer's id, retained. No compiler is needed.
+// are CONST, IOTA and BUFFER (by id; the memory's current content), VARs do not occur. An output
+// that is an ASSIGN writes its buffer in place and gives that buffer's id, retained. No compiler is
+// needed.
 void engine_eager(const Graph *graph, int outputs, const Id *output, int64_t *result);
 
 // ---- realize.c, call.c -------------------------------------------------------------------------
 // Compiles once, for all values of the VARs and all contents of BUFFERs and PARAMs. ASSIGNs named
-// in `effects` happen at
-// every call, after all readers of the bytes that they replace. NULL with error_text() if the
-// compiler fails.
-// PG_DUMP=PASS[,PASS...] or all prints the module after each pass, the last one's is the assembly;
-// with PG_KERNEL=N
-// only kernel N's part. PG_DEBUG=1 what was compiled and how long it took, 2 each kernel's time at
-// each call, 3 its
-// kernel dialect and schedule, 4 its C, 5 its assembly.
+// in `effects` happen at every call, after all readers of the bytes that they replace. NULL with
+// error_text() if the compiler fails. PG_DUMP=PASS[,PASS...] or all prints the module after each
+// pass, the last one's is the assembly; with PG_KERNEL=N only kernel N's part. PG_DEBUG=1 what was
+// compiled and how long it took, 2 each kernel's time at each call, 3 its kernel dialect and
+// schedule, 4 its C, 5 its assembly.
 typedef struct Compiled Compiled;
 Compiled *engine_compile(const Graph *graph, int outputs, const Id *output, int effects,
                          const Id *effect);
 void engine_free(Compiled *compiled);
 // param[n] is the buffer id of PARAM n; var[v] the value of the graph's VAR v; result[i] a new
-// buffer of the output's
-// capacity. No allocation and no string work but for the results. -1 with error_text() if a worker
-// met an error.
+// buffer of the output's capacity. No allocation and no string work but for the results. -1 with
+// error_text() if a worker met an error.
 int engine_call(Compiled *compiled, const int64_t *param, const int64_t *var, int64_t *result);
 typedef struct {
     int kernels, unique_kernels, from_cache;

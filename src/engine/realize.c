@@ -80,10 +80,7 @@ static void try_schedule(void *argument) {
 // The best candidate that every transform accepts; the last one is empty and always does.
 static void schedule_unit(Compiled *compiled, Unit *unit) {
     static const ScheduleTarget targets[] = {
-        {"avx512_fma", 16, 14, 32},
-        {"avx2_fma",   8,  6,  16},
-        {NULL,         4,  4,  8 }
-    };
+        {"avx512_fma", 16, 14, 32}, {"avx2_fma", 8, 6, 16}, {NULL, 4, 4, 8}};
     const ScheduleTarget *row = targets;
     while (row->lanes > target()->lanes && row->unit) row++;
     const char *candidate[CANDIDATES_MAX];
@@ -149,17 +146,17 @@ static int pass_compile(Compiled *compiled) {
 }
 
 static const Pass passes[] = {
-    {"capture",  "the graph, as the calls recorded it",                             pass_capture },
-    {"clean",    "the graph, without what only gradients needed",                   pass_clean   },
-    {"rewrite",  "the graph, rewritten by the rules of algebra",                    pass_rewrite },
-    {"fuse",     "kernels in the order in which they run, and the buffers of each", pass_fuse    },
-    {"unify",    "the different ones among them: those are compiled",               pass_unify   },
-    {"schedule", "each kernel's schedule, and its loops after it",                  pass_schedule},
-    {"expand",   "the same, with exp2, log2 and sin as polynomials",                pass_expand  },
-    {"plan",     "where temporaries lie; those never alive together share memory",  pass_plan    },
-    {"lower",    "each kernel as a list of steps",                                  pass_lower   },
-    {"render",   "each kernel in C",                                                pass_render  },
-    {"compile",  "each kernel in assembly",                                         pass_compile },
+    {"capture", "the graph, as the calls recorded it", pass_capture},
+    {"clean", "the graph, without what only gradients needed", pass_clean},
+    {"rewrite", "the graph, rewritten by the rules of algebra", pass_rewrite},
+    {"fuse", "kernels in the order in which they run, and the buffers of each", pass_fuse},
+    {"unify", "the different ones among them: those are compiled", pass_unify},
+    {"schedule", "each kernel's schedule, and its loops after it", pass_schedule},
+    {"expand", "the same, with exp2, log2 and sin as polynomials", pass_expand},
+    {"plan", "where temporaries lie; those never alive together share memory", pass_plan},
+    {"lower", "each kernel as a list of steps", pass_lower},
+    {"render", "each kernel in C", pass_render},
+    {"compile", "each kernel in assembly", pass_compile},
 };
 const char *engine_pass(int i, const char **about) {
     if (i >= COUNT_OF(passes)) return NULL;

@@ -34,19 +34,10 @@ static const struct {
     const char *name;
     size_t bytes;  // 0: of varying size
 } value_types[VALUE_TYPES] = {
-    [U8] = {"u8",    1},
-      [I8] = {"i8",    1},
-      [U16] = {"u16",   2},
-      [I16] = {"i16",   2},
-    [U32] = {"u32",   4},
-      [I32] = {"i32",   4},
-      [F32] = {"f32",   4},
-      [BOOL] = {"bool",  1},
-    [TEXT] = {"text",  0},
-      [ARRAY] = {"array", 0},
-      [U64] = {"u64",   8},
-      [I64] = {"i64",   8},
-    [F64] = {"f64",   8},
+    [U8] = {"u8", 1},     [I8] = {"i8", 1},       [U16] = {"u16", 2}, [I16] = {"i16", 2},
+    [U32] = {"u32", 4},   [I32] = {"i32", 4},     [F32] = {"f32", 4}, [BOOL] = {"bool", 1},
+    [TEXT] = {"text", 0}, [ARRAY] = {"array", 0}, [U64] = {"u64", 8}, [I64] = {"i64", 8},
+    [F64] = {"f64", 8},
 };
 
 struct Gguf {

@@ -111,10 +111,10 @@ typedef struct {
 } SplitRule;
 
 static const SplitRule rules[] = {
-    {"gpt-2",     false, false, {GPT2}                                           },
-    {"smollm",    false, false, {"[" DIGIT "]", GPT2}                            },
-    {"llama-bpe", true,  true,  {LLAMA3}                                         },
-    {"default",   false, false, {SIGNS, GPT2, "[" NUMBER "]+", "[0-9][0-9][0-9]"}},
+    {"gpt-2", false, false, {GPT2}},
+    {"smollm", false, false, {"[" DIGIT "]", GPT2}},
+    {"llama-bpe", true, true, {LLAMA3}},
+    {"default", false, false, {SIGNS, GPT2, "[" NUMBER "]+", "[0-9][0-9][0-9]"}},
 };
 
 struct Splitter {

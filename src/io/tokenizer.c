@@ -74,9 +74,7 @@ static bool same_token(const void *context, int32_t id) {
 
 static int32_t find_token(const Tokenizer *tokenizer, const char *at, size_t length) {
     return map_find(tokenizer->token_by_text, hash_bytes(at, length, 0), same_token,
-                    &(TokenQuery){
-                        tokenizer, {at, length}
-    });
+                    &(TokenQuery){tokenizer, {at, length}});
 }
 
 // False if a character stands for no byte: the token is then plain text.

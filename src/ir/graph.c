@@ -280,21 +280,16 @@ Id node_unary(Graph *graph, Op op, Id x) {
 }
 
 Id node_binary(Graph *graph, Op op, Id x, Id y) {
-    return make(graph, (NodeDraft){
-                           .op = op, .sources = 2, .source = (Id[]){x, y}
-    });
+    return make(graph, (NodeDraft){.op = op, .sources = 2, .source = (Id[]){x, y}});
 }
 
 Id node_where(Graph *graph, Id condition, Id x, Id y) {
-    return make(graph, (NodeDraft){
-                           .op = OP_WHERE, .sources = 3, .source = (Id[]){condition, x, y}
-    });
+    return make(graph,
+                (NodeDraft){.op = OP_WHERE, .sources = 3, .source = (Id[]){condition, x, y}});
 }
 
 Id node_fma(Graph *graph, Id x, Id y, Id z) {
-    return make(graph, (NodeDraft){
-                           .op = OP_FMA, .sources = 3, .source = (Id[]){x, y, z}
-    });
+    return make(graph, (NodeDraft){.op = OP_FMA, .sources = 3, .source = (Id[]){x, y, z}});
 }
 
 Id node_reduce(Graph *graph, Op fold, Id x, uint32_t axes) {
@@ -306,33 +301,27 @@ Id node_scan(Graph *graph, Op fold, Id x, int axis) {
 }
 
 Id node_gather(Graph *graph, Id x, Id index, int axis) {
-    return make(graph, (NodeDraft){
-                           .op = OP_GATHER,
-                           .sources = 2,
-                           .source = (Id[]){x, index},
-                           .args = 1,
-                           .arg = (int64_t[]){axis}
-    });
+    return make(graph, (NodeDraft){.op = OP_GATHER,
+                                   .sources = 2,
+                                   .source = (Id[]){x, index},
+                                   .args = 1,
+                                   .arg = (int64_t[]){axis}});
 }
 
 Id node_scatter_add(Graph *graph, Id x, Id index, Id values, int axis) {
-    return make(graph, (NodeDraft){
-                           .op = OP_SCATTER_ADD,
-                           .sources = 3,
-                           .source = (Id[]){x,       index, values},
-                           .args = 1,
-                           .arg = (int64_t[]){axis}
-    });
+    return make(graph, (NodeDraft){.op = OP_SCATTER_ADD,
+                                   .sources = 3,
+                                   .source = (Id[]){x, index, values},
+                                   .args = 1,
+                                   .arg = (int64_t[]){axis}});
 }
 
 Id node_assign(Graph *graph, Id view, Id value, int64_t id, int64_t version) {
-    return make(graph, (NodeDraft){
-                           .op = OP_ASSIGN,
-                           .sources = 2,
-                           .source = (Id[]){view, value  },
-                           .args = 2,
-                           .arg = (int64_t[]){id,   version}
-    });
+    return make(graph, (NodeDraft){.op = OP_ASSIGN,
+                                   .sources = 2,
+                                   .source = (Id[]){view, value},
+                                   .args = 2,
+                                   .arg = (int64_t[]){id, version}});
 }
 
 Id node_withgrad(Graph *graph, Id value, Id surrogate) {

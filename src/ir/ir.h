@@ -2,10 +2,9 @@
  * graphs, kernels.
  *
  * A Graph is a hash-consed DAG of nodes with dense ids: equal nodes are one node, sources have
- * smaller ids, so id
- * order is a topological order. The tensor dialect is a Graph; the expressions of a Kernel are
- * nodes of a Graph of its
- * own. A pass reads one graph and writes another; nothing is ever changed in place. */
+ * smaller ids, so id order is a topological order. The tensor dialect is a Graph; the
+ * expressions of a Kernel are nodes of a Graph of its own. A pass reads one graph and writes
+ * another; nothing is ever changed in place. */
 #ifndef PICOGRAD_IR_H
 #define PICOGRAD_IR_H
 #include "base/base.h"
@@ -63,10 +62,9 @@ bool op_find(const char *text, Op *op);
 
 // ---- index.c: index expressions ----------------------------------------------------------------
 // An Index is the canonical form of an integer expression: constant + sum of scale * atom, terms
-// sorted by atom, no
-// zero scale, equal expressions have equal ids. It knows its interval. Atoms are loops, VARs, floor
-// division and
-// modulo of an Index by a positive constant, and the value of an integer node (for gathers).
+// sorted by atom, no zero scale, equal expressions have equal ids. It knows its interval. Atoms are
+// loops, VARs, floor division and modulo of an Index by a positive constant, and the value of an
+// integer node (for gathers).
 typedef int32_t Index;  // an id in its IndexTable
 typedef int32_t Id;     // a node in its graph; prints as %12
 typedef struct IndexTable IndexTable;
@@ -119,8 +117,7 @@ Index index_parse(Reader *reader, Arena *scratch, IndexTable *table, IndexFind *
 
 // ---- shape.c: sizes and shapes -----------------------------------------------------------------
 // A Size is an int64: a plain number, or (values of SIZE_SYMBOLIC and above) the id of an Index
-// over VARs in the
-// graph's table. Sums, differences and products with a constant keep it a Size.
+// over VARs in the graph's table. Sums, differences and products with a constant keep it a Size.
 typedef int64_t Size;
 enum { RANK_MAX = 8 };
 #define SIZE_SYMBOLIC ((Size)1 << 62)
@@ -163,8 +160,7 @@ const Node *graph_node(const Graph *graph, Id id);
 Shape node_shape(const Graph *graph, Id id);
 DType node_dtype(const Graph *graph, Id id);
 // A node before it is made. node_derive (derive.c) sets dtype and shape where the op determines
-// them; fatal if the
-// sources, shapes or arguments do not fit.
+// them; fatal if the sources, shapes or arguments do not fit.
 typedef struct {
     Op op;
     DType dtype;
@@ -179,13 +175,11 @@ void node_derive(const Graph *graph, NodeDraft *draft);
 Id node_make(Graph *graph, Op op, DType dtype, Shape shape, int sources, const Id *source, int args,
              const int64_t *arg);
 // Node `id` of `from` again in `to`, over the nodes that `map` (by `from`'s ids) gives for its
-// sources and for the
-// values inside its indices; sizes, indices and VARs are translated. What copying passes are made
-// of.
+// sources and for the values inside its indices; sizes, indices and VARs are translated. What
+// copying passes are made of.
 Id node_rebuild(Graph *to, const Graph *from, Id id, const Id *map);
 // One letter an arg word: n number, N rank numbers, s Size, S rank Sizes, c constant, b axes as
-// bits, o Op, v VAR,
-// x Index. A kernel's REDUCE differs: {fold, count, loops...}.
+// bits, o Op, v VAR, x Index. A kernel's REDUCE differs: {fold, count, loops...}.
 const char *op_args(Op op);
 // Which nodes the outputs need, by id; also those inside the indices of a kernel's loads.
 bool *graph_reached(Arena *arena, const Graph *graph, int outputs, const Id *output);
@@ -268,9 +262,8 @@ typedef struct {
     LoopKind kind;
 } Loop;
 // Where a buffer lives. PARAM: passed in. REGISTER: vector registers if every index unrolls to a
-// constant, else
-// the stack. THREAD: each thread's own workspace. SHARED: one workspace for all threads, ordered by
-// barriers.
+// constant, else the stack. THREAD: each thread's own workspace. SHARED: one workspace for all
+// threads, ordered by barriers.
 typedef enum { SPACE_PARAM, SPACE_REGISTER, SPACE_THREAD, SPACE_SHARED, SPACES } Space;
 typedef struct {
     const char *name;

@@ -575,14 +575,9 @@ static bool parse_buffer(Parser *parser) {
         const char *word;
         Space space;
         bool written;
-    } heads[] = {
-        {"in",       SPACE_PARAM,    false},
-        {"out",      SPACE_PARAM,    true },
-        {"inout",    SPACE_PARAM,    true },
-        {"register", SPACE_REGISTER, true },
-        {"own",      SPACE_THREAD,   true },
-        {"shared",   SPACE_SHARED,   true }
-    };
+    } heads[] = {{"in", SPACE_PARAM, false},   {"out", SPACE_PARAM, true},
+                 {"inout", SPACE_PARAM, true}, {"register", SPACE_REGISTER, true},
+                 {"own", SPACE_THREAD, true},  {"shared", SPACE_SHARED, true}};
     for (int i = 0; i < COUNT_OF(heads); i++) {
         Reader before = parser->in;
         if (!reader_take(&parser->in, heads[i].word)) continue;

@@ -1,9 +1,8 @@
 /* llama.c - a llama model: what a token does, written as an eager program.
  * In: tokens, and the keys and values of the tokens before them.  Out: logits of the next token.
  * Invariant: position p of the cache holds the keys and values of token p, for p below
- * llama->position; what lies beyond
- * is never looked at. Shapes are written as (T tokens, W width, H heads, K key heads, D head size,
- * S cached positions).
+ * llama->position; what lies beyond is never looked at. Shapes are written as (T tokens, W width, H
+ * heads, K key heads, D head size, S cached positions).
  *   llama_forward(llama, (int32_t[]){1, 42}, 2, logits, NULL)    =>    logits[i] for i below the
  *   vocabulary
  *
@@ -321,15 +320,15 @@ static int load_layer(Loading *loading, int64_t number, Layer *layer) {
         PgTensor **to;
         int64_t rows, columns;
     } wanted[] = {
-        {"attn_norm",   &layer->attention_norm, 0,              width         },
-        {"attn_q",      &layer->query,          queries,        width         },
-        {"attn_k",      &layer->key,            keys,           width         },
-        {"attn_v",      &layer->value,          keys,           width         },
-        {"attn_output", &layer->output,         width,          queries       },
-        {"ffn_norm",    &layer->feed_norm,      0,              width         },
-        {"ffn_gate",    &layer->gate,           config->hidden, width         },
-        {"ffn_up",      &layer->up,             config->hidden, width         },
-        {"ffn_down",    &layer->down,           width,          config->hidden},
+        {"attn_norm", &layer->attention_norm, 0, width},
+        {"attn_q", &layer->query, queries, width},
+        {"attn_k", &layer->key, keys, width},
+        {"attn_v", &layer->value, keys, width},
+        {"attn_output", &layer->output, width, queries},
+        {"ffn_norm", &layer->feed_norm, 0, width},
+        {"ffn_gate", &layer->gate, config->hidden, width},
+        {"ffn_up", &layer->up, config->hidden, width},
+        {"ffn_down", &layer->down, width, config->hidden},
     };
     for (int i = 0; i < COUNT_OF(wanted); i++) {
         const char *name = arena_print(loading->llama->arena, "blk.%lld.%s.weight",
@@ -360,8 +359,7 @@ static int load_weights(Loading *loading) {
 }
 
 // The cache is address space for the whole context, and 512 more for the padding of a last piece;
-// pages of it become
-// memory when tokens reach them.
+// pages of it become memory when tokens reach them.
 static void make_cache(Llama *llama) {
     const LlamaConfig *config = &llama->config;
     int64_t positions = config->context + chunks[0];

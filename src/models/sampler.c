@@ -1,9 +1,8 @@
 /* sampler.c - which token comes next.
  * In: logits.  Out: a token id.
  * Invariant: the order is repeat penalty, then temperature 0 is the largest logit (the first of
- * equals); else top-k,
- * top-p, min-p on the probabilities at that temperature, then a draw; a seed gives the same tokens
- * on every machine.
+ * equals); else top-k, top-p, min-p on the probabilities at that temperature, then a draw; a seed
+ * gives the same tokens on every machine.
  *   sampler_next(sampler, logits, vocabulary, history, count)   =>   42 */
 #include <math.h>
 #include <stdlib.h>
@@ -53,17 +52,40 @@ static int by_logit(const void *a, const void *b) {
     return x->id < y->id ? -1 : 1;
 }
 
+// Moves the candidate at `at` down until neither of those below it, 2 at + 1 and 2 at + 2, comes
+// later in the order.
+static void sift_down(Candidate *heap, int64_t count, int64_t at) {
+    for (int64_t below; (below = 2 * at + 1) < count; at = below) {
+        if (below + 1 < count && by_logit(&heap[below], &heap[below + 1]) < 0) below++;
+        if (by_logit(&heap[at], &heap[below]) >= 0) return;
+        Candidate other = heap[at];
+        heap[at] = heap[below];
+        heap[below] = other;
+    }
+}
+
+// The `kept` first in the order, sorted: a heap with the last of them on top, where a better one
+// takes its place.
+static void likeliest(const float *logits, int64_t vocabulary, Candidate *heap, int64_t kept) {
+    for (int64_t i = 0; i < kept; i++) heap[i] = (Candidate){(int32_t)i, logits[i]};
+    for (int64_t i = kept / 2 - 1; i >= 0; i--) sift_down(heap, kept, i);
+    for (int64_t i = kept; i < vocabulary; i++) {
+        if (!(logits[i] > heap[0].logit)) continue;
+        heap[0] = (Candidate){(int32_t)i, logits[i]};
+        sift_down(heap, kept, 0);
+    }
+    qsort(heap, (size_t)kept, sizeof *heap, by_logit);
+}
+
 int32_t sampler_next(Sampler *sampler, float *logits, int64_t vocabulary, const int32_t *history,
                      int64_t count) {
     penalize(sampler, logits, vocabulary, history, count);
     if (sampler->temperature <= 0) return largest(logits, vocabulary);
-    Candidate *candidate = malloc(sizeof *candidate * (size_t)vocabulary);
-    double *chance = malloc(sizeof *chance * (size_t)vocabulary);
-    if (!candidate || !chance)
-        fatal("sampler: no memory for %lld candidates", (long long)vocabulary);
-    for (int64_t i = 0; i < vocabulary; i++) candidate[i] = (Candidate){(int32_t)i, logits[i]};
-    qsort(candidate, (size_t)vocabulary, sizeof *candidate, by_logit);
     int64_t kept = sampler->top_k > 0 ? min_i64(sampler->top_k, vocabulary) : vocabulary;
+    Candidate *candidate = malloc(sizeof *candidate * (size_t)kept);
+    double *chance = malloc(sizeof *chance * (size_t)kept);
+    if (!candidate || !chance) fatal("sampler: no memory for %lld candidates", (long long)kept);
+    likeliest(logits, vocabulary, candidate, kept);
     double sum = 0;
     for (int64_t i = 0; i < kept; i++)
         sum += chance[i] =

@@ -139,6 +139,6 @@ static Id make_sin(const Match *match) { return expand(match, expand_sin); }
 const Rule rules_expand[] = {
     {"(exp2 ?x) => !", RULE_REASSOCIATES, NULL, make_exp2},
     {"(log2 ?x) => !", RULE_REASSOCIATES, NULL, make_log2},
-    {"(sin ?x) => !",  RULE_REASSOCIATES, NULL, make_sin },
+    {"(sin ?x) => !", RULE_REASSOCIATES, NULL, make_sin},
 };
 const int rules_expand_count = COUNT_OF(rules_expand);

@@ -1,20 +1,25 @@
-/* chunk.h - the interpreter's elementwise operations over arrays of CHUNK values, one table per op and dtype. */
+/* chunk.h - the interpreter's elementwise operations over arrays of CHUNK values, one table per
+ * op and dtype. */
 #ifndef PICOGRAD_CHUNK_H
 #define PICOGRAD_CHUNK_H
 #include "ir/ir.h"
 
 enum { CHUNK = 512 };  // values an array: some ten arrays of floats in L1
 
-// to[i] = op(x[i], y[i], z[i]); arrays hold the compute type of `dtype` (the sources'; CMP* writes bool bytes).
-void chunk_map(Op op, DType dtype, int count, const void *x, const void *y, const void *z, void *to);
+// to[i] = op(x[i], y[i], z[i]); arrays hold the compute type of `dtype` (the sources'; CMP* writes
+// bool bytes).
+void chunk_map(Op op, DType dtype, int count, const void *x, const void *y, const void *z,
+               void *to);
 // to[i] = condition[i] ? y[i] : z[i], any dtype.
-void chunk_where(DType dtype, int count, const uint8_t *condition, const void *y, const void *z, void *to);
+void chunk_where(DType dtype, int count, const uint8_t *condition, const void *y, const void *z,
+                 void *to);
 void chunk_cast(DType from, DType into, int count, const void *x, void *to);
-// One value out of `count` by fold; x is overwritten. Pairs are folded first, so float sums stay accurate.
+// One value out of `count` by fold; x is overwritten. Pairs are folded first, so float sums stay
+// accurate.
 void chunk_fold(Op fold, DType dtype, int count, void *x);
-void chunk_fill(DType dtype, int count, const void *value, void *to);     // value in every place
+void chunk_fill(DType dtype, int count, const void *value, void *to);  // value in every place
 // Stored elements at from[0], from[stride], ... to compute type, and back. Strides in elements.
 void chunk_read(DType dtype, int count, const void *from, int64_t stride, void *to);
 void chunk_write(DType dtype, int count, const void *x, void *to, int64_t stride);
-int chunk_bytes(DType dtype);                                             // of a value in its compute type
+int chunk_bytes(DType dtype);  // of a value in its compute type
 #endif

@@ -1,11 +1,13 @@
 /* interpreter.c - run a kernel without a compiler.
- * In: a kernel in unscheduled form (stores whose values hold REDUCE), its memory, its VARs.  Out: the memory written.
- * Invariant: at its level, a node's array is valid while no loop that it depends on has moved and no store came between.
+ * In: a kernel in unscheduled form (stores hold REDUCE), its memory, its VARs.  Out: memory written.
+ * Invariant: at its level, a node's array is valid while no loop that it depends on has moved and
+ * no store came between.
  *
- * Each node computes arrays of up to CHUNK values: the points of a box of the innermost loops (the region). What depends
- * on outer loops only is computed once and repeated. A REDUCE either runs its loops one by one over whole arrays, or,
- * where that reads memory in better order, opens a level whose region is its own loops and folds each array to a value.
- *   out[8*i + j] = (add a[8*i + j] b[i])   with 64 x 8 points   =>   2 regions of 32 x 8, two reads, one add each     */
+ * Each node computes arrays of up to CHUNK values: the points of a box of the innermost loops (the
+ * region). What depends on outer loops only is computed once and repeated. A REDUCE either runs its
+ * loops one by one over whole arrays, or, where that reads memory in better order, opens a level
+ * whose region is its own loops and folds each array to a value.
+ *   out[8*i + j] = (add a[8*i + j] b[i])   64 x 8 points => 2 regions of 32 x 8, two reads each */
 #include <string.h>
 
 #include "ir/scalar.h"
@@ -386,7 +388,8 @@ static Level *level_new(Arena *arena, int32_t nodes) {
     return level;
 }
 
-// A level in which every loop stands where it stands in the one outside, and the region is one point.
+// A level in which every loop stands where it stands in the one outside, and the region is one
+// point.
 static void level_enter(Run *run) {
     const Level *outside = level_of(run);
     if (++run->depth == LEVELS_MAX)
@@ -512,8 +515,8 @@ static int contiguous_loads(const Run *run, Id id, int32_t loop) {
     return count;
 }
 
-// Nanoseconds, roughly: a pass over an array has a fixed cost; one point after the other has more of
-// them, but reads memory in order.
+// Nanoseconds, roughly: a pass over an array has a fixed cost; one point after the other has more
+// of them, but reads memory in order.
 static bool reduce_by_points(Run *run, Id id) {
     const Node *node = graph_node(run->graph, id);
     const Region *region = &level_of(run)->region;
@@ -608,7 +611,8 @@ static void compute_map(Run *run, Id id, void *to) {
         chunk_map((Op)node->op, dtype, points, source[0], source[1], source[2], to);
 }
 
-// CHUNK values: those of the region's points, or one value repeated if the node does not depend on the region.
+// CHUNK values: those of the region's points, or one value repeated if the node does not depend on
+// the region.
 static const void *compute(Run *run, Id id) {
     Level *level = level_of(run);
     if (is_valid(run, id)) return level->value[id];
@@ -718,7 +722,8 @@ typedef struct {
     const int64_t *var;
 } Job;
 
-// The outermost loop of a single nest is shared among the threads, if its iterations store to different places.
+// The outermost loop of a single nest is shared among the threads, if its iterations store to
+// different places.
 static void run_thread(void *context, int thread, int threads, Barrier *barrier) {
     const Job *job = context;
     (void)barrier;

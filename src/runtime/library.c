@@ -13,9 +13,9 @@ void matmul_c(const Matmul *matmul);
 
 static const Library libraries[] = {
     {"avx512", &chunk_functions_avx512, matmul_avx512},
-    {"avx2",   &chunk_functions_avx2,   matmul_avx2  },
-    {"c",      &chunk_functions_c,      matmul_c     },
-    {NULL,     NULL,                    NULL         },
+    {"avx2", &chunk_functions_avx2, matmul_avx2},
+    {"c", &chunk_functions_c, matmul_c},
+    {NULL, NULL, NULL},
 };
 
 const Library *library(void) {
@@ -23,7 +23,8 @@ const Library *library(void) {
     const Library *row = atomic_load_explicit(&chosen, memory_order_relaxed);
     if (row) return row;
     const char *name = target()->name;
-    for (row = libraries; strcmp(row->name, name); row++) {}
+    for (row = libraries; strcmp(row->name, name); row++) {
+    }
     atomic_store_explicit(&chosen, row, memory_order_relaxed);
     return row;
 }

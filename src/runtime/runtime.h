@@ -1,11 +1,10 @@
 /* runtime.h - where kernels run: buffers, the reference interpreter, the chunk interpreter, the
- * kernel library, the
- * compiler and its cache. */
+ * kernel library, the compiler and its cache. */
 #ifndef PICOGRAD_RUNTIME_H
 #define PICOGRAD_RUNTIME_H
 #include "ir/ir.h"
 
-// ---- buffer.c: reference-counted device memory, named by ids that are never reused. Thread-safe. 
+// ---- buffer.c: reference-counted device memory, named by ids that are never reused. Thread-safe.
 // 64-byte aligned, readable 64 bytes past the end, zeroed pages that become resident when first
 // written.
 int64_t buffer_new(size_t bytes);  // count 1; fatal with sizes if there is no memory
@@ -85,8 +84,7 @@ int64_t cache_clear(void);                      // how many entries were removed
 // The path of an entry whose content is what was added, else NULL.
 char *cache_find(Arena *arena, const char *name);
 // One shared object under several names. Returns the path of the first; NULL, with one warning a
-// process, if the cache
-// cannot be written.
+// process, if the cache cannot be written.
 char *cache_add(Arena *arena, int count, const char *const *name, const void *bytes, size_t size);
 
 // ---- library/: eager matmul, one source per ISA. -----------------------------------------------

@@ -49,10 +49,10 @@ static const struct {
     bool (*needs)(void);
     Target target;
 } rows[] = {
-    {has_amx,    {"avx512", 16, 32, AVX512, true, true} },
+    {has_amx, {"avx512", 16, 32, AVX512, true, true}},
     {has_avx512, {"avx512", 16, 32, AVX512, true, false}},
-    {has_avx2,   {"avx2", 8, 16, AVX2, true, false}     },
-    {has_c,      {"c", 4, 16, "", false, false}         },
+    {has_avx2, {"avx2", 8, 16, AVX2, true, false}},
+    {has_c, {"c", 4, 16, "", false, false}},
 };
 
 // PG_ISA=ref is the reference interpreter's name; what runs beside it may be the best.

@@ -351,8 +351,7 @@ static void list_reads(const Fusion *fusion, Id id, bool *seen, Id root, bool *r
 }
 
 // before[i] lists the kernels that must wait for kernel i, because they read what it stores, or
-// replace bytes that it
-// reads; waits[i] counts those that it waits for.
+// replace bytes that it reads; waits[i] counts those that it waits for.
 typedef struct {
     int roots;
     Id *root;

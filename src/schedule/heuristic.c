@@ -1,8 +1,7 @@
 /* heuristic.c - a good schedule without search.
  * In: a kernel in explicit form, a target.  Out: schedules as text, best first.
  * Invariant: nothing is measured and nothing is changed; a candidate that does not fit is refused
- * by its transforms, and
- * the next is taken. The last candidate is empty.
+ * by its transforms, and the next is taken. The last candidate is empty.
  *
  * Three shapes of kernel are told apart by what their innermost sums do:
  *   tile   a product of matrices: both operands are read again and again    => packed panel,
@@ -335,10 +334,8 @@ static int64_t panel_depth(const Heuristic *to, const Product *product) {
 }
 
 // The loops of BLIS (F. Van Zee and R. van de Geijn, 2015): all of b packed once, shared; each
-// thread takes blocks of
-// rows, packs a cut of them to stay in its second-level cache, and runs the tile over all columns.
-// Partial sums wait in
-// memory of the thread's own for the next cut.
+// thread takes blocks of rows, packs a cut of them to stay in its second-level cache, and runs the
+// tile over all columns. Partial sums wait in memory of the thread's own for the next cut.
 static void add_deep_tile(Heuristic *to, const Product *product, const Tile *tile) {
     const char *i = tile->i, *j = tile->j, *k = name_of(to, product->sum[0]);
     const char *inner = arena_print(to->arena, "%s1", k),
@@ -439,8 +436,7 @@ int schedule_candidates(Arena *arena, Kernel *kernel, const ScheduleTarget *targ
 }
 
 // A sum that no tile reads again is factored: its inner loops are where the time goes. A product of
-// matrices, both
-// of whose operands are read again under some loop, is not.
+// matrices, both of whose operands are read again under some loop, is not.
 bool wants_factoring(const Kernel *kernel) {
     Id fold = -1;
     for (Id id = 0; id < graph_count(kernel->graph); id++)

@@ -6,8 +6,8 @@
 #include <string.h>
 
 static const MatrixUnit units[] = {
-    {"avx512_fma", 14, 32, 16}, // 28 of 32 registers
-    {"avx2_fma",   6,  16, 8 }, // 12 of 16 registers
+    {"avx512_fma", 14, 32, 16},  // 28 of 32 registers
+    {"avx2_fma", 6, 16, 8},      // 12 of 16 registers
 };
 
 const MatrixUnit *matrix_unit_find(const char *name) {

@@ -16,9 +16,8 @@ typedef struct {
 } Lowered;
 
 // Where a loop's number is divided on its way into an index (a packed group's 32, a reshape's row),
-// cutting the loop
-// there makes the index affine. Loops are counted as they are made; a kernel with cuts is lowered a
-// second time.
+// cutting the loop there makes the index affine. Loops are counted as they are made; a kernel with
+// cuts is lowered a second time.
 enum { CUTS_MAX = 4, MADE_MAX = 64 };
 typedef struct {
     int count;
@@ -136,8 +135,8 @@ static Id zero_outside(Lowering *to, Id condition, Id value) {
 
 // ---- one op each -------------------------------------------------------------------------------
 // Coordinates in `from` of the element at `coordinate` in `into`. Axes are matched from the right
-// in the smallest
-// groups of equal size, so an axis that stays whole (as a symbolic one must) keeps its coordinate.
+// in the smallest groups of equal size, so an axis that stays whole (as a symbolic one must) keeps
+// its coordinate.
 static void reshape_coordinates(Lowering *to, const Node *into, const Index *coordinate,
                                 const Node *from, Index *result) {
     int i = into->rank - 1, j = from->rank - 1;
@@ -381,9 +380,8 @@ static Statement *store_assign(Lowering *to, const Node *node) {
     int loops = open_loops(to, value_node, ~0u, loop, coordinate);
     const Node *target = graph_node(to->kernel->graph, lower(to, node->source[0], coordinate, -1));
     if (target->op != OP_LOAD || target->sources)
-        fatal(
-            "assign: the target is not a view of memory. Hint: assign to a tensor or to a slice "
-            "of one");
+        fatal("assign: the target is not a view of memory. Hint: assign to a tensor or to a slice "
+              "of one");
     int32_t buffer = (int32_t)target->arg[0];
     Index index = (Index)target->arg[1];
     to->kernel->buffers.at[buffer].written = true;

@@ -6,8 +6,8 @@
 
 // ---- fuse.c, ranges.c: fusion ------------------------------------------------------------------
 // A Module is a graph cut into kernels in run order. Every value that crosses kernels has a slot:
-// memory that is
-// there before (BUFFER, PARAM), or made by a kernel (TEMPORARY, of which outputs are some).
+// memory that is there before (BUFFER, PARAM), or made by a kernel (TEMPORARY, of which outputs are
+// some).
 typedef enum { SLOT_BUFFER, SLOT_PARAM, SLOT_TEMPORARY } SlotKind;
 typedef struct {
     SlotKind kind;
@@ -39,8 +39,7 @@ Module *fuse(Arena *arena, const Graph *graph, int outputs, const Id *output, in
              const Id *effect, bool contractions_alone);
 
 // ranges.c: one kernel in unscheduled form. is_stored[node]: its value is read from memory, not
-// computed in place;
-// slot_of names that memory. The kernel's PARAMs are listed in call->slot.
+// computed in place; slot_of names that memory. The kernel's PARAMs are listed in call->slot.
 typedef struct {
     Module *module;
     const bool *is_stored;

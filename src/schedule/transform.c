@@ -11,17 +11,17 @@ static const struct {
     const char *name;
     Transform *apply;
 } transforms[] = {
-    {"SPLIT",      transform_split     },
-    {"ORDER",      transform_order     },
-    {"FUSE",       transform_fuse      },
-    {"THREAD",     transform_thread    },
-    {"VECTORIZE",  transform_vectorize },
-    {"UNROLL",     transform_unroll    },
-    {"STAGE",      transform_stage     },
-    {"RFACTOR",    transform_rfactor   },
+    {"SPLIT", transform_split},
+    {"ORDER", transform_order},
+    {"FUSE", transform_fuse},
+    {"THREAD", transform_thread},
+    {"VECTORIZE", transform_vectorize},
+    {"UNROLL", transform_unroll},
+    {"STAGE", transform_stage},
+    {"RFACTOR", transform_rfactor},
     {"DISTRIBUTE", transform_distribute},
     {"TENSORCORE", transform_tensorcore},
-    {"SPILL",      transform_spill     },
+    {"SPILL", transform_spill},
 };
 
 _Noreturn void line_refuse(const ScheduleLine *line, const Statement *at, const char *format, ...) {
@@ -72,13 +72,11 @@ Space line_space(const ScheduleLine *line, int word) {
     static const struct {
         const char *name;
         Space space;
-    } spaces[] = {
-        {"reg",    SPACE_REGISTER},
-        {"own",    SPACE_THREAD  },
-        {"L1",     SPACE_THREAD  },
-        {"L2",     SPACE_THREAD  },
-        {"shared", SPACE_SHARED  }
-    };
+    } spaces[] = {{"reg", SPACE_REGISTER},
+                  {"own", SPACE_THREAD},
+                  {"L1", SPACE_THREAD},
+                  {"L2", SPACE_THREAD},
+                  {"shared", SPACE_SHARED}};
     const char *name = line_word(line, word);
     for (int i = 0; i < COUNT_OF(spaces); i++)
         if (!strcmp(spaces[i].name, name)) return spaces[i].space;

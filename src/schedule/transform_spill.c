@@ -1,12 +1,9 @@
 /* transform_spill.c - SPILL: a tile of accumulators leaves its registers before it is used.
  * In: an accumulator with an element for each point of a tile.  Out: a nest that copies the tile to
- * memory, and the
- * finishing nest reading that copy.
+ * memory, and the finishing nest reading that copy.
  * Invariant: the same values; but what finishes need not be unrolled with the tile, and its
- * constants do not compete with
- * the accumulators for registers (GCC 12 spilled the accumulators of a tile whose epilogue was a
- * silu: a third of the
- * speed).
+ * constants do not compete with the accumulators for registers (GCC 12 spilled the accumulators of
+ * a tile whose epilogue was a silu: a third of the speed).
  *   SPILL s   for i1_finish { for j1_finish { finish c[..] = f(s[16*i1_finish + j1_finish]) } }
  *   =>
  *       for i1_finish_spill { for j1_finish_spill { s_spill[..] = s[..] } }  for i1_finish { ..

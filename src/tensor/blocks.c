@@ -20,19 +20,15 @@ typedef struct {
 } Format;
 
 static const Format formats[] = {
-    {"Q8_0", 34, false, 2, 0, -1, 0 },
-    {"Q4_0", 18, true,  2, 0, -1, -8},
-    {"Q4_1", 20, true,  4, 0, 2,  0 },
+    {"Q8_0", 34, false, 2, 0, -1, 0},
+    {"Q4_0", 18, true, 2, 0, -1, -8},
+    {"Q4_1", 20, true, 4, 0, 2, 0},
 };
 
 static const struct {
     const char *name;
     PgType type;
-} plain[] = {
-    {"F32",  PG_F32 },
-    {"F16",  PG_F16 },
-    {"BF16", PG_BF16}
-};
+} plain[] = {{"F32", PG_F32}, {"F16", PG_F16}, {"BF16", PG_BF16}};
 
 // An f16 of each block, as f32 (..., blocks, 1). All of the bytes are seen as halves first: memory
 // read under another width needs no copy, a part of it would.

@@ -104,15 +104,9 @@ TEST(numbers) {
         const char *text;
         double value;
     } rows[] = {
-        {"1",        1        },
-        {"-2.5",     -2.5     },
-        {".5",       0.5      },
-        {"1e-3",     1e-3     },
-        {"0x1p-3",   0.125    },
-        {"-0x1.8p1", -3       },
-        {"inf",      INFINITY },
-        {"-inf)",    -INFINITY},
-        {"nan",      NAN      },
+        {"1", 1},          {"-2.5", -2.5},       {".5", 0.5},
+        {"1e-3", 1e-3},    {"0x1p-3", 0.125},    {"-0x1.8p1", -3},
+        {"inf", INFINITY}, {"-inf)", -INFINITY}, {"nan", NAN},
     };
     for (int i = 0; i < COUNT_OF(rows); i++) {
         Reader in = reader(rows[i].text);

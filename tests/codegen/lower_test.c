@@ -189,10 +189,6 @@ TEST(programs_are_verified) {
     spoil(arena, 2, step, "not bool");
     spoil(arena, 3, (Step){.kind = STEP_BARRIER}, "is not ended");
     spoil(arena, 0, (Step){.kind = STEP_END}, "ends nothing");
-    spoil(arena, 3,
-          (Step){
-              .kind = STEP_SET, .source = {1, -1, -1}
-    },
-          "no such variable");
+    spoil(arena, 3, (Step){.kind = STEP_SET, .source = {1, -1, -1}}, "no such variable");
     arena_free(arena);
 }

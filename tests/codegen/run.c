@@ -87,9 +87,7 @@ static void call(void *context, int thread, int threads, Barrier *barrier) {
 void run_call(const Run *run, int threads, void *const *buffer, const int64_t *var) {
     Arena *arena = arena_new();
     size_t bytes = (size_t)(run->program->own_bytes * threads + run->program->shared_bytes);
-    Call it = {
-        run->function, {buffer, var, arena_alloc(arena, bytes + 64), barrier_wait}
-    };
+    Call it = {run->function, {buffer, var, arena_alloc(arena, bytes + 64), barrier_wait}};
     memset(it.args.workspace, 0xff, bytes);
     int before = thread_count();
     thread_set_count(threads);

@@ -3,7 +3,7 @@
 
 In:  the model file, text.txt.   Out: llama.txt beside this script.
 Needs torch 2.12.1, transformers 4.57.6, accelerate 1.15.0, gguf 0.19.0.
-    python3 tests/golden/make_llama.py ~/.cache/picograd/models/smollm2-135m-instruct-q4_1.gguf
+    python3 tests/golden/make_llama.py ~/.cache/picograd/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
 transformers unpacks the blocks to f32 while loading, so the file is what fp32 arithmetic on exactly
 these weights gives. It is words and numbers between blanks, but for the rest of a `text` line:

@@ -151,12 +151,12 @@ TEST(refuses_bad_arrays) {
         uint64_t count;
         const char *why;
     } cases[] = {
-        {ARRAY, 1,          "array of arrays"                           },
-        {13,    1,          "array of an unknown type"                  },
-        {U64,   1ull << 61, "claims 2305843009213693952 elements of u64"},
-        {U8,    33,         "claims 33 elements of u8"                  },
-        {TEXT,  5,          "claims 5 elements of text"                 },
-        {TEXT,  4,          "cut short or damaged"                      },
+        {ARRAY, 1, "array of arrays"},
+        {13, 1, "array of an unknown type"},
+        {U64, 1ull << 61, "claims 2305843009213693952 elements of u64"},
+        {U8, 33, "claims 33 elements of u8"},
+        {TEXT, 5, "claims 5 elements of text"},
+        {TEXT, 4, "cut short or damaged"},
     };
     Arena *arena = arena_new();
     for (int i = 0; i < COUNT_OF(cases); i++) {
@@ -192,17 +192,17 @@ TEST(refuses_bad_tensors) {
         uint64_t offset;
         const char *why;
     } cases[] = {
-        {0,          GGUF_F32,  0,               "dimension 0 of tensor w is 0"    },
-        {1ull << 63, GGUF_F32,  0,               "tensor w is 9223372036854775808" },
-        {1ull << 62, GGUF_F32,  0,               "more than a file can hold"       },
-        {1ull << 40, GGUF_F32,  0,               "beyond the end of the file"      },
-        {8,          200,       0,               "tensor w has unknown type 200"   },
-        {256,        14,        0,               "Q6_K, which is not supported yet"},
-        {31,         GGUF_Q4_0, 0,               "rows of 31 values, but Q4_0"     },
-        {8,          GGUF_F32,  16,              "not a multiple of the alignment" },
-        {8,          GGUF_F32,  32,              "beyond the end of the file"      },
-        {9,          GGUF_F32,  0,               "beyond the end of the file"      },
-        {8,          GGUF_F32,  UINT64_MAX - 31, "beyond the end of the file"      },
+        {0, GGUF_F32, 0, "dimension 0 of tensor w is 0"},
+        {1ull << 63, GGUF_F32, 0, "tensor w is 9223372036854775808"},
+        {1ull << 62, GGUF_F32, 0, "more than a file can hold"},
+        {1ull << 40, GGUF_F32, 0, "beyond the end of the file"},
+        {8, 200, 0, "tensor w has unknown type 200"},
+        {256, 14, 0, "Q6_K, which is not supported yet"},
+        {31, GGUF_Q4_0, 0, "rows of 31 values, but Q4_0"},
+        {8, GGUF_F32, 16, "not a multiple of the alignment"},
+        {8, GGUF_F32, 32, "beyond the end of the file"},
+        {9, GGUF_F32, 0, "beyond the end of the file"},
+        {8, GGUF_F32, UINT64_MAX - 31, "beyond the end of the file"},
     };
     Arena *arena = arena_new();
     for (int i = 0; i < COUNT_OF(cases); i++) {
@@ -258,11 +258,7 @@ TEST(reads_version_2_and_an_alignment) {
 
 static GgufWriter *small_file(Arena *arena) {
     GgufWriter *writer = gguf_writer_new();
-    TextSpan texts[] = {
-        {"one",  3},
-        {"",     0},
-        {"a\0b", 3}
-    };
+    TextSpan texts[] = {{"one", 3}, {"", 0}, {"a\0b", 3}};
     gguf_put_text(writer, "text", "some \"text\"\n");
     gguf_put_int(writer, "int", 4000000000);
     gguf_put_int(writer, "negative", -5);
@@ -272,17 +268,11 @@ static GgufWriter *small_file(Arena *arena) {
     gguf_put_array_i32(writer, "ints", (int32_t[]){1, -2, 3, 4, 5, 6, 7}, 7);
     float *values = arena_array(arena, float, 192);
     for (int i = 0; i < 192; i++) values[i] = sinf((float)i);
-    GgufTensor tensor = {
-        "f32.weight", GGUF_F32, 2, {64, 3, 1, 1},
-           (uint8_t *)values, 192 * 4
-    };
+    GgufTensor tensor = {"f32.weight", GGUF_F32, 2, {64, 3, 1, 1}, (uint8_t *)values, 192 * 4};
     gguf_put_tensor(writer, &tensor, GGUF_F32);
     tensor.name = "q8.weight";
     gguf_put_tensor(writer, &tensor, GGUF_Q8_0);
-    tensor = (GgufTensor){
-        "norm", GGUF_F32, 1, {5, 1, 1, 1},
-           (uint8_t *)values, 20
-    };
+    tensor = (GgufTensor){"norm", GGUF_F32, 1, {5, 1, 1, 1}, (uint8_t *)values, 20};
     gguf_put_tensor(writer, &tensor, GGUF_BF16);
     return writer;
 }

@@ -24,7 +24,8 @@ TEST(what_is_saved_is_loaded) {
     const char *names[] = {"weight", "a \"quoted\"\\\n name", "half", "empty", "flag"};
     PgTensor *saved[] = {pg_transpose(iota(PG_SHAPE(2, 3)), 0, 1), pg_full(PG_I64, PG_SCALAR, -5),
                          pg_cast(VECTOR(1.5f), PG_F16), pg_zeros(PG_F32, PG_SHAPE(0, 4)),
-                         pg_tril_mask(2, 2, 0)}, *loaded[5];
+                         pg_tril_mask(2, 2, 0)},
+             *loaded[5];
     CHECK_INT(pg_save(path, 5, names, saved), 0);
     CHECK_INT(pg_load(path, 5, names, loaded), 0);
     for (int i = 0; i < 5; i++) {
@@ -47,7 +48,8 @@ TEST(other_writers) {
     PgTensor *x;
     const char *name = "w";
     file_of(" { \"__metadata__\" : {\"by\":\"pt\"} , \"w\": {\"shape\":[1],\"data_offsets\":[0,4],"
-            "\"dtype\":\"F32\"}}  ", 4);
+            "\"dtype\":\"F32\"}}  ",
+            4);
     CHECK_INT(pg_load(path, 1, &name, &x), 0);
     CHECK_VALUES(x, 0);
     file_of("{}", 0);

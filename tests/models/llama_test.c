@@ -1,8 +1,6 @@
-/* llama_test.c - SmolLM2 against transformers in fp32 (tests/golden/llama.txt), and eager against
- * compiled.
- * A greedy continuation is compared while the golden margin between the two best logits is 0.01 or
- * more; after a
- * narrower one the two may rightly part. */
+/* llama_test.c - SmolLM2 against transformers in fp32 (tests/golden/llama.txt), and eager
+ * against compiled. A greedy continuation is compared while the golden margin between the two
+ * best logits is 0.01 or more; after a narrower one the two may rightly part. */
 #include <math.h>
 #include <string.h>
 

@@ -52,18 +52,8 @@ static long double number(void) { return strtold(word(), NULL); }
 static const struct {
     const char *name;
     int bytes;
-} types[] = {
-    {"f32",  4},
-    {"f16",  2},
-    {"bf16", 2},
-    {"i8",   1},
-    {"i32",  4},
-    {"i64",  8},
-    {"u8",   1},
-    {"u16",  2},
-    {"u32",  4},
-    {"bool", 1}
-};
+} types[] = {{"f32", 4}, {"f16", 2}, {"bf16", 2}, {"i8", 1},  {"i32", 4},
+             {"i64", 8}, {"u8", 1},  {"u16", 2},  {"u32", 4}, {"bool", 1}};
 
 static PgType type_of(const char *name) {
     for (int i = 0; i < COUNT_OF(types); i++)

@@ -18,16 +18,16 @@ TEST(functions_of_one) {
         double (*theirs)(double);
         bool positive;
     } rows[] = {
-        {"cos",     pg_cos,     cos,       false},
-        {"tanh",    pg_tanh,    tanh,      false},
-        {"floor",   pg_floor,   floor,     false},
-        {"ceil",    pg_ceil,    ceil,      false},
-        {"round",   pg_round,   nearbyint, false},
-        {"abs",     pg_abs,     fabs,      false},
-        {"sigmoid", pg_sigmoid, sigmoid,   false},
-        {"rsqrt",   pg_rsqrt,   rsqrt,     true },
-        {"relu",    pg_relu,    relu,      false},
-        {"neg",     pg_neg,     negative,  false},
+        {"cos", pg_cos, cos, false},
+        {"tanh", pg_tanh, tanh, false},
+        {"floor", pg_floor, floor, false},
+        {"ceil", pg_ceil, ceil, false},
+        {"round", pg_round, nearbyint, false},
+        {"abs", pg_abs, fabs, false},
+        {"sigmoid", pg_sigmoid, sigmoid, false},
+        {"rsqrt", pg_rsqrt, rsqrt, true},
+        {"relu", pg_relu, relu, false},
+        {"neg", pg_neg, negative, false},
     };
     static const float x[] = {0,     0.1f, 0.2499f, 0.25f, 0.5f, 1.5f,       2.5f,
                               3.49f, 8,    88,      100,   1000, 8388607.5f, 1e-20f,

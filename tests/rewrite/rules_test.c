@@ -196,21 +196,19 @@ static int64_t elements_for(const char *text) {
 // Whether the rule fires; if so, whether both sides agree. -1 when there are no more constants.
 static int fires(const Rule *rule, const DType *dtype, unsigned choice) {
     Arena *arena = arena_new();
-    Instance instance = {
-        reader_new("rule", rule->text),
-        arena,
-        graph_new(arena),
-        rule->class,
-        elements_for(rule->text),
-        {dtype[0],  dtype[1], dtype[2]},
-        choice,
-        1,
-        {0},
-        {0        },
-        {0        },
-        {0        },
-        0
-    };
+    Instance instance = {reader_new("rule", rule->text),
+                         arena,
+                         graph_new(arena),
+                         rule->class,
+                         elements_for(rule->text),
+                         {dtype[0], dtype[1], dtype[2]},
+                         choice,
+                         1,
+                         {0},
+                         {0},
+                         {0},
+                         {0},
+                         0};
     Attempt try = {&instance, -1};
     int result = 0;
     if (try_call(attempt, &try) == 0 && choice < instance.choices) {
@@ -483,10 +481,8 @@ static void add_rule(Arena *arena, const char *text) {
 }
 
 static void go_round(Arena *arena) {
-    static const Rule circle[] = {
-        {"(add ?x ?y) => (mul ?x ?y)", RULE_EXACT, NULL, NULL},
-        {"(mul ?x ?y) => (add ?x ?y)", RULE_EXACT, NULL, NULL}
-    };
+    static const Rule circle[] = {{"(add ?x ?y) => (mul ?x ?y)", RULE_EXACT, NULL, NULL},
+                                  {"(mul ?x ?y) => (add ?x ?y)", RULE_EXACT, NULL, NULL}};
     RuleTable *table = rule_table_new(arena);
     for (int i = 0; i < COUNT_OF(circle); i++) rule_table_add(table, &circle[i]);
     GraphProgram program = graph_parse(arena, "test", P "%1 = add f32 (2, 3) %0 %0\nout %1");

@@ -189,10 +189,8 @@ TEST(threads_compile_together) {
 
 TEST(what_the_compiler_says_is_told) {
     Arena *arena = fresh_cache();
-    CompileUnit unit[2] = {
-        unit_of(arena, "good", 1),
-        {.symbol = "pg_k_bad", .source = "int x = 1;\nint y = nothing;\n"}
-    };
+    CompileUnit unit[2] = {unit_of(arena, "good", 1),
+                           {.symbol = "pg_k_bad", .source = "int x = 1;\nint y = nothing;\n"}};
     CHECK_FAIL(compile_units(unit, 2), "nothing");
     CHECK(strstr(error_text(), "error") && !strchr(error_text(), '\n'));
     CHECK(compiler_assembly(arena, "int x = nothing;\n") == NULL);

@@ -270,7 +270,8 @@ TEST(kernels_written_by_hand) {
     }
 }
 
-// y[i] = sum over k of table[4 * ids[10*i + k] + i%4]: the text has no place for a `let` in a REDUCE.
+// y[i] = sum over k of table[4 * ids[10*i + k] + i%4]: the text has no place for a `let` in a
+// REDUCE.
 TEST(gather_in_a_reduction) {
     Arena *arena = arena_new();
     Kernel *kernel = kernel_new(arena, "summed");

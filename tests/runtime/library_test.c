@@ -1,4 +1,5 @@
-/* Every instruction set's matmul beside a plain double loop: sizes, strides, accumulate, threads. */
+/* Every instruction set's matmul beside a plain double loop: sizes, strides, accumulate,
+ * threads. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -96,16 +97,9 @@ static void thin(const Library *isa) {
 TEST(thin_ones) { for_each_isa(thin); }
 
 static void large(const Library *isa) {
-    static const int64_t sizes[][3] = {
-        {1,    1500, 300 },
-        {1500, 1,    300 },
-        {1,    7,    9000},
-        {5,    700,  600 },
-        {200,  190,  530 },
-        {13,   300,  700 },
-        {350,  33,   257 },
-        {64,   2100, 65  }
-    };
+    static const int64_t sizes[][3] = {{1, 1500, 300}, {1500, 1, 300},  {1, 7, 9000},
+                                       {5, 700, 600},  {200, 190, 530}, {13, 300, 700},
+                                       {350, 33, 257}, {64, 2100, 65}};
     for (int i = 0; i < COUNT_OF(sizes); i++) {
         int layout[3] = {(int)random_below(2), (int)random_below(2), (int)random_below(2)};
         for (int threads = 1; threads <= 4; threads++) {

@@ -53,10 +53,9 @@ TEST(fuse_softmax_is_one_kernel) {
 
 // A column's maximum under row loops would be computed once a row: it gets memory.
 TEST(fuse_column_fold_is_stored) {
-    fused(
-        "%0 = buffer{1, 0} f32 (4, 8)\n%1 = reduce{max, 0} f32 (1, 8) %0\n%2 = expand f32 (4, "
-        "8) %1\n"
-        "%3 = add f32 (4, 8) %0 %2\n%4 = contiguous f32 (4, 8) %3\nout %4\n");
+    fused("%0 = buffer{1, 0} f32 (4, 8)\n%1 = reduce{max, 0} f32 (1, 8) %0\n%2 = expand f32 (4, "
+          "8) %1\n"
+          "%3 = add f32 (4, 8) %0 %2\n%4 = contiguous f32 (4, 8) %3\nout %4\n");
     CHECK_INT(module->calls.count, 2);
     arena_free(arena);
 }
@@ -87,33 +86,30 @@ TEST(fuse_matmul_then_row_fold_is_two) {
 
 // What a contraction reads again and again is computed once, into memory.
 TEST(fuse_contraction_operand_is_stored) {
-    fused(
-        "%0 = buffer{1, 0} f32 (4, 8)\n%1 = exp2 f32 (4, 8) %0\n%2 = reshape f32 (4, 1, 8) %1\n"
-        "%3 = expand f32 (4, 6, 8) %2\n%4 = buffer{2, 0} f32 (1, 6, 8)\n%5 = expand f32 (4, 6, "
-        "8) %4\n"
-        "%6 = mul f32 (4, 6, 8) %3 %5\n%7 = reduce{add, 2} f32 (4, 6, 1) %6\nout %7\n");
+    fused("%0 = buffer{1, 0} f32 (4, 8)\n%1 = exp2 f32 (4, 8) %0\n%2 = reshape f32 (4, 1, 8) %1\n"
+          "%3 = expand f32 (4, 6, 8) %2\n%4 = buffer{2, 0} f32 (1, 6, 8)\n%5 = expand f32 (4, 6, "
+          "8) %4\n"
+          "%6 = mul f32 (4, 6, 8) %3 %5\n%7 = reduce{add, 2} f32 (4, 6, 1) %6\nout %7\n");
     CHECK_INT(module->calls.count, 2);
     arena_free(arena);
 }
 
 // ... unless it reads fewer bytes than it has: a packed weight is unpacked where it is used.
 TEST(fuse_packed_weight_is_unpacked_in_place) {
-    fused(
-        "%0 = buffer{1, 0} f32 (4, 1, 8)\n%1 = expand f32 (4, 6, 8) %0\n%2 = buffer{2, 0} i8 "
-        "(1, 6, 8)\n"
-        "%3 = cast f32 (1, 6, 8) %2\n%4 = expand f32 (4, 6, 8) %3\n%5 = mul f32 (4, 6, 8) %1 %4\n"
-        "%6 = reduce{add, 2} f32 (4, 6, 1) %5\nout %6\n");
+    fused("%0 = buffer{1, 0} f32 (4, 1, 8)\n%1 = expand f32 (4, 6, 8) %0\n%2 = buffer{2, 0} i8 "
+          "(1, 6, 8)\n"
+          "%3 = cast f32 (1, 6, 8) %2\n%4 = expand f32 (4, 6, 8) %3\n%5 = mul f32 (4, 6, 8) %1 %4\n"
+          "%6 = reduce{add, 2} f32 (4, 6, 1) %5\nout %6\n");
     CHECK_INT(module->calls.count, 1);
     arena_free(arena);
 }
 
 // Readers of the old bytes run before the write, readers of the new ones after it.
 TEST(fuse_orders_around_assign) {
-    fused(
-        "%0 = buffer{1, 0} f32 (8)\n%1 = const{2} f32 (8)\n%2 = mul f32 (8) %0 %1\n%3 = "
-        "contiguous f32 (8) %2\n"
-        "%4 = buffer{2, 0} f32 (8)\n%5 = assign{1, 1} f32 (8) %0 %4\n%6 = add f32 (8) %5 %3\n"
-        "%7 = contiguous f32 (8) %6\nout %7\n");
+    fused("%0 = buffer{1, 0} f32 (8)\n%1 = const{2} f32 (8)\n%2 = mul f32 (8) %0 %1\n%3 = "
+          "contiguous f32 (8) %2\n"
+          "%4 = buffer{2, 0} f32 (8)\n%5 = assign{1, 1} f32 (8) %0 %4\n%6 = add f32 (8) %5 %3\n"
+          "%7 = contiguous f32 (8) %6\nout %7\n");
     CHECK_INT(module->calls.count, 3);
     CHECK_INT(module->calls.at[0].root, 3);
     CHECK_INT(module->calls.at[1].root, 5);
@@ -132,12 +128,11 @@ TEST(fuse_keeps_old_bytes) {
 }
 
 TEST(fuse_plans_memory_by_liveness) {
-    fused(
-        "%0 = buffer{1, 0} f32 (64)\n%1 = exp2 f32 (64) %0\n%2 = contiguous f32 (64) %1\n%3 = "
-        "exp2 f32 (64) %2\n"
-        "%4 = contiguous f32 (64) %3\n%5 = exp2 f32 (64) %4\n%6 = contiguous f32 (64) %5\n%7 = "
-        "exp2 f32 (64) %6\n"
-        "%8 = contiguous f32 (64) %7\nout %8\n");
+    fused("%0 = buffer{1, 0} f32 (64)\n%1 = exp2 f32 (64) %0\n%2 = contiguous f32 (64) %1\n%3 = "
+          "exp2 f32 (64) %2\n"
+          "%4 = contiguous f32 (64) %3\n%5 = exp2 f32 (64) %4\n%6 = contiguous f32 (64) %5\n%7 = "
+          "exp2 f32 (64) %6\n"
+          "%8 = contiguous f32 (64) %7\nout %8\n");
     CHECK_INT(module->calls.count, 4);
     plan_memory(module);
     CHECK_INT(module->temporary_bytes,
@@ -147,10 +142,9 @@ TEST(fuse_plans_memory_by_liveness) {
 
 // Loops are cut where an index divides by them, so that every index is affine.
 TEST(ranges_cut_loops_at_divisors) {
-    fused(
-        "%0 = buffer{1, 0} f32 (2, 3, 4)\n%1 = permute{1, 0, 2} f32 (3, 2, 4) %0\n%2 = reshape "
-        "f32 (24) %1\n"
-        "%3 = contiguous f32 (24) %2\nout %3\n");
+    fused("%0 = buffer{1, 0} f32 (2, 3, 4)\n%1 = permute{1, 0, 2} f32 (3, 2, 4) %0\n%2 = reshape "
+          "f32 (24) %1\n"
+          "%3 = contiguous f32 (24) %2\nout %3\n");
     CHECK_TEXT(
         kernel_text(0),
         "kernel buffer_24\nout out f32[24]\nin a f32[24]\nfor i < 3 {\n  for i_2 < 2 {\n"

@@ -10,8 +10,8 @@ static PgTensor *word(uint32_t value) { return pg_from_data(PG_U32, PG_SCALAR, &
 // Known answers of the Random123 library's threefry2x32, 20 rounds.
 TEST(threefry_known_answers) {
     static const uint32_t rows[][6] = {
-        {0,          0,          0,          0,          0x6b200159, 0x99ba4efe},
-        {~0u,        ~0u,        ~0u,        ~0u,        0x1cb996fc, 0xbb002be7},
+        {0, 0, 0, 0, 0x6b200159, 0x99ba4efe},
+        {~0u, ~0u, ~0u, ~0u, 0x1cb996fc, 0xbb002be7},
         {0x13198a2e, 0x03707344, 0x243f6a88, 0x85a308d3, 0xc4923a9c, 0x483df7a0},
     };
     pg_scope_begin();

@@ -202,12 +202,12 @@ TEST(what_a_trace_forbids) {
         PgFunctionBody *body;
         const char *message;
     } rows[] = {
-        {reads_a_value,      "item: this function is being traced"   },
-        {prints,             "print: this function is being traced"  },
-        {keeps,              "keep: this function is being traced"   },
-        {draws,              "every call would draw the same numbers"},
-        {leaves_scopes_open, "left a scope open"                     },
-        {sets_nothing,       "left out[0] unset"                     },
+        {reads_a_value, "item: this function is being traced"},
+        {prints, "print: this function is being traced"},
+        {keeps, "keep: this function is being traced"},
+        {draws, "every call would draw the same numbers"},
+        {leaves_scopes_open, "left a scope open"},
+        {sets_nothing, "left out[0] unset"},
     };
     for (int i = 0; i < COUNT_OF(rows); i++) {
         PgFunction *function = begin(PG_GRAPH, rows[i].body, NULL, 1, 1);

@@ -26,7 +26,7 @@
 #include "ir/dtypes.def"
 #undef DTYPE
 
-// ---- one element: what the scalar column's names mean here --------------------------------------
+// ---- one element: what the scalar column's names mean here -------------------------------------
 
 #define TRUNC_(x)     truncf(x)
 #define SQRT_(x)      sqrtf(x)
@@ -61,7 +61,7 @@ static inline int64_t floor_remainder(int64_t x, int64_t y) {
      : (x) >= (float)HIGHEST(bytes, kind) ? (int64_t)HIGHEST(bytes, kind) \
                                           : (int64_t)(x))
 
-// ---- arrays of one type -------------------------------------------------------------------------
+// ---- arrays of one type ------------------------------------------------------------------------
 
 #define TYPE_JOIN(name, element)   name##_##element
 #define TYPE_EXPAND(name, element) TYPE_JOIN(name, element)
@@ -106,19 +106,14 @@ static const struct {
     MapFunction *map;
     CastFunction *cast;
 } types[DT_COUNT] = {
-    [DT_F32] = {map_F32,  cast_F32 },
-      [DT_F16] = {map_F32,  cast_F32 },
-    [DT_BF16] = {map_F32,  cast_F32 },
-      [DT_I8] = {map_I8,   cast_I8  },
-    [DT_I32] = {map_I32,  cast_I32 },
-      [DT_I64] = {map_I64,  cast_I64 },
-    [DT_U8] = {map_U8,   cast_U8  },
-      [DT_U16] = {map_U16,  cast_U16 },
-    [DT_U32] = {map_U32,  cast_U32 },
-      [DT_BOOL] = {map_BOOL, cast_BOOL},
+    [DT_F32] = {map_F32, cast_F32},  [DT_F16] = {map_F32, cast_F32},
+    [DT_BF16] = {map_F32, cast_F32}, [DT_I8] = {map_I8, cast_I8},
+    [DT_I32] = {map_I32, cast_I32},  [DT_I64] = {map_I64, cast_I64},
+    [DT_U8] = {map_U8, cast_U8},     [DT_U16] = {map_U16, cast_U16},
+    [DT_U32] = {map_U32, cast_U32},  [DT_BOOL] = {map_BOOL, cast_BOOL},
 };
 
-// ---- arrays of any type, by its width -----------------------------------------------------------
+// ---- arrays of any type, by its width ----------------------------------------------------------
 
 typedef uint8_t Bytes1 __attribute__((may_alias));
 typedef uint16_t Bytes2 __attribute__((aligned(1), may_alias));
@@ -183,7 +178,7 @@ static void fill(DType dtype, int count, const void *value, void *to) {
     repeat(chunk_bytes(dtype), count, value, to);
 }
 
-// ---- stored form and compute type ---------------------------------------------------------------
+// ---- stored form and compute type --------------------------------------------------------------
 
 static void widen_f16(int count, const Bytes2 *from, Computed_F32 *to) {
     int i = 0;
@@ -247,7 +242,7 @@ static void write(DType dtype, int count, const void *x, void *to, int64_t strid
     if (stride != 1) copy(2, count, halves, 1, to, stride);
 }
 
-// ---- the functions of chunk.h -------------------------------------------------------------------
+// ---- the functions of chunk.h ------------------------------------------------------------------
 
 static void round_stored(DType dtype, int count, void *x) {
     uint16_t halves[CHUNK];

@@ -4,8 +4,8 @@
  * depend on the number of threads.
  *
  * BLIS's loops: a block of b, KC x n, and a block of a, MC x KC, are copied into panels that a
- * register tile reads from end to end. A panel of b stays in L1 while the panels of a's block, which
- * stays in L2, pass by. What is too thin for that to pay reads the matrices where they are.
+ * register tile reads from end to end. A panel of b stays in L1 while the panels of a's block,
+ * which stays in L2, pass by. What is too thin for that to pay reads the matrices where they are.
  *   for j (NC) for p (KC) { pack b; for i (MC) { pack a; for j (2 vectors) for i (rows) tile } } */
 #include "runtime/library/matmul.h"
 
@@ -15,7 +15,7 @@
 // KC x 2 vectors of b are half of an L1 of 32 KB and more; MC x KC of a a third of an L2 of 512 KB.
 enum { KC = 256, MC = 168, NC = 2048, NC_SHORT = 256 };
 
-// ---- the register tile --------------------------------------------------------------------------
+// ---- the register tile -------------------------------------------------------------------------
 
 // c[i][j] (+)= sum over p of a[i * a_m + p * a_k] * b[p * b_k + j]: rows x 2 vectors.
 static inline __attribute__((always_inline)) void tile(int rows, int64_t k, const float *a,
@@ -62,8 +62,9 @@ static void tile_rows(int rows, const Operands *of, float *c, int64_t c_m, bool 
              of->b_k, c, c_m, accumulate);                                                 \
         return;
         ROWS(1)
-        ROWS(2) ROWS(3) ROWS(4) ROWS(5) ROWS(6) ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11) ROWS(12)
-            ROWS(13) ROWS(14)
+        ROWS(2)
+        ROWS(3)
+        ROWS(4) ROWS(5) ROWS(6) ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11) ROWS(12) ROWS(13) ROWS(14)
 #undef ROWS
     }
 }
@@ -93,7 +94,7 @@ static void tile_at(const Matmul *to, int64_t i, int64_t j, const Operands *of, 
         tile_rows(rows, of, c, to->c_m, accumulate);
 }
 
-// ---- packing ------------------------------------------------------------------------------------
+// ---- packing -----------------------------------------------------------------------------------
 
 // to[4 columns of 4] = from[4 rows of 4]
 static inline void transpose_four(const float *from, int64_t stride, float *to, int64_t to_stride) {
@@ -142,7 +143,7 @@ static void pack_b(const Matmul *of, int64_t j, int64_t n, int64_t p, int64_t k,
              to + w * k);
 }
 
-// ---- loops over tiles ---------------------------------------------------------------------------
+// ---- loops over tiles --------------------------------------------------------------------------
 
 static int64_t ceil_of(int64_t count, int64_t by) { return (count + by - 1) / by; }
 
@@ -198,7 +199,7 @@ static void multiply_nothing(const Matmul *part) {
         for (int64_t j = 0; j < part->n; j++) part->c[i * part->c_m + j * part->c_n] = 0;
 }
 
-// ---- which loops, on how many threads -----------------------------------------------------------
+// ---- which loops, on how many threads ----------------------------------------------------------
 
 typedef struct {
     Matmul matmul;

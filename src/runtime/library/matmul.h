@@ -1,5 +1,6 @@
-/* matmul.h - what matmul.c and matmul_thin.c share: a register of floats, as wide as the instruction
- * set has them. A multiply and an add are fused where the CPU can, and only where it is written. */
+/* matmul.h - what matmul.c and matmul_thin.c share: a register of floats, as wide as the
+ * instruction set has them. A multiply and an add are fused where the CPU can, and only where it
+ * is written. */
 #ifndef PICOGRAD_LIBRARY_MATMUL_H
 #define PICOGRAD_LIBRARY_MATMUL_H
 #ifdef __AVX2__

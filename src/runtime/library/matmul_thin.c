@@ -2,10 +2,10 @@
  * memory gives b.
  * In: matrices, a with few rows.  Out: c, or c + a b.
  * Invariant: b is read where it lies, in order, several of its rows at a time.
- *   b_k == 1, a weight (n, k): dot products with its rows     b_n == 1, (k, n): sums of its rows  */
+ *   b_k == 1, a weight (n, k): dot products with its rows     b_n == 1, (k, n): sums of its rows */
 #include "runtime/library/matmul.h"
 
-// ---- dot products -------------------------------------------------------------------------------
+// ---- dot products ------------------------------------------------------------------------------
 
 enum { DOTS = 12 };  // sums that fit in the registers, beside what they are made of
 
@@ -74,7 +74,7 @@ void LIBRARY_NAME(matmul_dots)(const Matmul *of) {
     }
 }
 
-// ---- sums of rows -------------------------------------------------------------------------------
+// ---- sums of rows ------------------------------------------------------------------------------
 
 enum { SUMS = 4096 };  // that are made together: 16 KB, half of L1
 
