@@ -1,5 +1,5 @@
 /* interpreter.c - run a kernel without a compiler.
- * In: a kernel in unscheduled form (stores hold REDUCE), its memory, its VARs.  Out: memory written.
+ * In: a kernel in unscheduled form (stores hold REDUCE), memory, VARs.  Out: the memory written.
  * Invariant: at its level, a node's array is valid while no loop that it depends on has moved and
  * no store came between.
  *
