@@ -103,6 +103,7 @@ $(BUILD)/libpicograd.a: $(OBJECTS)
 # nodelete: the pool's threads and compiled kernels outlive a dlclose.
 $(BUILD)/libpicograd.so: $(OBJECTS)
 	$(call quiet,link) $(LINK) -shared -Wl,-soname,$(SONAME) -Wl,-z,nodelete $^ $(LIBS) -o $@
+	@ln -sf libpicograd.so $(BUILD)/$(SONAME)
 
 $(BUILD)/picograd: $(CLI_OBJECTS) $(BUILD)/libpicograd.a
 	$(call quiet,link) $(LINK) $^ $(LIBS) -o $@
@@ -137,6 +138,8 @@ deps:   ## install what is missing, or say which command would
 
 test:   ## set up, build, run every test
 	@scripts/deps.sh test
+	@$(MAKE) --no-print-directory build
+	@$(BUILD)/picograd models pull smollm2 || echo "note: tests that need smollm2 will be skipped" >&2
 	@$(MAKE) --no-print-directory check
 
 check: build $(PROGRAMS)    ## the tests alone, without set-up

@@ -226,7 +226,7 @@ static void run_scan(Run *run, const Node *node, Array *out) {
     const Array *x = &run->array[node->source[0]];
     Fold *folds = folds_new(run, (Op)node->arg[0], out);
     for (int64_t i = 0; i < x->count; i++) {
-        int64_t at[RANK_MAX];
+        int64_t at[RANK_MAX] = {0};
         coordinates(x, i, at);
         if (at[node->arg[1]]-- > 0) folds[i] = folds[element_of(x, at)];
         fold_in(&folds[i], get(x, i));

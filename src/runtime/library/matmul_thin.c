@@ -9,14 +9,13 @@
 
 enum { DOTS = 12 };  // sums that fit in the registers, beside what they are made of
 
-// to[i * columns + j] = row i of a times row j of b. Each has `steps` sums, so that where there are
-// few of them additions overlap nevertheless.
+// to[i * columns + j] = row i of a times row j of b, but for what is left of k. Each has `steps` sums,
+// so that additions overlap where there are few of them.
 static inline __attribute__((always_inline)) void dots(int rows, int columns, int steps,
                                                        const Matmul *of, const float *a,
                                                        const float *b, float *to) {
     Vector sum[DOTS] = {{0}};
-    int64_t p = 0;
-    for (; p + steps * LANES <= of->k; p += steps * LANES)
+    for (int64_t p = 0; p + steps * LANES <= of->k; p += steps * LANES)
 #pragma GCC unroll 8
         for (int j = 0; j < columns * steps; j++) {
             int64_t at = p + j % steps * LANES;
@@ -31,17 +30,26 @@ static inline __attribute__((always_inline)) void dots(int rows, int columns, in
 #pragma GCC unroll 3
     for (int i = 0; i < rows * columns * steps; i += 4)
         four_store(sums + i, vector_sums(sum[i], sum[i + 1], sum[i + 2], sum[i + 3]));
+#pragma GCC unroll 12
     for (int i = 0; i < rows * columns; i++) {
         to[i] = sums[i * steps];
         for (int s = 1; s < steps; s++) to[i] += sums[i * steps + s];
-        const float *x = a + i / columns * of->a_m, *y = b + i % columns * of->b_n;
-        for (int64_t q = p; q < of->k; q++) to[i] += x[q] * y[q];
     }
+}
+
+// What is left of k, from p on. Not inlined: it would slow the many that are divisible.
+static __attribute__((noinline)) void dots_rest(int rows, int columns, int64_t p, const Matmul *of,
+                                                const float *a, const float *b, float *to) {
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j++)
+            for (int64_t q = p; q < of->k; q++)
+                to[i * columns + j] += a[i * of->a_m + q] * b[j * of->b_n + q];
 }
 
 static void dots_at(const Matmul *of, int rows, int columns, int64_t i, int64_t j) {
     const float *a = of->a + i * of->a_m, *b = of->b + j * of->b_n;
-    float to[DOTS];
+    float *c = of->c + i * of->c_m + j * of->c_n, to[DOTS];
+    int steps = columns > 1 ? 1 : rows == 1 ? 8 : 4;
     if (columns == 8)
         dots(1, 8, 1, of, a, b, to);
     else if (columns == 4 && rows == 2)
@@ -54,11 +62,13 @@ static void dots_at(const Matmul *of, int rows, int columns, int64_t i, int64_t 
         dots(2, 1, 4, of, a, b, to);
     else
         dots(3, 1, 4, of, a, b, to);
-    float *c = of->c + i * of->c_m + j * of->c_n;
-    for (int64_t x = 0; x < rows * columns; x++) {
-        float *element = c + x / columns * of->c_m + x % columns * of->c_n;
-        *element = to[x] + (of->accumulate ? *element : 0);
-    }
+    int64_t rest = of->k % (steps * LANES);
+    if (rest) dots_rest(rows, columns, of->k - rest, of, a, b, to);
+    for (int x = 0; x < rows; x++)
+        for (int y = 0; y < columns; y++) {
+            float *element = c + x * of->c_m + y * of->c_n;
+            *element = to[x * columns + y] + (of->accumulate ? *element : 0);
+        }
 }
 
 // Asks for a_k == 1 and b_k == 1.
@@ -86,14 +96,20 @@ static inline __attribute__((always_inline)) void add_rows(int rows, int terms, 
     for (; j + LANES <= n; j += LANES) {
         Vector y[8];
 #pragma GCC unroll 8
-        for (int t = 0; t < terms; t++) y[t] = vector_load(b + t * of->b_k + j);
+        for (int t = 0; t < terms; t++) {
+            y[t] = vector_load(b + t * of->b_k + j);
+            if (terms == 4) __builtin_prefetch(b + (t + terms) * of->b_k + j);
+        }
 #pragma GCC unroll 2
         for (int i = 0; i < rows; i++) {
-            Vector total = vector_load(sum + i * n + j);
+            Vector total = vector_load(sum + i * n + j), other = {0};
 #pragma GCC unroll 8
-            for (int t = 0; t < terms; t++)
+            for (int t = 0; t < terms; t += 2) {
                 total = vector_fma(vector_of(x[i * of->a_m + t * of->a_k]), y[t], total);
-            vector_store(sum + i * n + j, total);
+                if (t + 1 < terms)
+                    other = vector_fma(vector_of(x[i * of->a_m + (t + 1) * of->a_k]), y[t + 1], other);
+            }
+            vector_store(sum + i * n + j, total + other);
         }
     }
     for (; j < n; j++)
