@@ -17,6 +17,24 @@ static bool updates(const ScheduleLine *line, Statement *list, int32_t buffer) {
     return false;
 }
 
+// The nest only reads the tile, all of it by one index, under loops that still have no kind.
+static void check_nest(const ScheduleLine *line, Statement *nest, int32_t buffer, Index index) {
+    const Kernel *kernel = line->kernel;
+    if (kernel->buffers.at[buffer].space == SPACE_PARAM) line_refuse(line, nest, "it is not local");
+    LoopSet inside = kernel_loops_inside(nest->body), used = kernel_loops_of_index(kernel, index);
+    loop_set_add(&inside, nest->loop);
+    AccessList accesses = kernel_accesses(line->arena, line->kernel, nest->body, buffer);
+    for (int i = 0; i < accesses.count; i++)
+        if (accesses.at[i].load < 0 || accesses.at[i].index != index)
+            line_refuse(line, accesses.at[i].statement, "another element is used there as well");
+    for (int32_t loop = 0; loop < kernel->loops.count; loop++) {
+        const Loop *info = &kernel->loops.at[loop];
+        bool plain = info->kind == LOOP_SERIAL && info->limit < 0;
+        if (loop_set_has(&inside, loop) && loop_set_has(&used, loop) && !plain)
+            line_refuse(line, nest, "loop %s has a kind or a limit", info->name);
+    }
+}
+
 void transform_spill(const ScheduleLine *line) {
     Kernel *kernel = line->kernel;
     int32_t buffer = line_buffer(line, line_word(line, 1));
@@ -31,6 +49,8 @@ void transform_spill(const ScheduleLine *line) {
         nest = parent;
     if (nest == use->statement)
         line_refuse(line, nest, "it is in no nest of its own. Hint: STAGE makes one");
+
+    check_nest(line, nest, buffer, use->index);
 
     KernelBuffer info = kernel->buffers.at[buffer];
     const char *name = arena_print(line->arena, "%s_spill", info.name);

@@ -119,7 +119,7 @@ static const char *pick_line(Arena *arena, const Kernel *kernel) {
     const char *a = pick_loop(kernel), *b = pick_loop(kernel), *c = pick_loop(kernel);
     const char *buffer = pick_buffer(kernel), *space = spaces[pick(3)];
     const char *place = pick(6) ? a : "top";
-    switch (pick(12)) {
+    switch (pick(13)) {
     case 0:
     case 1: return arena_print(arena, "SPLIT %s %d %s", a, factors[pick(4)], tails[pick(3)]);
     case 2: return pick_order(arena, kernel);
@@ -133,7 +133,8 @@ static const char *pick_line(Arena *arena, const Kernel *kernel) {
         return arena_print(arena, "STAGE %s at %s over %s%s%s in %s%s", buffer, place,
                            pick(4) ? b : "", pick(2) ? " " : "", pick(2) ? c : "", space,
                            pick(3) ? "" : " convert");
-    case 10: return arena_print(arena, "RFACTOR %s%s", a, pick(4) ? "" : " in shared");
+    case 10: return arena_print(arena, "SPILL %s", buffer);
+    case 11: return arena_print(arena, "RFACTOR %s%s", a, pick(4) ? "" : " in shared");
     default: return arena_print(arena, "DISTRIBUTE %s", a);
     }
 }

@@ -84,64 +84,73 @@ void LIBRARY_NAME(matmul_dots)(const Matmul *of) {
     }
 }
 
-// ---- sums of rows ------------------------------------------------------------------------------
+// ---- sums of rows -------------------------------------------------------------------------------
 
 enum { SUMS = 4096 };  // that are made together: 16 KB, half of L1
 
-// sum[i][j] += x[i][0] * b[0][j] + ... for some rows of x and `terms` rows of b.
-static inline __attribute__((always_inline)) void add_rows(int rows, int terms, const Matmul *of,
-                                                           const float *x, const float *b,
-                                                           int64_t n, float *sum) {
-    int64_t j = 0;
-    for (; j + LANES <= n; j += LANES) {
-        Vector y[8];
+// Some rows of x and of sum, `terms` rows of b, a step of `vectors` of each.
+static inline __attribute__((always_inline)) void add_step(int rows, int vectors, int terms,
+                                                           const Matmul *of, const float *x,
+                                                           const float *b, int64_t n,
+                                                           float *restrict sum) {
+    Vector total[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < rows * vectors; i++)
+        total[i] = vector_load(sum + i / vectors * n + i % vectors * LANES);
 #pragma GCC unroll 8
-        for (int t = 0; t < terms; t++) {
-            y[t] = vector_load(b + t * of->b_k + j);
-            if (terms == 4) __builtin_prefetch(b + (t + terms) * of->b_k + j);
-        }
-#pragma GCC unroll 2
-        for (int i = 0; i < rows; i++) {
-            Vector total = vector_load(sum + i * n + j), other = {0};
-#pragma GCC unroll 8
-            for (int t = 0; t < terms; t += 2) {
-                total = vector_fma(vector_of(x[i * of->a_m + t * of->a_k]), y[t], total);
-                if (t + 1 < terms)
-                    other = vector_fma(vector_of(x[i * of->a_m + (t + 1) * of->a_k]), y[t + 1], other);
-            }
-            vector_store(sum + i * n + j, total + other);
+    for (int t = 0; t < terms; t++) {
+        const float *y = b + t * of->b_k;
+        // With one row the CPU's own prefetching is enough; with more, what it follows is too short.
+        if (rows > 1) __builtin_prefetch(y + terms * of->b_k);
+#pragma GCC unroll 4
+        for (int i = 0; i < rows * vectors; i++) {
+            Vector scale = vector_of(x[i / vectors * of->a_m + t * of->a_k]);
+            total[i] = vector_fma(scale, vector_load(y + i % vectors * LANES), total[i]);
         }
     }
+#pragma GCC unroll 4
+    for (int i = 0; i < rows * vectors; i++)
+        vector_store(sum + i / vectors * n + i % vectors * LANES, total[i]);
+}
+
+// sum[i][j] += x[i][0] * b[0][j] + ..., j < n
+static inline __attribute__((always_inline)) void add_rows(int rows, int vectors, int terms,
+                                                           const Matmul *of, const float *x,
+                                                           const float *b, int64_t n, float *sum) {
+    int64_t j = 0;
+    for (; j + vectors * LANES <= n; j += vectors * LANES)
+        add_step(rows, vectors, terms, of, x, b + j, n, sum + j);
+    for (; j + LANES <= n; j += LANES) add_step(rows, 1, terms, of, x, b + j, n, sum + j);
     for (; j < n; j++)
         for (int i = 0; i < rows; i++)
             for (int t = 0; t < terms; t++)
                 sum[i * n + j] += x[i * of->a_m + t * of->a_k] * b[t * of->b_k + j];
 }
 
-static void add_rows_of_all(int terms, const Matmul *of, int64_t p, const float *b, int64_t n,
-                            float *sum) {
-    const float *x = of->a + p * of->a_k;
-    b += p * of->b_k;
-    if (terms == 8) add_rows(1, 8, of, x, b, n, sum);
-    for (int64_t i = 0; i < of->m && terms < 8; i += 2) {
+// A few rows of b, times all rows of x.
+static void add_to_all(int terms, const Matmul *of, const float *x, const float *b, int64_t n,
+                       float *sum) {
+    if (terms == 8) add_rows(1, 4, 8, of, x, b, n, sum);
+    for (int64_t i = 0; i < of->m && terms < 8; i += 2, x += 2 * of->a_m, sum += 2 * n) {
         bool two = of->m - i > 1;
-        const float *from = x + i * of->a_m;
-        if (two && terms == 4) add_rows(2, 4, of, from, b, n, sum + i * n);
-        if (two && terms == 1) add_rows(2, 1, of, from, b, n, sum + i * n);
-        if (!two && terms == 4) add_rows(1, 4, of, from, b, n, sum + i * n);
-        if (!two && terms == 1) add_rows(1, 1, of, from, b, n, sum + i * n);
+        if (two && terms == 4) add_rows(2, 2, 4, of, x, b, n, sum);
+        if (two && terms == 1) add_rows(2, 1, 1, of, x, b, n, sum);
+        if (!two && terms == 4) add_rows(1, 1, 4, of, x, b, n, sum);
+        if (!two && terms == 1) add_rows(1, 1, 1, of, x, b, n, sum);
     }
 }
 
 // Asks for b_n == 1.
 void LIBRARY_NAME(matmul_rows)(const Matmul *of) {
     int64_t width = SUMS / of->m / LANES * LANES;
-    int most = of->m == 1 ? 8 : 4;
+    int most = of->m == 1 ? 8 : 4, terms;
     for (int64_t j = 0; j < of->n; j += width) {
         float sum[SUMS] = {0};
-        int64_t n = min_i64(width, of->n - j), p = 0;
-        for (; p + most <= of->k; p += most) add_rows_of_all(most, of, p, of->b + j, n, sum);
-        for (; p < of->k; p++) add_rows_of_all(1, of, p, of->b + j, n, sum);
+        int64_t n = min_i64(width, of->n - j);
+        for (int64_t p = 0; p < of->k; p += terms) {
+            terms = of->k - p >= most ? most : 1;
+            add_to_all(terms, of, of->a + p * of->a_k, of->b + p * of->b_k + j, n, sum);
+        }
         for (int64_t i = 0; i < of->m * n; i++) {
             float *c = of->c + i / n * of->c_m + (j + i % n) * of->c_n;
             *c = sum[i] + (of->accumulate ? *c : 0);
