@@ -38,11 +38,28 @@ static void bind_results(Compiled *compiled, int64_t *result) {
     }
 }
 
+// Kernels were fused and their loops reordered on the word that different slots are different memory.
+static int check_distinct(const Compiled *compiled, int32_t slot) {
+    for (int32_t i = 0; i < compiled->module->slots.count; i++) {
+        bool ours =
+            compiled->module->slots.at[i].kind == SLOT_TEMPORARY;  // perhaps of the last call
+        if (i == slot || ours || compiled->memory[i] != compiled->memory[slot]) continue;
+        if (compiled->written[i] || compiled->written[slot])
+            return fail(
+                "input %lld of a compiled function is memory that it also uses under another "
+                "name, and writes. Give a copy (pg_contiguous), or pass it once",
+                (long long)compiled->module->slots.at[slot].of);
+    }
+    return 0;
+}
+
 int engine_call(Compiled *compiled, const int64_t *param, const int64_t *var, int64_t *result) {
     const Module *module = compiled->module;
     for (int32_t i = 0; i < module->slots.count; i++)
         if (module->slots.at[i].kind == SLOT_PARAM)
             compiled->memory[i] = buffer_data(param[module->slots.at[i].of]);
+    for (int32_t i = 0; i < module->slots.count; i++)
+        if (module->slots.at[i].kind == SLOT_PARAM && check_distinct(compiled, i) < 0) return -1;
     bind_results(compiled, result);
     for (int32_t i = 0; i < module->calls.count; i++) {
         const KernelCall *call = &module->calls.at[i];

@@ -30,6 +30,7 @@ struct Compiled {
     // what a call replays
     PgArgs *args;              // of each call
     void ***buffer;            // of each call: its PARAMs' memory
+    bool *written;             // of each slot: some kernel writes it
     void **memory;             // of each slot
     int64_t block, workspace;  // buffers: temporaries; own and shared memory of kernels
 };

@@ -186,6 +186,11 @@ static void bind_memory(Compiled *compiled) {
         buffer_retain(slot->of);
         compiled->memory[i] = buffer_data(slot->of);
     }
+    compiled->written = arena_array(compiled->arena, bool, module->slots.count);
+    for (int32_t i = 0; i < module->calls.count; i++)
+        for (int32_t j = 0; j < module->calls.at[i].params; j++)
+            compiled->written[module->calls.at[i].slot[j]] |=
+                module->calls.at[i].kernel->buffers.at[j].written;
     compiled->args = arena_array(compiled->arena, PgArgs, module->calls.count);
     compiled->buffer = arena_array(compiled->arena, void **, module->calls.count);
     for (int32_t i = 0; i < module->calls.count; i++) {

@@ -103,3 +103,21 @@ TEST(what_cannot_be_assigned_to) {
     CHECK_VALUES(x, 1, 2);
     pg_scope_end();
 }
+
+static void double_first(void *context, PgTensor **in, PgTensor **out) {
+    (void)context;
+    pg_assign(in[0], pg_mul(in[1], pg_scalar(2)));
+    out[0] = pg_add(in[0], pg_scalar(0));
+}
+
+// Compiled code takes its inputs for different memory; where they are not, it says so.
+TEST(assign_refuses_one_input_under_two_names) {
+    if (pg_mode() == PG_EAGER) SKIP("there is no compiler");
+    PgTensor *x = pg_keep(pg_ones(PG_F32, PG_SHAPE(8))), *in[2] = {x, x}, *out[1];
+    PgFunction *function = pg_function(double_first, NULL, 2, 1);
+    CHECK_FAIL(pg_call(function, in, out), "under another name");
+    in[1] = pg_keep(pg_full(PG_F32, PG_SHAPE(8), 3));
+    CHECK_INT(pg_call(function, in, out), 0);
+    CHECK_NEAR(pg_item(pg_select(out[0], 0, 7)), 6, 0);
+    pg_function_free(function);
+}

@@ -108,39 +108,44 @@ static inline void transpose_four(const float *from, int64_t stride, float *to, 
     four_store(to + 3 * to_stride, FOUR_OF(ab, cd, 2, 3, 6, 7));
 }
 
-// One panel: to[p * width + w] = from[w * stride + p * stride_k], 0 for w from `count` on.
+// A panel whose columns are contiguous: 4 x 4 at a time, a cache line of 4 of them after the other.
+// The last four of a width of 6 or 14 overlap the ones before.
+static inline __attribute__((always_inline)) void
+pack_across(int64_t width, int64_t k, const float *from, int64_t stride, float *to) {
+    for (int64_t line = 0; line < k; line += 16)
+        for (int64_t w = 0; w < width; w += 4) {
+            int64_t at = min_i64(w, width - 4), p = line, end = min_i64(line + 16, k);
+            for (; p + 4 <= end; p += 4)
+                transpose_four(from + at * stride + p, stride, to + p * width + at, width);
+            for (; p < end; p++)
+                for (int64_t i = at; i < at + 4; i++) to[p * width + i] = from[i * stride + p];
+        }
+}
+
+// Panels of `width` from an operand with `count` rows (a) or columns (b), `stride` apart:
+//   to[w / width * width * k + p * width + w % width] = from[w * stride + p * stride_k]
+// The last panel is filled up with 0. Three orders, each along memory.
 static inline __attribute__((always_inline)) void pack(int64_t width, int64_t count, int64_t k,
                                                        const float *from, int64_t stride,
                                                        int64_t stride_k, float *to) {
-    int64_t p = 0;
-    if (count == width && stride == 1) {
-        for (; p < k; p++) memcpy(to + p * width, from + p * stride_k, (size_t)width * sizeof *to);
-        return;
-    }
-    if (count == width && stride_k == 1) {  // the last four of a width of 6 or 14 overlap others
-        for (; p + 4 <= k; p += 4)
-            for (int64_t w = 0; w < width; w += 4) {
-                int64_t at = min_i64(w, width - 4);
-                transpose_four(from + at * stride + p, stride, to + p * width + at, width);
-            }
-    }
-    for (; p < k; p++)
-        for (int64_t w = 0; w < width; w++)
-            to[p * width + w] = w < count ? from[w * stride + p * stride_k] : 0;
+    int64_t whole = stride == 1 || stride_k == 1 ? count / width * width : 0;
+    for (int64_t p = 0; p < k && stride == 1; p++)
+        for (int64_t w = 0; w < whole; w += width)
+            memcpy(to + w * k + p * width, from + w + p * stride_k, (size_t)width * sizeof *to);
+    for (int64_t w = 0; w < whole && stride != 1; w += width)
+        pack_across(width, k, from + w * stride, stride, to + w * k);
+    for (int64_t w = whole; w < round_up(count, width); w++)
+        for (int64_t p = 0; p < k; p++)
+            to[w / width * width * k + p * width + w % width] =
+                w < count ? from[w * stride + p * stride_k] : 0;
 }
 
 static void pack_a(const Matmul *of, int64_t i, int64_t m, int64_t p, int64_t k, float *to) {
-    const float *from = of->a + i * of->a_m + p * of->a_k;
-    for (int64_t w = 0; w < m; w += TILE_ROWS)
-        pack(TILE_ROWS, min_i64(TILE_ROWS, m - w), k, from + w * of->a_m, of->a_m, of->a_k,
-             to + w * k);
+    pack(TILE_ROWS, m, k, of->a + i * of->a_m + p * of->a_k, of->a_m, of->a_k, to);
 }
 
 static void pack_b(const Matmul *of, int64_t j, int64_t n, int64_t p, int64_t k, float *to) {
-    const float *from = of->b + j * of->b_n + p * of->b_k;
-    for (int64_t w = 0; w < n; w += TILE_COLUMNS)
-        pack(TILE_COLUMNS, min_i64(TILE_COLUMNS, n - w), k, from + w * of->b_n, of->b_n, of->b_k,
-             to + w * k);
+    pack(TILE_COLUMNS, n, k, of->b + j * of->b_n + p * of->b_k, of->b_n, of->b_k, to);
 }
 
 // ---- loops over tiles --------------------------------------------------------------------------

@@ -5,6 +5,8 @@
  *   b_k == 1, a weight (n, k): dot products with its rows     b_n == 1, (k, n): sums of its rows */
 #include "runtime/library/matmul.h"
 
+#include <string.h>
+
 // ---- dot products ------------------------------------------------------------------------------
 
 enum { DOTS = 12 };  // sums that fit in the registers, beside what they are made of
@@ -145,15 +147,17 @@ void LIBRARY_NAME(matmul_rows)(const Matmul *of) {
     int64_t width = SUMS / of->m / LANES * LANES;
     int most = of->m == 1 ? 8 : 4, terms;
     for (int64_t j = 0; j < of->n; j += width) {
-        float sum[SUMS] = {0};
+        float sum[SUMS];
         int64_t n = min_i64(width, of->n - j);
+        memset(sum, 0, (size_t)(of->m * n) * sizeof *sum);
         for (int64_t p = 0; p < of->k; p += terms) {
             terms = of->k - p >= most ? most : 1;
             add_to_all(terms, of, of->a + p * of->a_k, of->b + p * of->b_k + j, n, sum);
         }
-        for (int64_t i = 0; i < of->m * n; i++) {
-            float *c = of->c + i / n * of->c_m + (j + i % n) * of->c_n;
-            *c = sum[i] + (of->accumulate ? *c : 0);
-        }
+        for (int64_t i = 0; i < of->m; i++)
+            for (int64_t x = 0; x < n; x++) {
+                float *c = of->c + i * of->c_m + (j + x) * of->c_n;
+                *c = sum[i * n + x] + (of->accumulate ? *c : 0);
+            }
     }
 }
