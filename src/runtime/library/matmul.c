@@ -110,8 +110,9 @@ static inline void transpose_four(const float *from, int64_t stride, float *to, 
 
 // A panel whose columns are contiguous: 4 x 4 at a time, a cache line of 4 of them after the other.
 // The last four of a width of 6 or 14 overlap the ones before.
-static inline __attribute__((always_inline)) void
-pack_across(int64_t width, int64_t k, const float *from, int64_t stride, float *to) {
+static inline __attribute__((always_inline)) void pack_across(int64_t width, int64_t k,
+                                                              const float *from, int64_t stride,
+                                                              float *to) {
     for (int64_t line = 0; line < k; line += 16)
         for (int64_t w = 0; w < width; w += 4) {
             int64_t at = min_i64(w, width - 4), p = line, end = min_i64(line + 16, k);

@@ -11,8 +11,8 @@
 
 enum { DOTS = 12 };  // sums that fit in the registers, beside what they are made of
 
-// to[i * columns + j] = row i of a times row j of b, but for what is left of k. Each has `steps` sums,
-// so that additions overlap where there are few of them.
+// to[i * columns + j] = row i of a times row j of b, but for what is left of k. Each has `steps`
+// sums, so that additions overlap where there are few of them.
 static inline __attribute__((always_inline)) void dots(int rows, int columns, int steps,
                                                        const Matmul *of, const float *a,
                                                        const float *b, float *to) {
@@ -86,7 +86,7 @@ void LIBRARY_NAME(matmul_dots)(const Matmul *of) {
     }
 }
 
-// ---- sums of rows -------------------------------------------------------------------------------
+// ---- sums of rows ------------------------------------------------------------------------------
 
 enum { SUMS = 4096 };  // that are made together: 16 KB, half of L1
 
@@ -102,7 +102,8 @@ static inline __attribute__((always_inline)) void add_step(int rows, int vectors
 #pragma GCC unroll 8
     for (int t = 0; t < terms; t++) {
         const float *y = b + t * of->b_k;
-        // With one row the CPU's own prefetching is enough; with more, what it follows is too short.
+        // With one row the CPU's own prefetching is enough; with more, what it follows is too
+        // short.
         if (rows > 1) __builtin_prefetch(y + terms * of->b_k);
 #pragma GCC unroll 4
         for (int i = 0; i < rows * vectors; i++) {
