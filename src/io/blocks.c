@@ -7,54 +7,11 @@
  *   Q8_0, 32 values in 34 bytes:  f16 scale | 32 signed bytes;       scale * code
  * Byte i of the 16 holds the codes of values i (low half) and i + 16 (high half).                */
 #include "io/io.h"
+#include "ir/scalar.h"
 #include <math.h>
 #include <string.h>
 
 enum { LENGTH = 32, HALF = LENGTH / 2 };  // values in a block of each of the Q formats
-
-static uint32_t bits_of(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
-
-static float float_of(uint32_t bits) {
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-uint16_t f16_from_f32(float value) {
-    uint32_t bits = bits_of(value), magnitude = bits & 0x7fffffff;
-    uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
-    if (magnitude > 0x7f800000) {  // NaN, made quiet
-        return sign | 0x7e00 | (uint16_t)(magnitude >> 13 & 0x1ff);
-    }
-    if (magnitude >= 0x477ff000) return sign | 0x7c00;  // rounds to 65536 or more: infinity
-    if (magnitude < 0x38800000) {
-        // Below 2^-14 an f16 is a multiple of 2^-24, which is the last place of a float in
-        // [0.5, 1): adding 0.5 makes the hardware round to it.
-        return sign | (uint16_t)(bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f));
-    }
-    // The bias changes from 127 to 15; then half of the last place, less one if that stays even.
-    uint32_t rounded = magnitude - (112u << 23) + 0xfff + (magnitude >> 13 & 1);
-    return sign | (uint16_t)(rounded >> 13);
-}
-
-float f32_from_f16(uint16_t half) {
-    uint32_t sign = (uint32_t)(half & 0x8000) << 16, magnitude = half & 0x7fff;
-    if (magnitude >= 0x7c00) return float_of(sign | 0x7f800000 | (magnitude & 0x3ff) << 13);
-    if (magnitude < 0x0400) return float_of(sign | bits_of((float)magnitude * 0x1p-24f));
-    return float_of(sign | ((magnitude << 13) + (112u << 23)));
-}
-
-uint16_t bf16_from_f32(float value) {
-    uint32_t bits = bits_of(value);
-    if ((bits & 0x7fffffff) > 0x7f800000) return (uint16_t)(bits >> 16 | 0x40);  // NaN, made quiet
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
-float f32_from_bf16(uint16_t half) { return float_of((uint32_t)half << 16); }
 
 static uint16_t half_at(const uint8_t *bytes) { return (uint16_t)(bytes[0] | bytes[1] << 8); }
 
@@ -72,19 +29,19 @@ static void encode_f32(const float *values, uint8_t *blocks, int64_t count) {
 }
 
 static void decode_f16(const uint8_t *blocks, float *values, int64_t count) {
-    for (int64_t i = 0; i < count; i++) values[i] = f32_from_f16(half_at(blocks + 2 * i));
+    for (int64_t i = 0; i < count; i++) values[i] = f16_widen(half_at(blocks + 2 * i));
 }
 
 static void encode_f16(const float *values, uint8_t *blocks, int64_t count) {
-    for (int64_t i = 0; i < count; i++) half_put(blocks + 2 * i, f16_from_f32(values[i]));
+    for (int64_t i = 0; i < count; i++) half_put(blocks + 2 * i, f16_round(values[i]));
 }
 
 static void decode_bf16(const uint8_t *blocks, float *values, int64_t count) {
-    for (int64_t i = 0; i < count; i++) values[i] = f32_from_bf16(half_at(blocks + 2 * i));
+    for (int64_t i = 0; i < count; i++) values[i] = bf16_widen(half_at(blocks + 2 * i));
 }
 
 static void encode_bf16(const float *values, uint8_t *blocks, int64_t count) {
-    for (int64_t i = 0; i < count; i++) half_put(blocks + 2 * i, bf16_from_f32(values[i]));
+    for (int64_t i = 0; i < count; i++) half_put(blocks + 2 * i, bf16_round(values[i]));
 }
 
 // NaN becomes the lowest code: a conversion out of range would be undefined.
@@ -96,7 +53,7 @@ static float reciprocal(float scale) { return scale != 0 ? 1 / scale : 0; }
 
 static void decode_q8_0(const uint8_t *blocks, float *values, int64_t count) {
     for (; count > 0; count -= LENGTH, blocks += 2 + LENGTH, values += LENGTH) {
-        float scale = f32_from_f16(half_at(blocks));
+        float scale = f16_widen(half_at(blocks));
         for (int i = 0; i < LENGTH; i++) values[i] = scale * (float)(int8_t)blocks[2 + i];
     }
 }
@@ -106,7 +63,7 @@ static void encode_q8_0(const float *values, uint8_t *blocks, int64_t count) {
         float largest = 0;
         for (int i = 0; i < LENGTH; i++) largest = fmaxf(largest, fabsf(values[i]));
         float scale = largest / 127, inverse = reciprocal(scale);
-        half_put(blocks, f16_from_f32(scale));
+        half_put(blocks, f16_round(scale));
         for (int i = 0; i < LENGTH; i++) {
             blocks[2 + i] = (uint8_t)code_between(roundf(values[i] * inverse), -128, 127);
         }
@@ -132,7 +89,7 @@ static void encode_q4(const float *values, uint8_t *codes, float inverse, float 
 
 static void decode_q4_0(const uint8_t *blocks, float *values, int64_t count) {
     for (; count > 0; count -= LENGTH, blocks += 2 + HALF, values += LENGTH) {
-        decode_q4(blocks + 2, values, f32_from_f16(half_at(blocks)), 0, 8);
+        decode_q4(blocks + 2, values, f16_widen(half_at(blocks)), 0, 8);
     }
 }
 
@@ -144,15 +101,15 @@ static void encode_q4_0(const float *values, uint8_t *blocks, int64_t count) {
             if (fabsf(values[i]) > fabsf(largest)) largest = values[i];
         }
         float scale = largest / -8;
-        half_put(blocks, f16_from_f32(scale));
+        half_put(blocks, f16_round(scale));
         encode_q4(values, blocks + 2, reciprocal(scale), 0, 8.5f);
     }
 }
 
 static void decode_q4_1(const uint8_t *blocks, float *values, int64_t count) {
     for (; count > 0; count -= LENGTH, blocks += 4 + HALF, values += LENGTH) {
-        decode_q4(blocks + 4, values, f32_from_f16(half_at(blocks)),
-                  f32_from_f16(half_at(blocks + 2)), 0);
+        decode_q4(blocks + 4, values, f16_widen(half_at(blocks)), f16_widen(half_at(blocks + 2)),
+                  0);
     }
 }
 
@@ -164,8 +121,8 @@ static void encode_q4_1(const float *values, uint8_t *blocks, int64_t count) {
             highest = fmaxf(highest, values[i]);
         }
         float scale = (highest - lowest) / 15;
-        half_put(blocks, f16_from_f32(scale));
-        half_put(blocks + 2, f16_from_f32(lowest));
+        half_put(blocks, f16_round(scale));
+        half_put(blocks + 2, f16_round(lowest));
         encode_q4(values, blocks + 4, reciprocal(scale), lowest, 0.5f);
     }
 }

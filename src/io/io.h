@@ -25,10 +25,6 @@ typedef struct {
     void (*encode)(const float *values, uint8_t *blocks, int64_t count);
 } GgufFormat;
 const GgufFormat *gguf_format(int64_t type);  // NULL for a number nobody has given out
-uint16_t f16_from_f32(float value);           // round to nearest even, as are all conversions here
-float f32_from_f16(uint16_t bits);
-uint16_t bf16_from_f32(float value);
-float f32_from_bf16(uint16_t bits);
 
 // gguf.c: reads a GGUF file, version 2 or 3, little-endian. Pointers live until gguf_close.
 typedef struct Gguf Gguf;

@@ -10,6 +10,7 @@
  * Variants (2020);
  * J. Su and others, RoFormer (2021). */
 #include "models/models.h"
+#include "ir/scalar.h"
 
 #include <math.h>
 #include <string.h>
@@ -256,7 +257,7 @@ static uint8_t *random_blocks(Loading *loading, int64_t rows, int64_t columns,
             *at = data;
     double deviation = nibbles ? 4.61 : 73.9;  // of evenly spread codes: sqrt((n^2 - 1) / 12)
     float scale = (float)(1 / (deviation * sqrt((double)columns)));
-    uint16_t head[] = {f16_from_f32(scale), f16_from_f32(-7.5f * scale)};
+    uint16_t head[] = {f16_round(scale), f16_round(-7.5f * scale)};
     size_t head_bytes = nibbles ? 4 : 2;
     for (int64_t i = 0; i < blocks; i++, at += format->bytes) {
         memcpy(at, head, head_bytes);

@@ -1,5 +1,6 @@
 /* blocks_test.c - the storage formats: f16 and bf16 by exhaustion, others against ggml's. */
 #include "helpers.h"
+#include "ir/scalar.h"
 #include "test.h"
 
 #include <math.h>
@@ -8,49 +9,49 @@
 
 TEST(f16_survives_f32) {
     for (int bits = 0; bits < 0x10000; bits++) {
-        float value = f32_from_f16((uint16_t)bits);
+        float value = f16_widen((uint16_t)bits);
         int wanted = isnan(value) ? bits | 0x200 : bits;  // a NaN comes back quiet
-        if (f16_from_f32(value) != wanted) CHECK_INT(f16_from_f32(value), wanted);
+        if (f16_round(value) != wanted) CHECK_INT(f16_round(value), wanted);
     }
 }
 
 TEST(f16_has_the_known_values) {
-    CHECK_NEAR(f32_from_f16(0x3c00), 1, 0);
-    CHECK_NEAR(f32_from_f16(0xc000), -2, 0);
-    CHECK_NEAR(f32_from_f16(0x7bff), 65504, 0);
-    CHECK_NEAR(f32_from_f16(0x0001), 0x1p-24, 0);
-    CHECK(isinf(f32_from_f16(0xfc00)));
-    CHECK_INT(f16_from_f32(65519.996f), 0x7bff);
-    CHECK_INT(f16_from_f32(65520), 0x7c00);
-    CHECK_INT(f16_from_f32(-INFINITY), 0xfc00);
-    CHECK_INT(f16_from_f32(0x1p-25f), 0);
-    CHECK_INT(f16_from_f32(-0x1.8p-25f), 0x8001);
-    CHECK(isnan(f32_from_f16(f16_from_f32(NAN))));
+    CHECK_NEAR(f16_widen(0x3c00), 1, 0);
+    CHECK_NEAR(f16_widen(0xc000), -2, 0);
+    CHECK_NEAR(f16_widen(0x7bff), 65504, 0);
+    CHECK_NEAR(f16_widen(0x0001), 0x1p-24, 0);
+    CHECK(isinf(f16_widen(0xfc00)));
+    CHECK_INT(f16_round(65519.996f), 0x7bff);
+    CHECK_INT(f16_round(65520), 0x7c00);
+    CHECK_INT(f16_round(-INFINITY), 0xfc00);
+    CHECK_INT(f16_round(0x1p-25f), 0);
+    CHECK_INT(f16_round(-0x1.8p-25f), 0x8001);
+    CHECK(isnan(f16_widen(f16_round(NAN))));
 }
 
 // Between any two neighbours: the middle goes to the even one, a hair off the middle to the nearer.
 TEST(f16_rounds_to_nearest_even) {
     for (int bits = 0; bits < 0x7bff; bits++) {
-        float middle = (f32_from_f16((uint16_t)bits) + f32_from_f16((uint16_t)(bits + 1))) / 2;
+        float middle = (f16_widen((uint16_t)bits) + f16_widen((uint16_t)(bits + 1))) / 2;
         int even = bits + (bits & 1);
-        bool right = f16_from_f32(middle) == even && f16_from_f32(nextafterf(middle, 0)) == bits &&
-                     f16_from_f32(nextafterf(middle, INFINITY)) == bits + 1 &&
-                     f16_from_f32(-middle) == (even | 0x8000);
-        if (!right) CHECK_INT(f16_from_f32(middle), even);
+        bool right = f16_round(middle) == even && f16_round(nextafterf(middle, 0)) == bits &&
+                     f16_round(nextafterf(middle, INFINITY)) == bits + 1 &&
+                     f16_round(-middle) == (even | 0x8000);
+        if (!right) CHECK_INT(f16_round(middle), even);
     }
 }
 
 TEST(bf16_survives_f32_and_rounds_to_nearest_even) {
     for (int bits = 0; bits < 0x7f80; bits++) {
-        float value = f32_from_bf16((uint16_t)bits), next = f32_from_bf16((uint16_t)(bits + 1));
-        bool right = bf16_from_f32(value) == bits && bf16_from_f32(-value) == (bits | 0x8000);
+        float value = bf16_widen((uint16_t)bits), next = bf16_widen((uint16_t)(bits + 1));
+        bool right = bf16_round(value) == bits && bf16_round(-value) == (bits | 0x8000);
         float middle = value + (next - value) / 2;
-        if (bits < 0x7f7f && bf16_from_f32(middle) != bits + (bits & 1)) right = false;
-        if (!right) CHECK_INT(bf16_from_f32(value), bits);
+        if (bits < 0x7f7f && bf16_round(middle) != bits + (bits & 1)) right = false;
+        if (!right) CHECK_INT(bf16_round(value), bits);
     }
-    CHECK_INT(bf16_from_f32(INFINITY), 0x7f80);
-    CHECK_INT(bf16_from_f32(3.4e38f), 0x7f80);
-    CHECK(isnan(f32_from_bf16(bf16_from_f32(NAN))));
+    CHECK_INT(bf16_round(INFINITY), 0x7f80);
+    CHECK_INT(bf16_round(3.4e38f), 0x7f80);
+    CHECK(isnan(bf16_widen(bf16_round(NAN))));
 }
 
 static uint8_t *from_hex(Arena *arena, const char *hex) {

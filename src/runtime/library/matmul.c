@@ -131,8 +131,11 @@ static inline __attribute__((always_inline)) void pack(int64_t width, int64_t co
                                                        int64_t stride_k, float *to) {
     int64_t whole = stride == 1 || stride_k == 1 ? count / width * width : 0;
     for (int64_t p = 0; p < k && stride == 1; p++)
-        for (int64_t w = 0; w < whole; w += width)
-            memcpy(to + w * k + p * width, from + w + p * stride_k, (size_t)width * sizeof *to);
+        for (int64_t w = 0; w < whole; w += width) {
+            const float *row = from + w + p * stride_k;
+            __builtin_prefetch(row + 4 * stride_k);  // rows are too short for the CPU to follow
+            memcpy(to + w * k + p * width, row, (size_t)width * sizeof *to);
+        }
     for (int64_t w = 0; w < whole && stride != 1; w += width)
         pack_across(width, k, from + w * stride, stride, to + w * k);
     for (int64_t w = whole; w < round_up(count, width); w++)
