@@ -5,10 +5,18 @@
 static Arena *arena;
 static Module *module;
 
+static void done(void) {
+    arena_free(arena);
+    arena = NULL;
+}
+
 static Module *fused(const char *text) {
+    Arena *before = arena;  // holds the text, perhaps
     arena = arena_new();
     GraphProgram program = graph_parse(arena, "fuse_test", text);
-    return module = fuse(arena, program.graph, program.outputs, program.output, 0, NULL, false);
+    module = fuse(arena, program.graph, program.outputs, program.output, 0, NULL, false);
+    arena_free(before);
+    return module;
 }
 
 static const char *kernel_text(int call) {
@@ -22,7 +30,7 @@ TEST(fuse_elementwise_chain_is_one_kernel) {
     CHECK_TEXT(kernel_text(0),
                "kernel mul_4x8\nout out f32[32]\nin a f32[32]\nfor i < 4 {\n  for j < 8 {\n"
                "    out[8*i + j] = (mul (exp2 a[8*i + j]) a[8*i + j])\n  }\n}\n");
-    arena_free(arena);
+    done();
 }
 
 TEST(fuse_movement_leaves_no_kernel) {
@@ -30,7 +38,7 @@ TEST(fuse_movement_leaves_no_kernel) {
         "%0 = buffer{1, 0} f32 (4, 8)\n%1 = permute{1, 0} f32 (8, 4) %0\n%2 = reshape f32 (32) %1\n"
         "%3 = flip{0} f32 (32) %2\n%4 = contiguous f32 (32) %3\nout %4\n");
     CHECK_INT(module->calls.count, 1);
-    arena_free(arena);
+    done();
 }
 
 static const char *const softmax =
@@ -48,7 +56,7 @@ TEST(fuse_softmax_is_one_kernel) {
         kernel_accesses(arena, module->calls.at[0].kernel, module->calls.at[0].kernel->body, -1)
             .count;
     CHECK(stores > 0);
-    arena_free(arena);
+    done();
 }
 
 // A column's maximum under row loops would be computed once a row: it gets memory.
@@ -57,7 +65,7 @@ TEST(fuse_column_fold_is_stored) {
           "8) %1\n"
           "%3 = add f32 (4, 8) %0 %2\n%4 = contiguous f32 (4, 8) %3\nout %4\n");
     CHECK_INT(module->calls.count, 2);
-    arena_free(arena);
+    done();
 }
 
 static const char *const matmul =
@@ -74,14 +82,14 @@ TEST(fuse_matmul_takes_its_epilogue_in) {
         "%7 = buffer{3, 0} f32 (4, 6)\n%8 = add f32 (4, 6) %6 %7\n%9 = exp2 f32 (4, 6) %8\n"
         "%10 = contiguous f32 (4, 6) %9\nout %10\n"));
     CHECK_INT(module->calls.count, 1);
-    arena_free(arena);
+    done();
 }
 
 TEST(fuse_matmul_then_row_fold_is_two) {
     arena = arena_new();
     fused(arena_print(arena, "%s%s", matmul, "%7 = reduce{add, 1} f32 (4, 1) %6\nout %7\n"));
     CHECK_INT(module->calls.count, 2);
-    arena_free(arena);
+    done();
 }
 
 // What a contraction reads again and again is computed once, into memory.
@@ -91,7 +99,7 @@ TEST(fuse_contraction_operand_is_stored) {
           "8) %4\n"
           "%6 = mul f32 (4, 6, 8) %3 %5\n%7 = reduce{add, 2} f32 (4, 6, 1) %6\nout %7\n");
     CHECK_INT(module->calls.count, 2);
-    arena_free(arena);
+    done();
 }
 
 // ... unless it reads fewer bytes than it has: a packed weight is unpacked where it is used.
@@ -101,7 +109,7 @@ TEST(fuse_packed_weight_is_unpacked_in_place) {
           "%3 = cast f32 (1, 6, 8) %2\n%4 = expand f32 (4, 6, 8) %3\n%5 = mul f32 (4, 6, 8) %1 %4\n"
           "%6 = reduce{add, 2} f32 (4, 6, 1) %5\nout %6\n");
     CHECK_INT(module->calls.count, 1);
-    arena_free(arena);
+    done();
 }
 
 // Readers of the old bytes run before the write, readers of the new ones after it.
@@ -114,7 +122,7 @@ TEST(fuse_orders_around_assign) {
     CHECK_INT(module->calls.at[0].root, 3);
     CHECK_INT(module->calls.at[1].root, 5);
     CHECK_INT(module->calls.at[2].root, 7);
-    arena_free(arena);
+    done();
 }
 
 // A value computed from old bytes is not computed anew after they are gone.
@@ -124,7 +132,7 @@ TEST(fuse_keeps_old_bytes) {
           "%6 = contiguous f32 (8) %5\nout %6\n");
     CHECK_INT(module->calls.count, 3);
     CHECK_INT(module->calls.at[0].root, 2);
-    arena_free(arena);
+    done();
 }
 
 TEST(fuse_plans_memory_by_liveness) {
@@ -137,7 +145,7 @@ TEST(fuse_plans_memory_by_liveness) {
     plan_memory(module);
     CHECK_INT(module->temporary_bytes,
               2 * 320);  // three temporaries of 256 + 64 bytes, two alive at a time
-    arena_free(arena);
+    done();
 }
 
 // Loops are cut where an index divides by them, so that every index is affine.
@@ -149,7 +157,7 @@ TEST(ranges_cut_loops_at_divisors) {
         kernel_text(0),
         "kernel buffer_24\nout out f32[24]\nin a f32[24]\nfor i < 3 {\n  for i_2 < 2 {\n"
         "    for i_3 < 4 {\n      out[8*i + 4*i_2 + i_3] = a[12*i_2 + 4*i + i_3]\n    }\n  }\n}\n");
-    arena_free(arena);
+    done();
 }
 
 TEST(factor_moves_scale_and_offset_out_of_a_group) {
@@ -166,7 +174,7 @@ TEST(factor_moves_scale_and_offset_out_of_a_group) {
         "y[0] = (reduce add g<2 (add (mul scale[g] (reduce add b<32 (mul x[32*g + b] code[32*g "
         "+ b]))) "
         "(mul offset[g] (reduce add b<32 x[32*g + b]))))\n");
-    arena_free(arena);
+    done();
 }
 
 TEST(cost_counts_operations_and_bytes_once) {
@@ -176,5 +184,5 @@ TEST(cost_counts_operations_and_bytes_once) {
     kernel_cost(module->calls.at[0].kernel, NULL, &operations, &bytes);
     CHECK_NEAR(operations, 2.0 * 4 * 6 * 8, 0);
     CHECK_NEAR(bytes, 4.0 * (32 + 48 + 24), 0);
-    arena_free(arena);
+    done();
 }
