@@ -36,6 +36,7 @@ typedef struct {
     Index index;        // LOAD, STORE, INDEX: where lanes differ, of lane_atom. FOR: the extent
     Index limit;        // FOR; -1: none
     bool share;         // FOR: this thread's share of the iterations, as thread_share gives it
+    int32_t steps;      // FOR: iterations that the C compiler writes in a row; 0: as it likes
     const char *name;   // FOR
     double number;      // CONST f32
     int64_t integer;    // CONST of the other dtypes

@@ -191,8 +191,12 @@ static void lower_for(Lower *lower, const Statement *statement) {
     if (share && inside)
         fatal("lower: thread loop %s of kernel %s is inside another. Hint: FUSE them", loop->name,
               lower->kernel->name);
-    Step step = {
-        .kind = STEP_FOR, .name = loop->name, .share = share, .limit = -1, .condition = -1};
+    Step step = {.kind = STEP_FOR,
+                 .name = loop->name,
+                 .share = share,
+                 .steps = loop->kind == LOOP_UNROLL ? loop->steps : 0,
+                 .limit = -1,
+                 .condition = -1};
     step.index = mapped(lower, loop->extent);
     if (loop->limit >= 0) step.limit = mapped(lower, loop->limit);
     int32_t id = step_add(lower, step);
@@ -243,10 +247,10 @@ static void lower_statement(Lower *lower, const Statement *statement) {
     if (statement->kind == STATEMENT_STORE) {
         lower_store(lower, statement);
     } else if (statement->kind == STATEMENT_LOOP) {
-        LoopKind kind = loop_of(lower, statement)->kind;
-        if (kind == LOOP_UNROLL)
+        const Loop *loop = loop_of(lower, statement);
+        if (loop->kind == LOOP_UNROLL && !loop->steps)
             lower_unrolled(lower, statement);
-        else if (kind == LOOP_VECTOR)
+        else if (loop->kind == LOOP_VECTOR)
             lower_vector(lower, statement);
         else
             lower_for(lower, statement);

@@ -83,6 +83,7 @@ static void add_let(Text *text, const Program *program, const Step *step) {
 }
 
 static void add_for(Text *text, const Program *program, const Step *step) {
+    if (step->steps) text_add(text, "unroll %d ", step->steps);
     text_add(text, "%sfor %s < ", step->share ? "share " : "", step->name);
     add_index(text, program, step->index);
     if (step->limit >= 0) {

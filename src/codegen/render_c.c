@@ -443,6 +443,7 @@ static void for_line(Render *render, int32_t id) {
         end = name;
     }
     const char *name = render->loop[id] = own_name(render, step->name);
+    if (step->steps) line(render, "#pragma GCC unroll %d", step->steps);
     line(render, "for (i64 %s = %s; %s < %s; %s++) {", name, first, name, end, name);
     open_scope(render, render->taken.count - 1);
 }

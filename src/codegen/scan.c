@@ -30,7 +30,8 @@ static int access_lanes(const Kernel *kernel, const Access *access) {
     }
     constant = first;
     for (int32_t loop = 0; loop < kernel->loops.count; loop++)
-        if (loop_set_has(&loops, loop) && kernel->loops.at[loop].kind == LOOP_UNROLL)
+        if (loop_set_has(&loops, loop) && kernel->loops.at[loop].kind == LOOP_UNROLL &&
+            !kernel->loops.at[loop].steps)
             constant = index_replace(table, constant, ATOM_LOOP, loop, zero);
     return index_is_const(table, constant, &(int64_t){0}) ? lanes : 0;
 }

@@ -33,7 +33,7 @@ static void bind_results(Compiled *compiled, int64_t *result) {
             buffer_retain(result[i] = result[before]);
             continue;
         }
-        result[i] = buffer_new((size_t)slot->elements * (size_t)dtypes[slot->dtype].bytes);
+        result[i] = buffer_scratch((size_t)slot->elements * (size_t)dtypes[slot->dtype].bytes);
         compiled->memory[module->output[i]] = buffer_data(result[i]);
     }
 }

@@ -314,8 +314,9 @@ static void run_module(const Module *module, int outputs, const Id *output, int6
     for (int32_t i = 0; i < module->slots.count; i++) {
         const Slot *slot = &module->slots.at[i];
         bool made = slot->kind == SLOT_TEMPORARY;
-        buffer[i] = made ? buffer_new((size_t)slot->elements * (size_t)dtypes[slot->dtype].bytes)
-                         : slot->of;
+        buffer[i] = made
+                        ? buffer_scratch((size_t)slot->elements * (size_t)dtypes[slot->dtype].bytes)
+                        : slot->of;
         if (!made) buffer_retain(buffer[i]);
     }
     for (int32_t i = 0; i < module->calls.count; i++)
@@ -339,7 +340,7 @@ static void run_reference(const Graph *graph, int outputs, const Id *output, int
     for (int i = 0; i < outputs; i++) {
         const Node *node = graph_node(graph, output[i]);
         int64_t elements = shape_capacity(graph_indices(graph), node_shape(graph, output[i]));
-        int64_t made = buffer_new((size_t)elements * (size_t)dtypes[node->dtype].bytes);
+        int64_t made = buffer_scratch((size_t)elements * (size_t)dtypes[node->dtype].bytes);
         reference_run(graph, output[i], &binding, buffer_data(made));
         result[i] = made;
         if (node->op != OP_ASSIGN) continue;

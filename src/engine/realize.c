@@ -175,8 +175,8 @@ static void bind_memory(Compiled *compiled) {
         const Program *program = compiled->units.at[i].program;
         workspace = max_i64(workspace, program->own_bytes * thread_count() + program->shared_bytes);
     }
-    compiled->block = buffer_new((size_t)module->temporary_bytes);
-    compiled->workspace = buffer_new((size_t)workspace);
+    compiled->block = buffer_scratch((size_t)module->temporary_bytes);
+    compiled->workspace = buffer_scratch((size_t)workspace);
     compiled->memory = arena_array(compiled->arena, void *, module->slots.count);
     for (int32_t i = 0; i < module->slots.count; i++) {
         const Slot *slot = &module->slots.at[i];

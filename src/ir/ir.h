@@ -255,11 +255,13 @@ void graph_verify(const Graph *graph, int outputs, const Id *output);  // fatal 
 // REDUCE exists until accumulate() (schedule layer) makes accumulators with init, update and finish
 // statements of it.
 typedef enum { LOOP_SERIAL, LOOP_THREAD, LOOP_VECTOR, LOOP_UNROLL, LOOP_KINDS } LoopKind;
+enum { LOOP_STEPS_MAX = 64 };
 typedef struct {
     const char *name;
     Index extent;  // of constants and VARs; runs 0 <= loop < extent
     Index limit;   // further bound from outer loops (a guarded tail): also loop < limit; -1 if none
     LoopKind kind;
+    int32_t steps;  // UNROLL: iterations in a row, and a loop over such rows; 0: all, and no loop
 } Loop;
 // Where a buffer lives. PARAM: passed in. REGISTER: vector registers if every index unrolls to a
 // constant, else the stack. THREAD: each thread's own workspace. SHARED: one workspace for all

@@ -218,7 +218,9 @@ static void print_store(Printer *printer, const Statement *store, int depth) {
 
 static void print_loop_head(Printer *printer, int32_t loop) {
     const Loop *info = &printer->kernel->loops.at[loop];
-    text_add(&printer->text, "%sfor %s < ", kind_texts[info->kind], info->name);
+    text_add(&printer->text, "%s", kind_texts[info->kind]);
+    if (info->kind == LOOP_UNROLL && info->steps) text_add(&printer->text, "%d ", info->steps);
+    text_add(&printer->text, "for %s < ", info->name);
     print_index(printer, info->extent);
     if (info->limit < 0) return;
     text_add(&printer->text, ", ");
@@ -524,13 +526,24 @@ static Statement *parse_store(Parser *parser) {
 
 static Statement *parse_list(Parser *parser);
 
+static int32_t parse_steps(Parser *parser) {
+    int64_t steps = 0;
+    if (reader_peek(&parser->in, "for")) return 0;
+    if (!reader_int(&parser->in, &steps) || steps < 2 || steps > LOOP_STEPS_MAX)
+        reader_fatal(&parser->in, "how many iterations in a row? 2 to %d", LOOP_STEPS_MAX);
+    return (int32_t)steps;
+}
+
 static Statement *parse_loop(Parser *parser, LoopKind kind) {
+    int32_t steps = kind == LOOP_UNROLL ? parse_steps(parser) : 0;
+    reader_expect(&parser->in, "for");
     const char *name = parse_name(parser, "loop");
     reader_expect(&parser->in, "<");
     int32_t loop = parse_new_loop(parser, name, parse_index(parser));
     Index limit = reader_take(&parser->in, ",") ? parse_index(parser) : -1;
     parser->kernel->loops.at[loop].limit = limit;
     parser->kernel->loops.at[loop].kind = kind;
+    parser->kernel->loops.at[loop].steps = steps;
     reader_expect(&parser->in, "{");
     Statement *body = parse_list(parser);
     reader_expect(&parser->in, "}");
@@ -541,10 +554,9 @@ static Statement *parse_statement(Parser *parser) {
     for (int kind = 1; kind < LOOP_KINDS; kind++) {
         const char *words[] = {"", "thread", "vector", "unroll"};
         if (!reader_take(&parser->in, words[kind])) continue;
-        reader_expect(&parser->in, "for");
         return parse_loop(parser, (LoopKind)kind);
     }
-    if (reader_take(&parser->in, "for")) return parse_loop(parser, LOOP_SERIAL);
+    if (reader_peek(&parser->in, "for")) return parse_loop(parser, LOOP_SERIAL);
     if (!reader_take(&parser->in, "barrier")) return parse_store(parser);
     Statement *barrier = arena_object(parser->arena, Statement);
     *barrier = (Statement){.kind = STATEMENT_BARRIER, .loop = -1, .condition = -1};

@@ -213,7 +213,7 @@ static void check_kind(const Verifier *verifier, const Statement *statement) {
         refuse(verifier, "a vector loop has a constant power of two of iterations");
     if (loop->kind == LOOP_VECTOR && loop->limit >= 0)
         refuse(verifier, "a vector loop has no limit");
-    if (loop->kind == LOOP_UNROLL && !constant)
+    if (loop->kind == LOOP_UNROLL && !loop->steps && !constant)
         refuse(verifier, "an unrolled loop has a constant number of iterations");
 }
 

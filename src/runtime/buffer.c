@@ -1,9 +1,9 @@
 /* buffer.c - reference-counted memory, named by ids.
- * In: sizes.  Out: ids; zeroed memory, 64-byte aligned and readable 64 bytes past the end.
+ * In: sizes.  Out: ids; memory, 64-byte aligned and readable 64 bytes past the end, zeroed or not.
  * Invariants: an id is a slot and how often that slot was used before, so it is found by one load
  * and never names two buffers; what a slot holds is written before its id and read after it.
- * Large memory is mapped: a page takes room once written. Small memory is kept and zeroed again,
- * since a map and its page faults would cost more than most eager ops.
+ * Zeroed memory that is large is mapped: a page takes room once written. All other memory is kept
+ * and used again, since a map and its page faults would cost more than most eager ops.
  *   int64_t id = buffer_new(400); float *at = buffer_data(id); buffer_release(id);             */
 #define _GNU_SOURCE
 #include "runtime/runtime.h"
@@ -17,10 +17,11 @@ enum {
     SLOT_BITS = 24,  // 16 million buffers at a time; the bits above count uses of the slot
     CHUNK = 4096,    // slots are made so many at a time, and never move
     CHUNKS = (1 << SLOT_BITS) / CHUNK,
-    PAST_END = 64,          // bytes that vector loads may read past a buffer's end
-    SMALLEST = 7,           // log2 of the bytes of a kept block
-    LARGEST = 20,           // above it memory is mapped
-    KEPT_BYTES = 32 << 20,  // most that waits to be used again
+    PAST_END = 64,  // bytes that vector loads may read past a buffer's end
+    SMALLEST = 7,   // log2 of the bytes of a kept block
+    LARGEST = 20,   // of a block from malloc; above it memory is mapped
+    LARGEST_KEPT = 26,
+    KEPT_BYTES = 64 << 20,  // most that waits to be used again
 };
 
 typedef struct {
@@ -47,8 +48,8 @@ struct Block {
 static struct {
     pthread_mutex_t lock;
     _Atomic(Buffer *) chunks[CHUNKS];
-    int32_t slots, free_slot;  // slots: ever used; slot 0 never is
-    Block *kept[LARGEST + 1];  // by log2 of the size
+    int32_t slots, free_slot;       // slots: ever used; slot 0 never is
+    Block *kept[LARGEST_KEPT + 1];  // by log2 of the size
     size_t kept_bytes;
     _Atomic int64_t live_bytes;
 } registry = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -67,14 +68,20 @@ static Buffer *buffer_at(int64_t id) {
 
 // ---- memory ------------------------------------------------------------------------------------
 
-// log2 of the kept block for `bytes`; above LARGEST: to be mapped.
+// log2 of the kept block for `bytes`; above LARGEST_KEPT: never kept.
 static int block_class(size_t bytes) {
     int class = SMALLEST;
-    while (class <= LARGEST && (size_t)1 << class < bytes + PAST_END) class ++;
+    while (class <= LARGEST_KEPT && (size_t)1 << class < bytes + PAST_END) class ++;
     return class;
 }
 
+static size_t block_bytes(int class, size_t bytes) {
+    if (class <= LARGEST_KEPT) return (size_t)1 << class;
+    return (bytes + PAST_END + 4095) & ~(size_t)4095;
+}
+
 static void *block_reuse(int class) {
+    if (class > LARGEST_KEPT) return NULL;
     pthread_mutex_lock(&registry.lock);
     Block *block = registry.kept[class];
     if (block) {
@@ -85,39 +92,45 @@ static void *block_reuse(int class) {
     return block;
 }
 
-static size_t mapped_bytes(size_t bytes) { return (bytes + PAST_END + 4095) & ~(size_t)4095; }
-
-// NULL if there is none. A hostile build gets each block from malloc, exact and never twice.
-static void *memory_get(size_t bytes) {
-    if (bytes > SIZE_MAX / 2) return NULL;
-    int class = block_class(bytes);
-    if (class > LARGEST) {
-        void *at = mmap(NULL, mapped_bytes(bytes), PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        return at == MAP_FAILED ? NULL : at;
-    }
-    void *at = hostile() ? NULL : block_reuse(class);
-    if (!at && posix_memalign(&at, 64, hostile() ? bytes + PAST_END : (size_t)1 << class))
-        return NULL;
-    return memset(at, 0, bytes + PAST_END);
-}
-
-static void memory_put(void *at, size_t bytes) {
-    int class = block_class(bytes);
-    if (class > LARGEST) {
-        munmap(at, mapped_bytes(bytes));
-        return;
-    }
-    Block *block = at;
+static bool block_keep(int class, Block *block) {
+    if (class > LARGEST_KEPT || hostile()) return false;
     pthread_mutex_lock(&registry.lock);
-    bool keep = !hostile() && registry.kept_bytes < KEPT_BYTES;
+    bool keep = registry.kept_bytes + ((size_t)1 << class) <= KEPT_BYTES;
     if (keep) {
         block->next = registry.kept[class];
         registry.kept[class] = block;
         registry.kept_bytes += (size_t)1 << class;
     }
     pthread_mutex_unlock(&registry.lock);
-    if (!keep) free(at);
+    return keep;
+}
+
+// NULL if there is none. A hostile build gets each block new and, if not zeroed, full of NaN.
+static void *memory_get(size_t bytes, bool zeroed) {
+    if (bytes > SIZE_MAX / 2) return NULL;
+    int class = block_class(bytes);
+    bool mapped = class > LARGEST;
+    void *at = hostile() || (mapped && zeroed) ? NULL : block_reuse(class);
+    if (!at && mapped) {
+        at = mmap(NULL, block_bytes(class, bytes), PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (at == MAP_FAILED) return NULL;
+    } else if (!at) {
+        size_t size = hostile() ? bytes + PAST_END : block_bytes(class, bytes);
+        if (posix_memalign(&at, 64, size)) return NULL;
+    }
+    if (zeroed && !mapped) memset(at, 0, bytes + PAST_END);
+    if (!zeroed && hostile()) memset(at, 0xff, bytes);
+    return at;
+}
+
+static void memory_put(void *at, size_t bytes) {
+    int class = block_class(bytes);
+    if (block_keep(class, at)) return;
+    if (class > LARGEST)
+        munmap(at, block_bytes(class, bytes));
+    else
+        free(at);
 }
 
 // ---- buffers -----------------------------------------------------------------------------------
@@ -155,14 +168,18 @@ static int64_t buffer_add(Memory memory) {
     return id;
 }
 
-int64_t buffer_new(size_t bytes) {
-    void *at = memory_get(bytes);
+static int64_t buffer_make(size_t bytes, bool zeroed) {
+    void *at = memory_get(bytes, zeroed);
     if (!at)
         fatal("out of memory: no buffer of %zu bytes beside %ld bytes in use", bytes,
               buffer_live_bytes());
     atomic_fetch_add(&registry.live_bytes, (int64_t)bytes);
     return buffer_add((Memory){.at = at, .bytes = bytes});
 }
+
+int64_t buffer_new(size_t bytes) { return buffer_make(bytes, true); }
+
+int64_t buffer_scratch(size_t bytes) { return buffer_make(bytes, false); }
 
 int64_t buffer_wrap(void *at, size_t bytes, void (*release)(void *owner), void *owner) {
     return buffer_add((Memory){at, bytes, true, release, owner});

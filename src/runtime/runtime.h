@@ -5,9 +5,10 @@
 #include "ir/ir.h"
 
 // ---- buffer.c: reference-counted device memory, named by ids that are never reused. Thread-safe.
-// 64-byte aligned, readable 64 bytes past the end, zeroed pages that become resident when first
-// written.
-int64_t buffer_new(size_t bytes);  // count 1; fatal with sizes if there is no memory
+// 64-byte aligned, readable 64 bytes past the end.
+int64_t buffer_new(size_t bytes);  // count 1, zeroed; large ones become resident page by page, when
+                                   // written. Fatal with sizes if there is no memory
+int64_t buffer_scratch(size_t bytes);  // the same, but holds anything: for what is written whole
 int64_t buffer_wrap(void *at, size_t bytes, void (*release)(void *owner),
                     void *owner);  // memory of somebody else's
 void buffer_retain(int64_t id);

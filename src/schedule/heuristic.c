@@ -15,9 +15,9 @@
 enum {
     CHAIN_MAX = 16,
     THREAD_WORK = 1 << 15,  // operations below which sharing them costs more than it saves
-    BLOCK_ROWS = 128,  // rows whose cut a second-level cache holds: 128 x 320 of f32 are 160 KB
-    PANEL_DEPTH =
-        320,  // rows of a packed panel: with 16 columns of f32, 20 KB of a first-level cache of 32
+    BLOCK_ROWS = 128,   // rows whose cut a second-level cache holds: 128 x 320 of f32 are 160 KB
+    PANEL_DEPTH = 320,  // rows of a packed panel: with 16 columns 20 KB of a first-level cache's 32
+    UNROLLED = 64,      // FMAs in a row
 };
 
 typedef struct {
@@ -333,6 +333,15 @@ static int64_t panel_depth(const Heuristic *to, const Product *product) {
     return outer;
 }
 
+// A core decodes less at a time while its other thread runs; then a loop's own instructions and the
+// place of its code count. So as many steps of the innermost sum are written in a row as make 64
+// FMAs (docs/11-measured.md).
+static void add_unrolled(Heuristic *to, const char *sum, const Tile *tile) {
+    int64_t registers = max_i64(1, tile->m * tile->n / to->target->lanes), steps = 1;
+    while (2 * steps * registers <= UNROLLED) steps *= 2;
+    if (steps > 1) text_add(&to->text, "UNROLL %s %lld\n", sum, (long long)steps);
+}
+
 // The loops of BLIS (F. Van Zee and R. van de Geijn, 2015): all of b packed once, shared; each
 // thread takes blocks of rows, packs a cut of them to stay in its second-level cache, and runs the
 // tile over all columns. Partial sums wait in memory of the thread's own for the next cut.
@@ -371,6 +380,8 @@ static void add_deep_tile(Heuristic *to, const Product *product, const Tile *til
     if (contiguous)
         text_add(&to->text, "SPLIT %s1_%s %d\nUNROLL %s1_%s0\nVECTORIZE %s1_%s1\n", j, b,
                  to->target->lanes, j, b, j, b);
+    bool whole = product->sums > 1;
+    add_unrolled(to, whole ? name_of(to, product->sum[product->sums - 1]) : inner, tile);
 }
 
 // A panel of b's columns, packed by the thread that takes them, serves all rows.
@@ -390,6 +401,7 @@ static void add_tile(Heuristic *to, const Product *product, const Tile *tile) {
                  to->target->lanes, j);
     text_add(&to->text, "TENSORCORE %s %lldx%lld on %s\nTHREAD %s0\n", to->target->unit,
              (long long)tile->m, (long long)tile->n, s, j);
+    add_unrolled(to, name_of(to, product->sum[product->sums - 1]), tile);
 }
 
 // What does not fill a tile is peeled off.

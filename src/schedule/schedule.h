@@ -81,30 +81,33 @@ bool wants_factoring(const Kernel *kernel);  // in unscheduled form: a sum that 
 // s[0]) }; finish c[i] = s[0]
 void accumulate(Kernel *kernel);
 
-// transform.c: a schedule is text, one transform a line, `#` comments; each refuses what it cannot
-// do with a fatal that
-// names statement and loop. On a kernel in explicit form; kernel_verify holds after each line.
-// SPLIT i 14 [guard|peel|pad]    i = 14*i0 + i1. Where 14 does not divide: i1 gets a limit (guard),
-// the rest a loop i2
-// of its own (peel), or all iterations run and memory is guarded (pad)
-//   ORDER k0 i0 j0                 loops of one perfect nest, outermost first
-//   FUSE i j                       j directly inside i: one loop i_j
-//   THREAD i · VECTORIZE j · UNROLL k
-// STAGE c at j0 in reg           the loops between j0 and the statements that make c are fissioned,
-// one nest a statement
-// (copies are named i1_init, i1_finish, ...); c's accumulators get an element an iteration
-// STAGE a at i0 over i1 k [as k i1] in L2 [convert]   what the accesses of a inside i0 touch while
-// i1 and k run is copied
-// (loops k_a, i1_a) into a local buffer laid out in that order, and written back if stored.
-// convert: what is copied is the largest expression around the load that depends on no
-// other loop. `at top` is the kernel's beginning. Spaces: reg, own (or L1, L2), shared
-// RFACTOR k1 [in shared]         accumulators updated in k1 get an element an iteration; a loop
-// k1_fold folds them
-// DISTRIBUTE k1_fold             s += x * (sum of p over k1_fold) becomes a sum over k1_fold of x *
-// p
-// SPILL s                        s's tile is copied from registers to memory for the nest that
-// finishes it
-//   TENSORCORE avx2_fma 6x16 on s  every nest on s becomes a tile of vector registers
+// transform.c: a schedule is text, one transform a line, `#` comments. Each refuses what it cannot
+// do with a fatal that names statement and loop. On a kernel in explicit form; kernel_verify holds
+// after each line.
+//   SPLIT i 14 [guard|peel|pad]  i = 14*i0 + i1. Where 14 does not divide: i1 gets a limit (guard),
+//                                the rest a loop i2 of its own (peel), or all iterations run and
+//                                memory is guarded (pad)
+//   ORDER k0 i0 j0               loops of one perfect nest, outermost first
+//   FUSE i j                     j directly inside i: one loop i_j
+//   THREAD i                     iterations are shared among the threads
+//   VECTORIZE j                  iterations are lanes
+//   UNROLL k [8]                 iterations are written out; 8: in a loop over so many at a time
+//   STAGE c at j0 in reg         the loops between j0 and the statements that make c are fissioned,
+//                                a nest a statement (copies are named i1_init, i1_finish, ...); c's
+//                                accumulators get an element an iteration
+//   STAGE a at i0 over i1 k [as k i1] in L2 [convert]
+//                                what accesses of a inside i0 touch while i1 and k run is copied
+//                                (loops k_a, i1_a) to a local buffer laid out in that order, and
+//                                written back if stored. convert: what is copied is the largest
+//                                expression around the load that depends on no other loop. `at top`
+//                                is the kernel's beginning. Spaces: reg, own (or L1, L2), shared
+//   RFACTOR k1 [in shared]       accumulators updated in k1 get an element an iteration; a loop
+//                                k1_fold folds them
+//   DISTRIBUTE k1_fold           s += x * (sum of p over k1_fold) becomes a sum over k1_fold of x*p
+//   SPILL s                      s's tile is copied from registers to memory for the nest that
+//                                finishes it
+//   TENSORCORE avx2_fma 6x16 on s
+//                                every nest on s becomes a tile of vector registers
 void schedule_apply(Kernel *kernel, const char *schedule);
 
 // One line being applied.

@@ -161,6 +161,7 @@ static Statement *copy_nest(const Copy *copy, Statement *store, const char *suff
     for (int i = 0; i < copy->loops; i++) {
         loop[i] = kernel_loop_copy(kernel, copy->order[i], suffix, by);
         kernel->loops.at[loop[i]].kind = LOOP_SERIAL;
+        kernel->loops.at[loop[i]].steps = 0;
     }
     statement_substitute(kernel, store, by);
     for (int i = copy->loops - 1; i >= 0; i--) store = statement_loop(kernel, loop[i], store);

@@ -91,8 +91,12 @@ void transform_vectorize(const ScheduleLine *line) {
 void transform_unroll(const ScheduleLine *line) {
     Kernel *kernel = line->kernel;
     Statement *at = serial_loop(line);
-    int64_t extent;
-    if (!index_is_const(graph_indices(kernel->graph), kernel->loops.at[at->loop].extent, &extent))
-        line_refuse(line, at, "its extent is not a constant");
-    kernel->loops.at[at->loop].kind = LOOP_UNROLL;
+    Loop *loop = &kernel->loops.at[at->loop];
+    int64_t extent, steps = line->words > 2 ? line_number(line, 2) : 0;
+    if (steps == 1 || steps > LOOP_STEPS_MAX)
+        line_refuse(line, at, "%lld in a row: 2 to %d", (long long)steps, LOOP_STEPS_MAX);
+    if (!steps && !index_is_const(graph_indices(kernel->graph), loop->extent, &extent))
+        line_refuse(line, at, "its extent is not a constant. Hint: UNROLL %s 4", loop->name);
+    loop->kind = LOOP_UNROLL;
+    loop->steps = (int32_t)steps;
 }

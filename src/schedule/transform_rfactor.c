@@ -58,6 +58,7 @@ static Statement *over_elements(const Rfactor *to, LoopSet loops, Statement *sto
         if (!loop_set_has(&loops, loop)) continue;
         int32_t copy = kernel_loop_copy(to->kernel, loop, suffix, by);
         to->kernel->loops.at[copy].kind = LOOP_SERIAL;
+        to->kernel->loops.at[copy].steps = 0;
         *innermost = statement_loop(to->kernel, copy, store);
         innermost = &(*innermost)->body;
     }

@@ -107,7 +107,7 @@ size_t bytes_of(DType dtype, Shape shape) {
 }
 
 static int64_t copied(const void *data, size_t bytes) {
-    int64_t buffer = buffer_new(bytes);
+    int64_t buffer = buffer_scratch(bytes);
     if (bytes) memcpy(buffer_data(buffer), data, bytes);
     return buffer;
 }

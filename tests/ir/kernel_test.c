@@ -57,7 +57,7 @@ TEST(heads_and_loops_of_every_kind) {
                "register r f32[16]\nown o f32[64]\nshared s f32[64]\n"
                "thread for i < (n + 15)/16 {\n"
                "  unroll for u < 2 {\n"
-               "    for j < 8, n - 16*i - 8*u {\n"
+               "    unroll 4 for j < 8, n - 16*i - 8*u {\n"
                "      s[16*i + 8*u + j] = x[16*i + 8*u + j]\n"
                "    }\n"
                "  }\n"

@@ -126,7 +126,7 @@ static const char *pick_line(Arena *arena, const Kernel *kernel) {
     case 3: return arena_print(arena, "FUSE %s %s", a, b);
     case 4: return arena_print(arena, "THREAD %s", a);
     case 5: return arena_print(arena, "VECTORIZE %s", a);
-    case 6: return arena_print(arena, "UNROLL %s", a);
+    case 6: return arena_print(arena, pick(2) ? "UNROLL %s" : "UNROLL %s 4", a);
     case 7:
     case 8: return arena_print(arena, "STAGE %s at %s in %s", buffer, place, space);
     case 9:

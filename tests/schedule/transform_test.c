@@ -162,6 +162,15 @@ TEST(order_refuses_what_depends_on_order) {
     check_refused(copy_head, copy_body, "ORDER i i", "i twice");
 }
 
+TEST(unroll_keeps_a_loop_over_some) {
+    check_lines(copy_head, copy_body, "UNROLL i 3\nUNROLL j",
+                "unroll 3 for i < 4 {\n"
+                "  unroll for j < 5 {\n"
+                "    y[5*i + j] = x[5*i + j]\n"
+                "  }\n"
+                "}\n");
+}
+
 TEST(kinds_refuse_what_would_meet) {
     check_refused(half_head, half_body, "THREAD k", "update s[0]: threads of loop k would meet");
     check_refused(half_head, half_body, "VECTORIZE j", "for k < 4: inside loop j");
@@ -171,6 +180,9 @@ TEST(kinds_refuse_what_would_meet) {
     check_refused(copy_head, copy_body, "THREAD i\nUNROLL i", "it has a kind already");
     check_refused("kernel t\nvar n 1..6\nout y f32[6]\n", "for i < n { y[i] = 1 }", "UNROLL i",
                   "its extent is not a constant");
+    check_refused(copy_head, copy_body, "UNROLL j 1", "1 in a row: 2 to 64");
+    check_refused(copy_head, copy_body, "UNROLL j 65", "65 in a row: 2 to 64");
+    check_refused(copy_head, copy_body, "UNROLL j 4\nVECTORIZE j", "it has a kind already");
 }
 
 TEST(a_gather_of_written_memory_may_depend_on_order) {
