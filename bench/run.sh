@@ -60,7 +60,7 @@ own() {
     local who=$1 model=$2 row=$3
     shift 3
     [ -x "$picograd" ] || return
-    side "$who" "$model" "$picograd" bench --json - -t "$threads" "$@" "$row"
+    side "$who" "$model" "$picograd" bench --json - -r 1 -t "$threads" "$@" "$row"
 }
 
 # peer WHO MODEL ROW OPTION...

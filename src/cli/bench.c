@@ -13,7 +13,7 @@ typedef struct {
     bool open;
     Arena *arena;
     const char *json, *form;
-    int64_t prompt, predict;
+    int64_t prompt, predict, samples;
     bool list;
     Text lines;  // of JSON
 } Bench;
@@ -59,17 +59,19 @@ static int speed(const Job *job, double *result) {
     return 0;
 }
 
-static int measure(const Job *job, Sample *sample) {
-    double run[SAMPLES];
+static int measure(const Job *job, int64_t samples, Sample *sample) {
     const char *name = job->row->name;
     hint("%s:%lld: warming up ...", name, (long long)job->size);
     int status = run_job(job);
-    for (int i = 0; i < SAMPLES && status == 0; i++) {
-        hint("%s:%lld: run %d of %d ...", name, (long long)job->size, i + 1, SAMPLES);
-        status = speed(job, &run[i]);
+    *sample = (Sample){0};
+    for (int64_t i = 0; i < samples && status == 0; i++) {
+        double run;
+        hint("%s:%lld: run %lld of %lld ...", name, (long long)job->size, (long long)i + 1,
+             (long long)samples);
+        status = speed(job, &run);
+        if (status == 0) sample_add(sample, run);
     }
     hint_clear();
-    if (status == 0) *sample = sample_of(run);
     return status;
 }
 
@@ -108,7 +110,7 @@ static const char *json_name(Arena *arena, const char *name) {
 
 static void add_runs(Text *to, const Sample *sample) {
     text_add(to, "[");
-    for (int i = 0; i < SAMPLES; i++) text_add(to, "%s%.4f", i ? ", " : "", sample->run[i]);
+    for (int i = 0; i < sample->runs; i++) text_add(to, "%s%.4f", i ? ", " : "", sample->run[i]);
     text_add(to, "]");
 }
 
@@ -118,9 +120,10 @@ static void add_json(Bench *bench, const char *name, const char *unit, const Sam
     text_add(&bench->lines, "\"spread\": %.4f, \"runs\": ", sample->spread);
     add_runs(&bench->lines, sample);
     text_add(&bench->lines,
-             ", \"cpu\": \"%s\", \"threads\": %d, \"mode\": \"%s\", \"isa\": \"%s\"}\n",
-             json_name(bench->arena, cpu_name(bench->arena)), thread_count(), mode_name(),
-             target()->name);
+             ", \"version\": \"picograd %s\", \"cpu\": \"%s\", \"threads\": %d, \"mode\": \"%s\", "
+             "\"isa\": \"%s\"}\n",
+             PG_VERSION, json_name(bench->arena, cpu_name(bench->arena)), thread_count(),
+             mode_name(), target()->name);
 }
 
 static int bench_row(Bench *bench, const char *name) {
@@ -130,7 +133,7 @@ static int bench_row(Bench *bench, const char *name) {
     int status = row->of_model ? open_model(bench) : EXIT_DONE;
     if (status != EXIT_DONE) return status;
     Job job = job_new(bench, row, size);
-    int measured = measure(&job, &sample);
+    int measured = measure(&job, bench->samples, &sample);
     work_close(&job.work);
     if (measured < 0) return failed();
     if (bench->json)
@@ -197,14 +200,15 @@ static ModelFacts model_facts(Bench *bench) {
 
 static double mean(const Sample *sample) {
     double sum = 0;
-    for (int i = 0; i < SAMPLES; i++) sum += sample->run[i];
-    return sum / SAMPLES;
+    for (int i = 0; i < sample->runs; i++) sum += sample->run[i];
+    return sum / sample->runs;
 }
 
 static double deviation(const Sample *sample) {
     double sum = 0, middle = mean(sample);
-    for (int i = 0; i < SAMPLES; i++) sum += (sample->run[i] - middle) * (sample->run[i] - middle);
-    return sqrt(sum / (SAMPLES - 1));
+    for (int i = 0; i < sample->runs; i++)
+        sum += (sample->run[i] - middle) * (sample->run[i] - middle);
+    return sample->runs > 1 ? sqrt(sum / (sample->runs - 1)) : 0;
 }
 
 static void print_md(const ModelFacts *facts, const char *test, const Sample *sample, int number) {
@@ -261,7 +265,7 @@ static int bench_model(Bench *bench) {
             arena_print(bench->arena, "%s%lld", i ? "tg" : "pp", (long long)sizes[i]);
         if (!sizes[i]) continue;
         Job job = job_new(bench, row_find(row, &size), sizes[i]);
-        if (measure(&job, &sample) < 0) return failed();
+        if (measure(&job, bench->samples, &sample) < 0) return failed();
         if (!strcmp(bench->form, "md"))
             print_md(&facts, test, &sample, printed);
         else if (!strcmp(bench->form, "csv"))
@@ -290,13 +294,15 @@ static int bench_all(Bench *bench, int count, const char **name) {
 }
 
 int run_bench(int count, char **argument) {
-    Bench bench = {.form = "md", .prompt = 512, .predict = 128};
+    Bench bench = {.form = "md", .prompt = 512, .predict = 128, .samples = 5};
     const char *name[32];
     // clang-format off
     const Option table[] = {
         {"--list", NULL, OPTION_FLAG, &bench.list, 0, 0, NULL, "say which rows there are"},
         {"--json", NULL, OPTION_TEXT, &bench.json, 0, 0, "FILE",
          "write the rows as JSON, an object a line; - is standard output"},
+        {"--repetitions", "-r", OPTION_INT, &bench.samples, 1, SAMPLES_MAX, "N",
+         "runs of each row after the one that warms up (5)"},
         MODEL_OPTION,
         {"--n-prompt", "-p", OPTION_INT, &bench.prompt, 0, 1 << 20, "N",
          "without rows: tokens of the prompt (512)"},

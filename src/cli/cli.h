@@ -100,13 +100,14 @@ int64_t peak_rss_bytes(void);                                              // of
 void metrics_intervals(Metrics *metrics, double *seconds, int64_t count);  // itl_*; sorts seconds
 
 // ---- sample.c: what is measured, and how often -------------------------------------------------
-enum { SAMPLES = 5 };
+enum { SAMPLES_MAX = 100 };
 typedef struct {
-    double run[SAMPLES];  // work per second, in order of time
+    int runs;
+    double run[SAMPLES_MAX];  // work per second, in order of time
     double median;
     double spread;  // highest - lowest, over the median
 } Sample;
-Sample sample_of(const double run[SAMPLES]);
+void sample_add(Sample *sample, double run);  // a Sample starts as {0}
 const char *cpu_name(Arena *arena);
 
 // ---- row.c: what bench measures and explain explains, by name: matmul:1024 ---------------------

@@ -10,15 +10,14 @@ static int by_size(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-Sample sample_of(const double run[SAMPLES]) {
-    double sorted[SAMPLES];
-    Sample sample;
-    memcpy(sample.run, run, sizeof sample.run);
-    memcpy(sorted, run, sizeof sorted);
-    qsort(sorted, SAMPLES, sizeof *sorted, by_size);
-    sample.median = sorted[SAMPLES / 2];
-    sample.spread = (sorted[SAMPLES - 1] - sorted[0]) / sample.median;
-    return sample;
+void sample_add(Sample *sample, double run) {
+    double sorted[SAMPLES_MAX];
+    sample->run[sample->runs++] = run;
+    int last = sample->runs - 1;
+    memcpy(sorted, sample->run, sizeof sample->run);
+    qsort(sorted, (size_t)sample->runs, sizeof *sorted, by_size);
+    sample->median = 0.5 * (sorted[last / 2] + sorted[(last + 1) / 2]);
+    sample->spread = (sorted[last] - sorted[0]) / sample->median;
 }
 
 const char *cpu_name(Arena *arena) {

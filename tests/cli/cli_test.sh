@@ -176,6 +176,9 @@ for field in '"row": "matmul:16"' '"median": ' '"unit": "GFLOP/s"' '"spread": ' 
     '"cpu": "' '"threads": ' '"mode": "graph"' '"isa": "'; do
     check "bench --json" has "$field"
 done
+try bench matmul:16 -r 2 --json -
+check "bench -r 2: two runs" grep -qE '"runs": \[[0-9.]+, [0-9.]+\]' "$work/out"
+refuses 2 "repetitions" bench -r 0 matmul:16
 try bench matmul:16 --mode eager
 check "bench --mode eager" has "eager"
 
