@@ -37,8 +37,11 @@ struct Llama {
 };
 
 // A prompt runs in pieces of these sizes, so that a new length compiles nothing.
-static const int64_t chunks[] = {512, 64, 8, 1};
-enum { CACHE_BLOCK = 256 };  // positions by which the cache grows
+static const int64_t chunks[] = {512, 256, 128, 64, 8, 1};
+enum {
+    CACHE_BLOCK = 256,        // positions by which the cache grows
+    SCORES_BYTES = 40 << 20,  // a layer's attention at most: above, smaller pieces
+};
 
 // ---- the model ---------------------------------------------------------------------------------
 static PgTensor *split_heads(PgTensor *x, int64_t heads, int64_t size) {  // (T, H*D) -> (H, T, D)
@@ -125,12 +128,20 @@ static int run_chunk(Llama *llama, const int32_t *ids, int64_t valid, int64_t si
     return status;
 }
 
+// Scores of a piece and their powers, (heads, size, keys so far) each, fit SCORES_BYTES.
+static bool scores_fit(const Llama *llama, int64_t size) {
+    int64_t keys = llama->position + size;
+    return size <= 64 || 2 * llama->config.heads * size * keys * 4 <= SCORES_BYTES;
+}
+
 // The smallest piece that holds all of the rest, if little of it is wasted; else the largest that
 // is full.
-static int64_t chunk_size(int64_t left) {
-    for (int i = COUNT_OF(chunks) - 1; i >= 0; i--)
+static int64_t chunk_size(const Llama *llama, int64_t left) {
+    int first = 0;
+    while (!scores_fit(llama, chunks[first])) first++;
+    for (int i = COUNT_OF(chunks) - 1; i >= first; i--)
         if (chunks[i] >= left && (chunks[i] == 1 || left > chunks[i] / 2)) return chunks[i];
-    for (int i = 0; i < COUNT_OF(chunks); i++)
+    for (int i = first; i < COUNT_OF(chunks); i++)
         if (chunks[i] <= left) return chunks[i];
     return 1;
 }
@@ -149,7 +160,7 @@ int llama_forward(Llama *llama, const int32_t *ids, int64_t count, float *logits
             return fail("llama: token id %d is outside the vocabulary of %lld", ids[i],
                         (long long)config->vocabulary);
     for (int64_t done = 0; done < count;) {
-        int64_t size = chunk_size(count - done), valid = min_i64(size, count - done);
+        int64_t size = chunk_size(llama, count - done), valid = min_i64(size, count - done);
         float *to = all_logits              ? all_logits + done * config->vocabulary
                     : done + valid == count ? logits
                                             : NULL;

@@ -35,10 +35,10 @@ void chunk_fill(DType dtype, int count, const void *value, void *to) {
     library()->chunk->fill(dtype, count, value, to);
 }
 
-void chunk_read(DType dtype, int count, const void *from, int64_t stride, void *to) {
-    library()->chunk->read(dtype, count, from, stride, to);
+void chunk_read(DType dtype, const Patch *patch, const void *from, void *to) {
+    library()->chunk->read(dtype, patch, from, to);
 }
 
-void chunk_write(DType dtype, int count, const void *x, void *to, int64_t stride) {
-    library()->chunk->write(dtype, count, x, to, stride);
+void chunk_write(DType dtype, const Patch *patch, const void *x, void *to) {
+    library()->chunk->write(dtype, patch, x, to);
 }

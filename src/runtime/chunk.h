@@ -4,7 +4,7 @@
 #define PICOGRAD_CHUNK_H
 #include "ir/ir.h"
 
-enum { CHUNK = 512 };  // values an array: some ten arrays of floats in L1
+enum { CHUNK = 2048 };  // values an array: a step costs little beside it, three fit L1
 
 // to[i] = op(x[i], y[i], z[i]); arrays hold the compute type of `dtype` (the sources'; CMP* writes
 // bool bytes).
@@ -18,8 +18,13 @@ void chunk_cast(DType from, DType into, int count, const void *x, void *to);
 // accurate.
 void chunk_fold(Op fold, DType dtype, int count, void *x);
 void chunk_fill(DType dtype, int count, const void *value, void *to);  // value in every place
-// Stored elements at from[0], from[stride], ... to compute type, and back. Strides in elements.
-void chunk_read(DType dtype, int count, const void *from, int64_t stride, void *to);
-void chunk_write(DType dtype, int count, const void *x, void *to, int64_t stride);
+// Elements row_stride*r + stride*i for r < rows, i < count; CHUNK of them at most.
+typedef struct {
+    int rows, count;
+    int64_t row_stride, stride;
+} Patch;
+// Stored elements of a patch of memory to compute type, row after row, and back.
+void chunk_read(DType dtype, const Patch *patch, const void *from, void *to);
+void chunk_write(DType dtype, const Patch *patch, const void *x, void *to);
 int chunk_bytes(DType dtype);  // of a value in its compute type
 #endif

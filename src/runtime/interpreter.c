@@ -136,34 +136,42 @@ typedef struct {
     DType dtype;
     char *memory, *values;
     const uint8_t *condition;  // one a point; NULL: all
+    bool writes;               // values to memory
 } Transfer;
-// Moves `count` points from number `first`; their elements are element, element + stride, ...
-typedef void Piece(const Transfer *transfer, int first, int count, int64_t element, int64_t stride);
+// Moves the points from number `first`; the patch of them starts at `element`.
+typedef void Piece(const Transfer *transfer, int first, int64_t element, const Patch *patch);
 
-static void index_piece(const Transfer *transfer, int first, int count, int64_t element,
-                        int64_t stride) {
-    int64_t *wide = (int64_t *)transfer->values;
-    int32_t *narrow = (int32_t *)transfer->values;
-    for (int i = 0; i < count && transfer->dtype == DT_I64; i++)
-        wide[first + i] = element + i * stride;
-    for (int i = 0; i < count && transfer->dtype != DT_I64; i++)
-        narrow[first + i] = (int32_t)(element + i * stride);
+static void index_piece(const Transfer *transfer, int first, int64_t element, const Patch *patch) {
+    int64_t *wide = (int64_t *)transfer->values + first;
+    int32_t *narrow = (int32_t *)transfer->values + first;
+    for (int row = 0; row < patch->rows; row++, element += patch->row_stride)
+        for (int i = 0; i < patch->count; i++)
+            if (transfer->dtype == DT_I64)
+                *wide++ = element + i * patch->stride;
+            else
+                *narrow++ = (int32_t)(element + i * patch->stride);
 }
 
 // How an index that is affine in the region's loops walks through memory.
 typedef struct {
     int64_t start;
-    int64_t along;  // points of one piece, where the innermost loops follow each other
-    int outer;      // loops around a piece
-    int64_t stride[RUN_LOOPS], innermost;
+    int64_t stride[RUN_LOOPS];
+    Patch patch;  // of the innermost loops; those that follow each other are one
+    int outer;    // loops around a patch
 } Walk;
 
 static void find_pieces(Walk *walk, const Region *region) {
     int last = region->loops - 1;
-    walk->innermost = last < 0 ? 0 : walk->stride[last];
-    walk->along = last < 0 ? 1 : region->count[last];
-    while (last > 0 && walk->stride[last - 1] == walk->innermost * walk->along)
-        walk->along *= region->count[--last];
+    walk->patch = (Patch){1, 1, 0, 0};
+    walk->outer = 0;
+    if (last < 0) return;
+    int64_t along = region->count[last], stride = walk->stride[last];
+    while (last > 0 && walk->stride[last - 1] == stride * along) along *= region->count[--last];
+    walk->patch.count = (int)along;
+    walk->patch.stride = stride;
+    if (!last--) return;
+    walk->patch.rows = (int)region->count[last];
+    walk->patch.row_stride = walk->stride[last];
     walk->outer = last;
 }
 
@@ -182,8 +190,9 @@ static void for_walk(const Transfer *transfer, const Walk *walk, Piece *piece) {
     const Region *region = &level_of(transfer->run)->region;
     int64_t counter[RUN_LOOPS], element = walk->start;
     for (int i = 0; i < walk->outer; i++) counter[i] = 0;
-    for (int point = 0; point < region->points; point += (int)walk->along) {
-        piece(transfer, point, (int)walk->along, element, walk->innermost);
+    int points = walk->patch.rows * walk->patch.count;
+    for (int point = 0; point < region->points; point += points) {
+        piece(transfer, point, element, &walk->patch);
         for (int i = walk->outer - 1; i >= 0; i--) {
             element += walk->stride[i];
             if (++counter[i] < region->count[i]) break;
@@ -194,7 +203,6 @@ static void for_walk(const Transfer *transfer, const Walk *walk, Piece *piece) {
 }
 
 // ---- where an index is not affine: its value at each point -------------------------------------
-
 static void map_constant(Op op, int points, int64_t constant, int64_t *x) {
     int64_t values[CHUNK];
     chunk_fill(DT_I64, points, &constant, values);
@@ -235,7 +243,7 @@ static void index_values(Run *run, Index index, int64_t *to) {
             if (region->loop[i] == atom->of) walk.stride[i] = term[t].scale;
     }
     find_pieces(&walk, region);
-    for_walk(&(Transfer){run, DT_I64, NULL, (char *)to, NULL}, &walk, index_piece);
+    for_walk(&(Transfer){run, DT_I64, NULL, (char *)to, NULL, false}, &walk, index_piece);
     for (int t = 0; t < terms; t++) {
         const Atom *atom = index_atom_of(run->indices, term[t].atom);
         if (atom->kind == ATOM_LOOP || atom->kind == ATOM_VAR) continue;
@@ -252,7 +260,7 @@ static void for_positions(const Transfer *transfer, Index index, Piece *piece) {
         last = first + 1;
         int64_t stride = last < points ? at[last] - at[first] : 0;
         while (last < points && at[last] - at[last - 1] == stride) last++;
-        piece(transfer, first, last - first, at[first], stride);
+        piece(transfer, first, at[first], &(Patch){1, last - first, 0, stride});
     }
 }
 
@@ -264,37 +272,35 @@ static void for_pieces(const Transfer *transfer, const Reach *reach, Piece *piec
         for_positions(transfer, reach->index, piece);
 }
 
-// The points from `first` that have its condition.
-static int alike(const Transfer *transfer, int first, int end) {
-    int last = first + 1;
-    if (!transfer->condition) return end - first;
-    while (last < end && transfer->condition[last] == transfer->condition[first]) last++;
-    return last - first;
+static void move_patch(const Transfer *transfer, int first, int64_t element, const Patch *patch) {
+    DType dtype = transfer->dtype;
+    char *values = transfer->values + (size_t)first * (size_t)chunk_bytes(dtype);
+    char *at = transfer->memory + element * dtypes[dtype].bytes;
+    if (transfer->writes)
+        chunk_write(dtype, patch, values, at);
+    else
+        chunk_read(dtype, patch, at, values);
 }
 
-static void read_piece(const Transfer *transfer, int first, int count, int64_t element,
-                       int64_t stride) {
-    int width = dtypes[transfer->dtype].bytes, end = first + count;
+// Where the condition is false, zeros are read and nothing is written.
+static void move_piece(const Transfer *transfer, int first, int64_t element, const Patch *patch) {
     size_t bytes = (size_t)chunk_bytes(transfer->dtype);
-    for (; first < end; first += count, element += count * stride) {
-        count = alike(transfer, first, end);
-        char *to = transfer->values + (size_t)first * bytes;
-        if (!transfer->condition || transfer->condition[first])
-            chunk_read(transfer->dtype, count, transfer->memory + element * width, stride, to);
-        else
-            memset(to, 0, (size_t)count * bytes);
+    if (!transfer->condition) {
+        move_patch(transfer, first, element, patch);
+        return;
     }
-}
-
-static void write_piece(const Transfer *transfer, int first, int count, int64_t element,
-                        int64_t stride) {
-    int width = dtypes[transfer->dtype].bytes, end = first + count;
-    size_t bytes = (size_t)chunk_bytes(transfer->dtype);
-    for (; first < end; first += count, element += count * stride) {
-        count = alike(transfer, first, end);
-        const char *from = transfer->values + (size_t)first * bytes;
-        if (!transfer->condition || transfer->condition[first])
-            chunk_write(transfer->dtype, count, from, transfer->memory + element * width, stride);
+    const uint8_t *condition = transfer->condition + first;
+    for (int point = 0, next; point < patch->rows * patch->count; point = next) {
+        int row = point / patch->count, column = point % patch->count;
+        for (next = point + 1; next < (row + 1) * patch->count; next++)
+            if (condition[next] != condition[point]) break;
+        if (condition[point])
+            move_patch(transfer, first + point,
+                       element + row * patch->row_stride + column * patch->stride,
+                       &(Patch){1, next - point, 0, patch->stride});
+        else if (!transfer->writes)
+            memset(transfer->values + (size_t)(first + point) * bytes, 0,
+                   (size_t)(next - point) * bytes);
     }
 }
 
@@ -310,14 +316,18 @@ typedef struct {
     void *context;
 } Box;
 
+// Steps of the same length, as far as that goes: a region of another shape computes anew what would
+// still be valid.
 static void choose_region(Box *box) {
     int64_t points = 1;
     box->outer = box->loops;
     box->step = 1;
     while (box->outer > 0 && (box->outer == box->loops || CHUNK / points >= 2)) {
-        box->step = min_i64(CHUNK / points, box->extent[--box->outer]);
+        int64_t extent = box->extent[--box->outer], most = CHUNK / points;
+        int64_t steps = (extent + most - 1) / most;
+        box->step = (extent + steps - 1) / steps;
         points *= box->step;
-        if (box->step < box->extent[box->outer]) break;
+        if (box->step < extent) break;
     }
 }
 
@@ -327,23 +337,21 @@ static void enter_region(Run *run, const Box *box, int64_t at, int64_t count) {
     Level *level = level_of(run);
     Region *region = &level->region;
     bool same = region->loops == box->loops - box->outer;
-    for (int i = box->outer; i < box->loops && same; i++) {
-        int64_t points = i == box->outer ? count : box->extent[i];
-        same =
-            region->loop[i - box->outer] == box->loop[i] && region->count[i - box->outer] == points;
-    }
     region->loops = box->loops - box->outer;
     region->points = 1;
     region->set = 0;
-    for (int i = box->outer; i < box->loops; i++) {
-        int32_t loop = box->loop[i];
-        int64_t first = box->first[i] + (i == box->outer ? at : 0);
-        int64_t points = i == box->outer ? count : box->extent[i];
-        region->loop[i - box->outer] = loop;
-        region->count[i - box->outer] = points;
+    for (int i = 0; i < region->loops; i++) {
+        int32_t loop = box->loop[box->outer + i];
+        int64_t points = i ? box->extent[box->outer + i] : count;
+        same &= region->loop[i] == loop && region->count[i] == points;
+        region->loop[i] = loop;
+        region->count[i] = points;
         region->points *= (int)points;
         region->set |= 1ull << loop;
-        if (!same || level->at[loop] != first) move_to(run, loop, first);
+    }
+    for (int i = 0; i < region->loops; i++) {
+        int64_t first = box->first[box->outer + i] + (i ? 0 : at);
+        if (!same || level->at[region->loop[i]] != first) move_to(run, region->loop[i], first);
     }
 }
 
@@ -476,7 +484,7 @@ static void reduce_points(Run *run, Id id, char *to) {
     }
     run->depth--;
     find_pieces(&walk, region);
-    for_walk(&(Transfer){run, dtype, values, to, NULL}, &walk, read_piece);
+    for_walk(&(Transfer){run, dtype, values, to, NULL, false}, &walk, move_piece);
 }
 
 // Its loops one by one, over the arrays of this level.
@@ -558,32 +566,32 @@ static const void *compute_load(Run *run, Id id, char *to) {
     const Node *node = graph_node(run->graph, id);
     DType dtype = (DType)node->dtype;
     const Reach *reach = &run->reach[id];
-    Transfer transfer = {run, dtype, memory(run, (int32_t)node->arg[0]), to, NULL};
+    Transfer transfer = {run, dtype, memory(run, (int32_t)node->arg[0]), to, NULL, false};
     if (node->sources) transfer.condition = compute(run, node->source[0]);
     if (run->depends[id] & level_of(run)->region.set) {
         Walk walk;
         bool plain = !node->sources && !run->reads_written[id] && dtype != DT_BOOL &&
                      dtypes[dtype].bytes == chunk_bytes(dtype);
         bool walks = find_walk(run, reach, &walk);
-        if (walks && plain && walk.innermost == 1 && walk.along == level_of(run)->region.points)
+        if (walks && plain && walk.patch.stride == 1 &&
+            walk.patch.count == level_of(run)->region.points)
             return transfer.memory + walk.start * dtypes[dtype].bytes;
         if (walks)
-            for_walk(&transfer, &walk, read_piece);
+            for_walk(&transfer, &walk, move_piece);
         else
-            for_positions(&transfer, reach->index, read_piece);
+            for_positions(&transfer, reach->index, move_piece);
         return to;
     }
-    char value[8] = {0};
-    transfer.values = value;
+    transfer.values = (char[8]){0};
     if (!node->sources || transfer.condition[0])
-        read_piece(&transfer, 0, 1, position(run, reach->index), 0);
-    chunk_fill(dtype, CHUNK, value, to);
+        move_piece(&transfer, 0, position(run, reach->index), &(Patch){1, 1, 0, 0});
+    chunk_fill(dtype, CHUNK, transfer.values, to);
     return to;
 }
 
 static void compute_index(Run *run, Id id, char *to) {
     DType dtype = node_dtype(run->graph, id);
-    Transfer transfer = {run, dtype, NULL, to, NULL};
+    Transfer transfer = {run, dtype, NULL, to, NULL, false};
     if (run->depends[id] & level_of(run)->region.set) {
         for_pieces(&transfer, &run->reach[id], index_piece);
         return;
@@ -605,8 +613,9 @@ static void compute_map(Run *run, Id id, void *to) {
         chunk_cast(dtype, (DType)node->dtype, points, source[0], to);
     else if (node->op == OP_BITCAST) {
         char stored[CHUNK * 8];  // the bits of the stored form
-        chunk_write(dtype, points, source[0], stored, 1);
-        chunk_read((DType)node->dtype, points, stored, 1, to);
+        Patch all = {1, points, 0, 1};
+        chunk_write(dtype, &all, source[0], stored);
+        chunk_read((DType)node->dtype, &all, stored, to);
     } else
         chunk_map((Op)node->op, dtype, points, source[0], source[1], source[2], to);
 }
@@ -649,10 +658,10 @@ static void run_store(Run *run, void *context) {
     const Store *store = context;
     const Statement *statement = store->statement;
     const KernelBuffer *buffer = &run->kernel->buffers.at[statement->buffer];
-    Transfer transfer = {run, buffer->dtype, memory(run, statement->buffer), NULL, NULL};
+    Transfer transfer = {run, buffer->dtype, memory(run, statement->buffer), NULL, NULL, true};
     if (statement->condition >= 0) transfer.condition = compute(run, statement->condition);
     transfer.values = (char *)(uintptr_t)compute(run, statement->value);
-    for_pieces(&transfer, &store->reach, write_piece);
+    for_pieces(&transfer, &store->reach, move_piece);
     run->stored = ++run->now;
 }
 
@@ -691,8 +700,9 @@ static void run_statements(Run *run, const Statement *statement) {
     }
 }
 
-static void run_begin(Run *run, Arena *arena, const Kernel *kernel, void *const *buffer,
-                      const int64_t *var) {
+Interpreter *interpreter_new(Arena *arena, const Kernel *kernel, void *const *buffer,
+                             const int64_t *var) {
+    Run *run = arena_object(arena, Run);
     int32_t nodes = graph_count(kernel->graph);
     if (kernel->loops.count > RUN_LOOPS)
         fatal("interpreter: %s has more than %d loops", kernel->name, RUN_LOOPS);
@@ -714,6 +724,7 @@ static void run_begin(Run *run, Arena *arena, const Kernel *kernel, void *const 
     run->reach = arena_array(arena, Reach, nodes);
     run->level[0] = level_new(arena, nodes);
     find_depends(run);
+    return run;
 }
 
 typedef struct {
@@ -728,12 +739,12 @@ static void run_thread(void *context, int thread, int threads, Barrier *barrier)
     const Job *job = context;
     (void)barrier;
     Arena *arena = arena_new();
-    Run *run = arena_object(arena, Run);
-    run_begin(run, arena, job->kernel, job->buffer, job->var);
+    Run *run = interpreter_new(arena, job->kernel, job->buffer, job->var);
     const Statement *top = job->kernel->body;
-    int64_t extent = loop_extent(run, top->loop), first, last;
-    thread_share(extent, thread, threads, &first, &last);
+    int64_t first = 0, last = 0;
+    if (threads > 1) thread_share(loop_extent(run, top->loop), thread, threads, &first, &last);
     if (last > first) run_loop(run, top, first, last - first);
+    if (threads == 1) run_statements(run, top);
     arena_free(arena);
 }
 
@@ -751,25 +762,13 @@ void interpret(const Kernel *kernel, void *const *buffer, const int64_t *var) {
     Job job = {kernel, buffer, var};
     const Statement *top = kernel->body;
     bool nest = top->kind == STATEMENT_LOOP && !top->next && top->body->role != ROLE_UPDATE;
-    if (nest && thread_count() > 1 && work_of(kernel) >= 1 << 15) {
+    if (nest && thread_count() > 1 && work_of(kernel) >= 1 << 15)
         thread_run(run_thread, &job);
-        return;
-    }
-    Arena *arena = arena_new();
-    Run *run = arena_object(arena, Run);
-    run_begin(run, arena, kernel, buffer, var);
-    run_statements(run, top);
-    arena_free(arena);
+    else
+        run_thread(&job, 0, 1, NULL);
 }
 
 // ---- one expression over a box -----------------------------------------------------------------
-Interpreter *interpreter_new(Arena *arena, const Kernel *kernel, void *const *buffer,
-                             const int64_t *var) {
-    Run *run = arena_object(arena, Run);
-    run_begin(run, arena, kernel, buffer, var);
-    return run;
-}
-
 void interpreter_move(Interpreter *run, int32_t loop, int64_t position) {
     move_to(run, loop, position);
 }

@@ -37,7 +37,7 @@
 #define IDIV_(x, y)   floor_quotient((int64_t)(x), (int64_t)(y))
 #define MOD_(x, y)    floor_remainder((int64_t)(x), (int64_t)(y))
 #define SHL_(x, y)    (int64_t)((uint64_t)(x) << ((int64_t)(y) & (bits - 1)))
-#define SHR_(x, y)    ((int64_t)(x) >> ((int64_t)(y) & (bits - 1)))
+#define SHR_(x, y)    ((x) >> ((y) & (bits - 1)))
 
 // -1 on its own: the lowest of all divided by it overflows, and wraps.
 static inline int64_t floor_quotient(int64_t x, int64_t y) {
@@ -73,7 +73,7 @@ static inline int64_t floor_remainder(int64_t x, int64_t y) {
 #include "runtime/library/elementwise_type.h"
 #define ELEMENT I8
 #define KIND    KIND_SIGNED
-#define WIDE    int64_t
+#define WIDE    int32_t
 #include "runtime/library/elementwise_type.h"
 #define ELEMENT I32
 #define KIND    KIND_SIGNED
@@ -85,11 +85,11 @@ static inline int64_t floor_remainder(int64_t x, int64_t y) {
 #include "runtime/library/elementwise_type.h"
 #define ELEMENT U8
 #define KIND    KIND_UNSIGNED
-#define WIDE    uint64_t
+#define WIDE    uint32_t
 #include "runtime/library/elementwise_type.h"
 #define ELEMENT U16
 #define KIND    KIND_UNSIGNED
-#define WIDE    uint64_t
+#define WIDE    uint32_t
 #include "runtime/library/elementwise_type.h"
 #define ELEMENT U32
 #define KIND    KIND_UNSIGNED
@@ -149,30 +149,51 @@ static void repeat(int width, int count, const void *value, void *to) {
     }
 }
 
-static void copy_strided(int width, int count, const void *from, int64_t from_stride, void *to,
-                         int64_t to_stride) {
-    switch (width) {
+// A patch of memory, row after row in `values`. A group's 16 bytes of codes are one move.
+static void gather(int width, const Patch *patch, const char *memory, char *values) {
+    int count = patch->count;
+    size_t row = (size_t)count * (size_t)width;
+    for (int r = 0; r < patch->rows; r++, values += row, memory += patch->row_stride * width) {
+        if (patch->stride == 1 && row == 16)
+            memcpy(values, memory, 16);
+        else if (patch->stride == 1)
+            memcpy(values, memory, row);
+        else if (patch->stride == 0)
+            repeat(width, count, memory, values);
+        else
+            switch (width) {
 #define WIDTH(bytes)                                                                         \
-    case bytes:                                                                              \
-        for (int64_t i = 0; i < count; i++)                                                  \
-            ((Bytes##bytes *)to)[i * to_stride] = ((const Bytes##bytes *)from)[i * from_stride]; \
-        return;
-    WIDTH(1) WIDTH(2) WIDTH(4) WIDTH(8)
+            case bytes:                                                                      \
+                for (int64_t i = 0; i < count; i++)                                          \
+                    ((Bytes##bytes *)values)[i] =                                            \
+                        ((const Bytes##bytes *)memory)[i * patch->stride];                   \
+                break;
+            WIDTH(1) WIDTH(2) WIDTH(4) WIDTH(8)
 #undef WIDTH
+            }
+    }
+}
+
+static void scatter(int width, const Patch *patch, const char *values, char *memory) {
+    int count = patch->count;
+    size_t row = (size_t)count * (size_t)width;
+    for (int r = 0; r < patch->rows; r++, values += row, memory += patch->row_stride * width) {
+        if (patch->stride == 1) {
+            memcpy(memory, values, row);
+            continue;
+        }
+        switch (width) {
+#define WIDTH(bytes)                                                                         \
+        case bytes:                                                                          \
+            for (int64_t i = 0; i < count; i++)                                              \
+                ((Bytes##bytes *)memory)[i * patch->stride] = ((const Bytes##bytes *)values)[i]; \
+            break;
+        WIDTH(1) WIDTH(2) WIDTH(4) WIDTH(8)
+#undef WIDTH
+        }
     }
 }
 // clang-format on
-
-// Strides in elements of `width` bytes.
-static void copy(int width, int count, const void *from, int64_t from_stride, void *to,
-                 int64_t to_stride) {
-    if (from_stride == 1 && to_stride == 1)
-        memcpy(to, from, (size_t)count * (size_t)width);
-    else if (from_stride == 0 && to_stride == 1)
-        repeat(width, count, from, to);
-    else
-        copy_strided(width, count, from, from_stride, to, to_stride);
-}
 
 static void fill(DType dtype, int count, const void *value, void *to) {
     repeat(chunk_bytes(dtype), count, value, to);
@@ -214,32 +235,42 @@ static void narrow_bf16(int count, const Bytes4 *from, Bytes2 *to) {
     }
 }
 
-static void read(DType dtype, int count, const void *from, int64_t stride, void *to) {
+static void widen(DType dtype, int count, const uint16_t *halves, void *to) {
+    if (dtype == DT_F16)
+        widen_f16(count, halves, to);
+    else
+        widen_bf16(count, halves, to);
+}
+
+static void narrow(DType dtype, int count, const void *x, uint16_t *halves) {
+    if (dtype == DT_F16)
+        narrow_f16(count, x, halves);
+    else
+        narrow_bf16(count, x, halves);
+}
+
+static void read(DType dtype, const Patch *patch, const void *from, void *to) {
     uint16_t halves[CHUNK];
     Computed_BOOL *flags = to;
+    int count = patch->rows * patch->count;
     if (dtype != DT_F16 && dtype != DT_BF16) {
-        copy(dtypes[dtype].bytes, count, from, stride, to, 1);
+        gather(dtypes[dtype].bytes, patch, from, to);
         for (int i = 0; i < count && dtype == DT_BOOL; i++) flags[i] = flags[i] != 0;
         return;
     }
-    if (stride != 1) copy(2, count, from, stride, halves, 1);
-    if (dtype == DT_F16)
-        widen_f16(count, stride == 1 ? from : halves, to);
-    else
-        widen_bf16(count, stride == 1 ? from : halves, to);
+    bool there = patch->rows == 1 && patch->stride == 1;
+    if (!there) gather(2, patch, from, (char *)halves);
+    widen(dtype, count, there ? from : halves, to);
 }
 
-static void write(DType dtype, int count, const void *x, void *to, int64_t stride) {
+static void write(DType dtype, const Patch *patch, const void *x, void *to) {
     uint16_t halves[CHUNK];
     if (dtype != DT_F16 && dtype != DT_BF16) {
-        copy(dtypes[dtype].bytes, count, x, 1, to, stride);
+        scatter(dtypes[dtype].bytes, patch, x, to);
         return;
     }
-    if (dtype == DT_F16)
-        narrow_f16(count, x, stride == 1 ? to : halves);
-    else
-        narrow_bf16(count, x, stride == 1 ? to : halves);
-    if (stride != 1) copy(2, count, halves, 1, to, stride);
+    narrow(dtype, patch->rows * patch->count, x, halves);
+    scatter(2, patch, (const char *)halves, to);
 }
 
 // ---- the functions of chunk.h ------------------------------------------------------------------
@@ -247,8 +278,8 @@ static void write(DType dtype, int count, const void *x, void *to, int64_t strid
 static void round_stored(DType dtype, int count, void *x) {
     uint16_t halves[CHUNK];
     if (dtype != DT_F16 && dtype != DT_BF16) return;
-    write(dtype, count, x, halves, 1);
-    read(dtype, count, halves, 1, x);
+    narrow(dtype, count, x, halves);
+    widen(dtype, count, halves, x);
 }
 
 static void map(Op op, DType dtype, int count, const void *x, const void *y, const void *z,

@@ -15,8 +15,8 @@ typedef struct {
     void (*cast)(DType from, DType into, int count, const void *x, void *to);
     void (*fold)(Op fold, DType dtype, int count, void *x);
     void (*fill)(DType dtype, int count, const void *value, void *to);
-    void (*read)(DType dtype, int count, const void *from, int64_t stride, void *to);
-    void (*write)(DType dtype, int count, const void *x, void *to, int64_t stride);
+    void (*read)(DType dtype, const Patch *patch, const void *from, void *to);
+    void (*write)(DType dtype, const Patch *patch, const void *x, void *to);
 } ChunkFunctions;
 
 typedef struct {
