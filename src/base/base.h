@@ -50,12 +50,12 @@ char *arena_print(Arena *arena, const char *format, ...) PRINTF(2, 3);
 void *list_grow(Arena *arena, void *at, int32_t count, int32_t *capacity, size_t size);
 typedef LIST(int32_t) IdList;  // node ids, token ids
 
-// map.c: open addressing from a 64-bit key to an int32 value, 0 or more. Whoever needs exact keys
-// compares what the value names.
+// map.c: from a 64-bit key, mostly a hash, to int32 values of 0 or more. Whoever needs exact keys
+// compares what the values name.
 typedef struct Map Map;
 typedef bool MapSame(const void *context, int32_t value);
 Map *map_new(Arena *arena);
-// The first value added under `key` for which same(context, value), or `same` is NULL; else -1.
+// The first value added under `key` for which same(context, value) holds (NULL: any); -1 if none.
 int32_t map_find(const Map *map, uint64_t key, MapSame *same, const void *context);
 void map_add(Arena *arena, Map *map, uint64_t key, int32_t value);    // whether or not it is there
 uint64_t hash_bytes(const void *bytes, size_t count, uint64_t seed);  // equal on every machine
@@ -71,8 +71,8 @@ void text_add(Text *text, const char *format, ...) PRINTF(2, 3);
 void text_add_list(Text *text, const char *format, va_list arguments) PRINTF(2, 0);
 void text_add_bytes(Text *text, const char *bytes, size_t count);
 
-// A reader of text with a position for messages; the parsers of both dialects and of rules use it.
-// `text` stays the caller's and is not copied.
+// A reader of text that knows its position, for messages: what the parsers of both dialects and of
+// rules are made with. `text` stays the caller's and is not copied.
 typedef struct {
     const char *name, *start, *at, *end;  // name: what is read, for messages
 } Reader;
@@ -87,8 +87,8 @@ bool reader_int(Reader *reader, int64_t *value);    // 12 or -12, and not 1.5, 1
 bool reader_number(Reader *reader, double *value);  // also 0x1p-3, inf, -inf, nan
 _Noreturn void reader_fatal(const Reader *reader, const char *format, ...) PRINTF(2, 3);
 
-// error.c: misuse stops the calling thread (to try_call, else a hook and exit 1); the outside world
-// returns -1.
+// error.c: misuse stops the calling thread (to try_call, else by exit 1); a refusal of the outside
+// world returns -1.
 enum { ERROR_SIZE = 2048 };             // a message with its final zero; longer ones are cut
 void here(const char *file, int line);  // the user's call site, for this thread's next fatal
 _Noreturn void fatal(const char *format, ...) PRINTF(1, 2);
@@ -118,8 +118,7 @@ void thread_set_count(int threads);  // 1 to 256; takes effect at the next threa
 // next barrier and is raised on the caller. Inside a body, thread_run runs on that thread alone.
 void thread_run(ThreadBody *body, void *context);
 void barrier_wait(Barrier *barrier, int thread);  // all writes before it are seen after it
-// Indices [first, last) of `count` pieces of work for `thread` of `threads`: contiguous, sizes
-// differ by at most 1.
+// A thread's part of `count` pieces of work: first <= i < last. Parts differ by one piece at most.
 void thread_share(int64_t count, int thread, int threads, int64_t *first, int64_t *last);
 
 // file.c: the outside world, with one clear line when it refuses.
@@ -132,7 +131,7 @@ int file_map(const char *path, FileBytes *out);  // read-only; -1 if missing, em
 void file_unmap(FileBytes *bytes);
 // NULL with a message; a zero byte follows the `*size` bytes (size may be NULL).
 char *file_read(Arena *arena, const char *path, size_t *size);
-// Writes to a temporary name in the same folder, fsyncs, renames: a reader sees the old file or the
+// Writes a temporary file in the same folder, then renames it: a reader sees the old file or the
 // whole new one.
 int file_write(const char *path, const void *bytes, size_t size);
 int folder_make(const char *path);  // like mkdir -p, mode 0700
