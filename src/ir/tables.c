@@ -12,8 +12,8 @@ const DTypeInfo dtypes[DT_COUNT] = {
 };
 
 const OpInfo ops[OP_COUNT] = {
-#define OP(name, text, arity, properties, scalar, vector, reads, documentation) \
-    {#text, arity, properties, #scalar, #vector, reads, documentation},
+#define OP(name, text, arity, properties, scalar, vector, documentation) \
+    {#text, arity, properties, #scalar, #vector, documentation},
 #include "ir/ops.def"
 #undef OP
 };

@@ -106,7 +106,6 @@ static void gradient_ASSIGN(Gradient *g, const Node *node, Id id, Id out) {
 #define gradient_VEC     kernel_only
 #define gradient_LANE    kernel_only
 #define gradient_PERM    kernel_only
-#define gradient_MMA     kernel_only
 
 // ---- movements: each has an adjoint among the others -------------------------------------------
 
