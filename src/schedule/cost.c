@@ -1,9 +1,8 @@
 /* cost.c - what a kernel must at least do: float operations, and bytes to and from memory.
  * In: a kernel in unscheduled form.  Out: two counts, symbolic sizes at the given VARs.
- * Invariant: an element that is read by many iterations counts once; index arithmetic counts
- * nothing.
- *   c[8*i + j] = (reduce add k<4 (mul a[4*i + k] b[8*k + j])), 2 x 8   =>   128 operations, 4 *
- *   (8 + 32 + 16) bytes */
+ * Invariant: an element that many iterations read counts once; index arithmetic does not count.
+ *   c[8*i + j] = (reduce add k<4 (mul a[4*i + k] b[8*k + j])), 2 x 8
+ *   =>   128 operations, 4 * (8 + 32 + 16) bytes                                               */
 #include "schedule/schedule.h"
 
 typedef struct {
@@ -38,8 +37,7 @@ static void count_access(Count *count, int32_t buffer, Index index) {
     count->bytes += touched * dtypes[memory->dtype].bytes;
 }
 
-// Each node runs once for each value of the loops that it depends on; a REDUCE folds once for each
-// of its body.
+// A node runs once for each point of the loops that it depends on, a REDUCE for each of its body's.
 static void count_value(Count *count, Id id) {
     if (count->counted[id]) return;
     count->counted[id] = true;

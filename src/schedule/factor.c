@@ -49,8 +49,7 @@ static bool depends(const Kernel *kernel, Id id, int32_t loop) {
     return loop_set_has(&set, loop);
 }
 
-// The fold's loops along which some factor stays the same while it changes along others; what is
-// cheapest inside.
+// The fold's loops along which a factor is constant that changes along others: cheapest inside.
 static int inner_loops(const Kernel *kernel, const Node *fold, const Product *term, int terms,
                        int32_t *inner) {
     int best = 0;

@@ -48,8 +48,7 @@ static int64_t node_bytes(const Fusion *fusion, Id id) {
     return node_elements(fusion, id) * dtypes[node_dtype(fusion->graph, id)].bytes;
 }
 
-// Which memory a node stands for: a BUFFER's id, or -1 - number of a PARAM, as ASSIGN's first word
-// has it.
+// The memory that a node names, as in ASSIGN's first word: a BUFFER's id, or -1 - a PARAM's number.
 static bool names_memory(const Node *node, int64_t *memory, int64_t *version) {
     if (node->op != OP_BUFFER && node->op != OP_PARAM && node->op != OP_ASSIGN) return false;
     *memory = node->op == OP_PARAM ? -1 - node->arg[0] : node->arg[0];
@@ -145,8 +144,7 @@ static bool reads_memory(const Fusion *fusion, Id id, int64_t memory, bool *seen
     return false;
 }
 
-// A value computed from the buffer that it is written to is stored first: the two may overlap in
-// any way.
+// A value made from the buffer that it is assigned to is stored first: the two may overlap anyhow.
 static void store_overlapping(Fusion *fusion, Id assign) {
     const Node *node = graph_node(fusion->graph, assign);
     bool *seen = arena_array(fusion->arena, bool, graph_count(fusion->graph));
@@ -163,8 +161,8 @@ static void mark_live(Fusion *fusion, Id id) {
 }
 
 // ---- one node, seen from its readers -----------------------------------------------------------
-static Id loops_of(const Fusion *fusion,
-                   Id owner) {  // the node whose shape the owner's loops run over
+// The node whose shape the owner's loops run over.
+static Id loops_of(const Fusion *fusion, Id owner) {
     const Node *node = graph_node(fusion->graph, owner);
     return node->op == OP_ASSIGN ? node->source[1] : owner;
 }

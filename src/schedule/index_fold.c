@@ -1,6 +1,5 @@
 /* index_fold.c - arithmetic on coordinates is index arithmetic.
- * In: an op over coordinates and constants.  Out: a node over one index expression, in i32 where
- * its interval allows.
+ * In: an op over coordinates and constants.  Out: one index expression, in i32 if that holds it.
  * Invariant: the same value; what is compared or converted has 32 bits, so that a vector of it is
  * as wide as one of f32.
  *   (cmplt @i64(k) (add @i64(i) @i64(position)))   =>   (cmplt @i32(k) @i32(i + position)) */

@@ -20,8 +20,7 @@ static bool together(const Life *a, const Life *b) {
     return a->first <= b->last && b->first <= a->last;
 }
 
-// Big ones first (J. Lee and others, On-Device Neural Net Inference with Mobile GPUs, 2019: greedy
-// by size).
+// Greedy by size: J. Lee and others, On-Device Neural Net Inference with Mobile GPUs (2019).
 static void sort_by_size(Life *life, int lives) {
     for (int i = 1; i < lives; i++) {
         Life moving = life[i];

@@ -1,11 +1,9 @@
-/* ranges.c - one stored value becomes one kernel: each node gets the loops of its reader as
- * coordinates.
- * In: a root of the tensor graph and which other nodes are in memory.  Out: loops, and one
- * expression per store.
+/* ranges.c - a stored value becomes a kernel: each node gets its reader's loops as coordinates.
+ * In: a root of the tensor graph, which other nodes are in memory.  Out: loops around one store.
  * Invariant: movement ops leave no trace but in indices; a read that a PAD or a GATHER may send
  * outside has a condition.
- *   %2 = permute{1, 0} %0 ; %3 = exp2 %2   =>   for i { for j { out[8*i + j] = (exp2 a[4*j + i])
- *   } } */
+ *   %2 = permute{1, 0} %0 ; %3 = exp2 %2
+ *   =>   for i { for j { out[8*i + j] = (exp2 a[4*j + i]) } }                                  */
 #include "schedule/schedule.h"
 
 typedef struct {
@@ -94,8 +92,7 @@ static Index linear(Lowering *to, const Node *node, const Index *coordinate) {
     return index;
 }
 
-// Memory that holds `stored`, read as `node` sees it: a BITCAST may have given it another dtype and
-// last axis.
+// Memory that holds `stored`, as `node` sees it: after a BITCAST, with another dtype and last axis.
 static Id load(Lowering *to, Id stored, const Node *node, const Index *coordinate, Id condition) {
     int32_t slot = to->ranges->slot_of(to->ranges->context, stored);
     int32_t buffer = slot_buffer(to, slot, (DType)node->dtype, false);
@@ -312,8 +309,8 @@ static Id lower_node(Lowering *to, Id id, const Index *coordinate, Id condition)
     if (ops[node->op].properties & MAPS) return lower_map(to, node, coordinate, condition);
     if (node->op == OP_REDUCE) return lower_reduce(to, node, coordinate, condition);
     if (node->op == OP_GATHER) return lower_gather(to, node, coordinate, condition);
-    return lower(to, node->source[0], coordinate,
-                 condition);  // CONTIGUOUS DETACH WITHGRAD COPY: the value itself
+    // CONTIGUOUS, DETACH, WITHGRAD and COPY are their source's value.
+    return lower(to, node->source[0], coordinate, condition);
 }
 
 static bool lowered_same(const void *context, int32_t value) {
@@ -415,8 +412,7 @@ static Statement *store_scan(Lowering *to, Id root) {
     return close_loops(to, loops, loop, init);
 }
 
-// Copies x, then adds each value at its index: the axis itself and all axes it is indexed by run in
-// order.
+// Copies x, then adds each value at its index. The axis and those that index it run in order.
 static Statement *store_scatter(Lowering *to, Id root) {
     const Node *node = graph_node(to->graph, root);
     const Node *index_node = graph_node(to->graph, node->source[1]);

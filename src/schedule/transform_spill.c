@@ -5,9 +5,8 @@
  * constants do not compete with the accumulators for registers (GCC 12 spilled the accumulators of
  * a tile whose epilogue was a silu: a third of the speed).
  *   SPILL s   for i1_finish { for j1_finish { finish c[..] = f(s[16*i1_finish + j1_finish]) } }
- *   =>
- *       for i1_finish_spill { for j1_finish_spill { s_spill[..] = s[..] } }  for i1_finish { ..
- *       f(s_spill[..]) } */
+ *   =>        for i1_finish_spill { for j1_finish_spill { s_spill[..] = s[..] } }
+ *             for i1_finish { for j1_finish { finish c[..] = f(s_spill[..]) } }                  */
 #include "schedule/schedule.h"
 
 static bool updates(const ScheduleLine *line, Statement *list, int32_t buffer) {
