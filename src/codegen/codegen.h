@@ -7,9 +7,9 @@
 // A Program is an ordered list of steps, close to C. A step's id is its place in the list; %7 is
 // the value of step 7. Values are assigned once; what changes lies in buffers and in variables.
 //
-// Values compute in f32, i32, u32, i64 and bool. The other dtypes are storage: values of them are
-// only loaded, stored, cast to and from, and bitcast. Narrow integers are i32 kept in their range.
-// With lanes above 1 a value is a vector, a bool vector a mask of 0 and -1 in i32 lanes.
+// Arithmetic is in f32, i32, u32, i64 and bool. The other dtypes are storage: their values are only
+// loaded, stored, cast to and from, and bitcast; narrow integers compute as i32, kept in range.
+// A value with several lanes is a vector; a bool vector is a mask of 0 and -1 in i32 lanes.
 typedef struct {
     DType dtype;
     int lanes;
@@ -36,7 +36,7 @@ typedef struct {
     Index index;        // LOAD, STORE, INDEX: where lanes differ, of lane_atom. FOR: the extent
     Index limit;        // FOR; -1: none
     bool share;         // FOR: this thread's share of the iterations, as thread_share gives it
-    int32_t steps;      // FOR: iterations that the C compiler writes in a row; 0: as it likes
+    int32_t steps;      // FOR: iterations that the C compiler is told to unroll; 0: as it likes
     const char *name;   // FOR
     double number;      // CONST f32
     int64_t integer;    // CONST of the other dtypes
@@ -57,8 +57,8 @@ typedef struct {
 typedef struct {
     Arena *arena;
     const char *name;
-    IndexTable
-        *indices;  // LOOP: a FOR's step, or lane_atom; VAR; VALUE: a step with an integer value
+    // Atoms: LOOP is a FOR's step or lane_atom, VAR a VAR, VALUE a step with an integer value.
+    IndexTable *indices;
     LIST(Var) vars;
     LIST(ProgramBuffer) buffers;  // PARAMs first, in ABI order
     LIST(Variable) variables;
@@ -68,23 +68,24 @@ typedef struct {
 static inline bool step_has_value(const Step *step) {
     return step->kind == STEP_LET || step->kind == STEP_GET;
 }
-DType dtype_computed(DType dtype);                // f32 for f16, i32 for u8, ...
-Index lane_atom(IndexTable *indices, int lanes);  // the number of the lane, in a vector of so many
+DType dtype_computed(DType dtype);                     // f32 for f16, i32 for u8, ...
+Index lane_atom(IndexTable *indices, int lanes);       // the lane's number, in a vector of so many
 int index_lanes(const Program *program, Index index);  // 1 where all lanes agree
 char *program_print(Arena *arena, const Program *program);
 void program_verify(const Program *program);  // fatal with the step: scopes, types, lanes
 
 // ---- lower.c, expression.c, scan.c: kernel to program ------------------------------------------
 typedef struct {
-    const bool
-        *aliased;  // by PARAM: its memory is also that of another one, and written; NULL: none
+    // By PARAM: its memory is another PARAM's too, and is written. NULL: of none.
+    const bool *aliased;
 } LowerOptions;
 // The kernel is in explicit form: no REDUCE, no EXP2, LOG2 or SIN are left.
 Program *lower(Arena *arena, const Kernel *kernel, const LowerOptions *options);
 
 // ---- render_c.c, prelude.c: program to C -------------------------------------------------------
-// C11 with GCC's vectors, no includes: one exported function, runtime.h's KernelFunction. Several
-// of these texts may stand in one file. Its name goes to symbol: pg_k_ and a hash of the text.
+// C11 with GCC's vectors and no includes, which exports one function, runtime.h's KernelFunction.
+// The function's name goes to symbol: pg_k_ and a hash of the text. One file may hold several such
+// texts.
 enum { SYMBOL_SIZE = 24 };
 char *render_c(Arena *arena, const Program *program, const char *comment, char symbol[SYMBOL_SIZE]);
 // The types and functions that `body` uses, by their names: f32x8, fma_f32x8, f16_to_f32x8 ...

@@ -44,10 +44,10 @@ int32_t let_lane(Lower *lower, int32_t value, int lane);  // of a scalar: itself
 int32_t let_get(Lower *lower, int32_t variable);
 int32_t widened(Lower *lower, int32_t value, int lanes);  // a scalar to a vector
 int32_t both(Lower *lower, int32_t a, int32_t b);         // of two conditions
-int32_t apply(Lower *lower, Op op, DType dtype, int32_t x, int32_t y,
-              int32_t z);                                  // as scalar_apply
+// The op as scalar_apply does it, in the range and precision of the dtype.
+int32_t apply(Lower *lower, Op op, DType dtype, int32_t x, int32_t y, int32_t z);
 int32_t stored(Lower *lower, int32_t value, DType dtype);  // as it lies in memory
-Index mapped(Lower *lower, Index index);  // an index of the kernel's, in the program
+Index mapped(Lower *lower, Index index);                   // a kernel's index, in the program
 // Where an element of a promoted buffer is: the lane of a variable, or (-1) all of it.
 int32_t variable_of(const Lower *lower, int32_t buffer, Index index, int *lane);
 int32_t expression(Lower *lower, Id node);  // of dtype_computed(its dtype)

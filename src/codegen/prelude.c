@@ -209,8 +209,7 @@ static const Helper helpers[] = {
 
 // clang-format on
 
-// The elements' C types. Those that end in _at are for memory, whose alignment is 1 and whose type
-// may be another one's.
+// The elements' C types; those ending in _at are memory's: of alignment 1, perhaps of another type.
 static const char scalar_types[] = "typedef float f32;\n"
                                    "typedef signed char i8;\n"
                                    "typedef unsigned char u8;\n"

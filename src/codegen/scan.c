@@ -11,8 +11,8 @@ enum { VARIABLES_MAX = 256 };  // of one buffer; far above any register file
 
 // ---- promotion ---------------------------------------------------------------------------------
 
-// Lanes that an access moves: of the vector loop around it, 1 if it does not depend on that; 0
-// if it is not constant after unrolling, or if its lanes do not fill a whole variable.
+// How many lanes an access moves: those of the vector loop around it; 1 if it does not depend on
+// that loop; 0 if it is not constant once unrolled, or its lanes do not fill a variable.
 static int access_lanes(const Kernel *kernel, const Access *access) {
     IndexTable *table = graph_indices(kernel->graph);
     LoopSet loops = kernel_loops_of_index(kernel, access->index);
