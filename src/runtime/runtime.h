@@ -4,13 +4,15 @@
 #define PICOGRAD_RUNTIME_H
 #include "ir/ir.h"
 
-// ---- buffer.c: reference-counted device memory, named by ids that are never reused. Thread-safe.
-// 64-byte aligned, readable 64 bytes past the end.
-int64_t buffer_new(size_t bytes);  // count 1, zeroed; large ones become resident page by page, when
-                                   // written. Fatal with sizes if there is no memory
-int64_t buffer_scratch(size_t bytes);  // the same, but holds anything: for what is written whole
-int64_t buffer_wrap(void *at, size_t bytes, void (*release)(void *owner),
-                    void *owner);  // memory of somebody else's
+// ---- buffer.c: memory --------------------------------------------------------------------------
+// Reference-counted, named by ids that are never used again; 64-byte aligned, readable for 64 bytes
+// past the end. Thread-safe.
+// A new one has count 1 and is zeroed; a large one becomes resident page by page as it is written.
+// Fatal with the sizes if there is no memory.
+int64_t buffer_new(size_t bytes);
+int64_t buffer_scratch(size_t bytes);  // the same, not zeroed: for what is written as a whole
+// Memory of somebody else's, who is told by release(owner), if not NULL, when its count is 0.
+int64_t buffer_wrap(void *at, size_t bytes, void (*release)(void *owner), void *owner);
 void buffer_retain(int64_t id);
 void buffer_release(int64_t id);
 void *buffer_data(int64_t id);
@@ -19,28 +21,28 @@ int64_t buffer_version(int64_t id);  // starts at 0
 int64_t buffer_advance(int64_t id);  // the next version, after an ASSIGN
 int64_t buffer_live_bytes(void);     // of all buffer_new still alive, for tests and metrics
 
-// ---- reference.c: walks a tensor graph element by element; slow, independent of every lowering,
-// the oracle. ---------
+// ---- reference.c: the oracle -------------------------------------------------------------------
+// Walks a tensor graph element by element: slow, and shares no code with any lowering.
 typedef struct {
     void *(*buffer)(void *context, int64_t id);     // BUFFER's memory
     void *(*param)(void *context, int64_t number);  // PARAM's memory
     int64_t (*var)(void *context, int32_t var);     // VAR's value
     void *context;
 } Binding;
-// Writes node `output`'s value, contiguous by the sizes that it has under these VARs, to `to`.
-// ASSIGN writes through.
+// Writes the value of node `output` to `to`, contiguous in the sizes that it has under these VARs.
+// An ASSIGN writes its buffer.
 void reference_run(const Graph *graph, Id output, const Binding *binding, void *to);
 
-// ---- interpreter.c: runs a kernel in its unscheduled form over L1-sized chunks, no compiler
-// needed. ----------------
+// ---- interpreter.c: kernels without a compiler -------------------------------------------------
+// Runs a kernel in unscheduled form, over chunks that fit the first-level cache.
 void interpret(const Kernel *kernel, void *const *buffer, const int64_t *var);
-// One expression of a kernel, without its statements. The other loops stand where interpreter_move
-// put them (0 at first).
+// One expression of a kernel, without its statements. Each loop is where interpreter_move put it
+// last, at first at 0.
 typedef struct Interpreter Interpreter;
 Interpreter *interpreter_new(Arena *arena, const Kernel *kernel, void *const *buffer,
                              const int64_t *var);
 void interpreter_move(Interpreter *interpreter, int32_t loop, int64_t position);
-// The values at all points of a box, first loop outermost, in their compute type.
+// The values at all points of a box of loops, the first one outermost, in their compute type.
 void interpreter_box(Interpreter *interpreter, Id value, int loops, const int32_t *loop,
                      const int64_t *first, const int64_t *extent, void *to);
 
@@ -59,11 +61,11 @@ typedef struct {
     bool from_cache;           // filled in
 } CompileUnit;
 bool compiler_available(void);  // PG_CC, else cc, gcc, clang on PATH
-int compile_units(CompileUnit *unit,
-                  int count);  // one compiler process a core; -1 with the compiler's first error
+// Runs a compiler process a core; -1 with the compiler's first error.
+int compile_units(CompileUnit *unit, int count);
 char *compiler_key(Arena *arena);  // path, mtime, size, flags; NULL if there is none
-char *compiler_assembly(Arena *arena,
-                        const char *source);  // for PG_DEBUG; NULL with the compiler's first error
+// For PG_DEBUG; NULL with the compiler's first error.
+char *compiler_assembly(Arena *arena, const char *source);
 
 // ---- target.c: the CPU -------------------------------------------------------------------------
 typedef struct {
@@ -88,18 +90,17 @@ char *cache_find(Arena *arena, const char *name);
 // process, if the cache cannot be written.
 char *cache_add(Arena *arena, int count, const char *const *name, const void *bytes, size_t size);
 
-// ---- library/: eager matmul, one source per ISA. -----------------------------------------------
-// c[m][n] = sum over k of a[m][k] * b[k][n], fp32; strides in elements. c is contiguous in n or m
-// as strides say.
+// ---- library/: the matmul of eager mode, one source for all instruction sets -------------------
+// c[m][n] = sum over k of a[m][k] * b[k][n] in f32.
 typedef struct {
     int64_t m, n, k;
     const float *a;
-    int64_t a_m, a_k;
+    int64_t a_m, a_k;  // strides, in elements
     const float *b;
     int64_t b_k, b_n;
     float *c;
     int64_t c_m, c_n;
     bool accumulate;  // c += instead of c =
 } Matmul;
-void library_matmul(const Matmul *matmul);  // uses the pool
+void library_matmul(const Matmul *matmul);  // on all threads of the pool
 #endif

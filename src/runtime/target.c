@@ -17,8 +17,8 @@ static bool system_keeps(unsigned bits) {
     return (low & bits) == bits;
 }
 
-static bool has_avx2(
-    void) {  // and what every CPU with both of these has: FMA came with BMI2 and F16C
+// With FMA, which came together with BMI2 and F16C.
+static bool has_avx2(void) {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
            __builtin_cpu_supports("bmi2");
 }

@@ -102,8 +102,7 @@ static inline __attribute__((always_inline)) void add_step(int rows, int vectors
 #pragma GCC unroll 8
     for (int t = 0; t < terms; t++) {
         const float *y = b + t * of->b_k;
-        // With one row the CPU's own prefetching is enough; with more, what it follows is too
-        // short.
+        // With one row the CPU's own prefetching is enough; with more, its streams are too short.
         if (rows > 1) __builtin_prefetch(y + terms * of->b_k);
 #pragma GCC unroll 4
         for (int i = 0; i < rows * vectors; i++) {
