@@ -38,8 +38,7 @@ static void bind_results(Compiled *compiled, int64_t *result) {
     }
 }
 
-// Kernels were fused and their loops reordered on the word that different slots are different
-// memory.
+// Kernels were fused and loops reordered as if different slots were different memory.
 static int check_distinct(const Compiled *compiled, int32_t slot) {
     for (int32_t i = 0; i < compiled->module->slots.count; i++) {
         bool ours =

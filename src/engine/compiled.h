@@ -18,6 +18,13 @@ typedef struct {
     KernelFunction *function;
 } Unit;
 
+// What PG_DEBUG=1 tells.
+typedef struct {
+    int kernels, unique_kernels, from_cache;
+    double compile_seconds;   // all of engine_compile
+    int64_t temporary_bytes;  // of the memory plan
+} CompiledInfo;
+
 struct Compiled {
     Arena *arena;
     Graph *graph;

@@ -9,11 +9,9 @@
 #include "runtime/runtime.h"
 #include "schedule/schedule.h"
 
-enum {
-    AXES_MAX = 2 * RANK_MAX + 8,
-    TILE = 1 << 16
-};                 // TILE: elements of an operand unpacked at a time
-enum { A, B, C };  // operands, and the result
+enum { AXES_MAX = 2 * RANK_MAX + 8 };
+enum { TILE = 1 << 16 };  // elements of an operand unpacked at a time
+enum { A, B, C };         // operands, and the result
 
 typedef struct {
     int32_t loop;
@@ -185,8 +183,7 @@ static void run_plain(const Axis *source, int axes, float *const base[3]) {
     multiply(axis, axes, chosen, 0, base, false);
 }
 
-// The packed operand, a tile at a time: its first own axis is shared among the threads and cut into
-// tiles.
+// The packed operand, a tile at a time, which are pieces of a thread's share of its first own axis.
 typedef struct {
     const Contraction *contraction;
     int packed;    // A or B

@@ -14,10 +14,12 @@ void engine_eager(const Graph *graph, int outputs, const Id *output, int64_t *re
 // ---- realize.c, call.c -------------------------------------------------------------------------
 // Compiles once, for all values of the VARs and all contents of BUFFERs and PARAMs. ASSIGNs named
 // in `effects` happen at every call, after all readers of the bytes that they replace. NULL with
-// error_text() if the compiler fails. PG_DUMP=PASS[,PASS...] or all prints the module after each
-// pass, the last one's is the assembly; with PG_KERNEL=N only kernel N's part. PG_DEBUG=1 what was
-// compiled and how long it took, 2 each kernel's time at each call, 3 its kernel dialect and
-// schedule, 4 its C, 5 its assembly.
+// error_text() if the compiler fails.
+//   PG_DUMP=PASS[,PASS...] or all  the module after these passes; the last one's is the assembly
+//   PG_KERNEL=N                    of that only kernel N
+//   PG_DEBUG=1                     what was compiled and how long it took
+//            2                     also each kernel's time at each call
+//            3, 4, 5               also each kernel with its schedule; its C; its assembly
 typedef struct Compiled Compiled;
 Compiled *engine_compile(const Graph *graph, int outputs, const Id *output, int effects,
                          const Id *effect);
@@ -26,14 +28,8 @@ void engine_free(Compiled *compiled);
 // buffer of the output's capacity. No allocation and no string work but for the results. -1 with
 // error_text() if a worker met an error.
 int engine_call(Compiled *compiled, const int64_t *param, const int64_t *var, int64_t *result);
-typedef struct {
-    int kernels, unique_kernels, from_cache;
-    double compile_seconds;   // all of engine_compile
-    int64_t temporary_bytes;  // of the memory plan
-} CompiledInfo;
-CompiledInfo engine_info(const Compiled *compiled);
 double engine_compile_seconds(void);  // of all engine_compile calls of this process
 void engine_dump_to(FILE *to);        // what PG_DUMP and PG_DEBUG print; standard error unless told
-const char *engine_pass(int i,
-                        const char **about);  // its name, as PG_DUMP takes it; NULL after the last
+// The name of pass i, as PG_DUMP takes it; NULL after the last.
+const char *engine_pass(int i, const char **about);
 #endif

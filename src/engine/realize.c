@@ -241,5 +241,3 @@ void engine_free(Compiled *compiled) {
     buffer_release(compiled->workspace);
     arena_free(compiled->arena);
 }
-
-CompiledInfo engine_info(const Compiled *compiled) { return compiled->info; }
