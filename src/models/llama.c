@@ -3,12 +3,10 @@
  * Invariant: position p of the cache holds the keys and values of token p, for p below
  * llama->position; what lies beyond is never looked at. Shapes are written as (T tokens, W width, H
  * heads, K key heads, D head size, S cached positions).
- *   llama_forward(llama, (int32_t[]){1, 42}, 2, logits, NULL)    =>    logits[i] for i below the
- *   vocabulary
+ *   llama_forward(llama, (int32_t[]){1, 42}, 2, logits, NULL)   =>   logits (vocabulary)
  *
  * Source: H. Touvron and others, LLaMA (2023); J. Ainslie and others, GQA (2023); N. Shazeer, GLU
- * Variants (2020);
- * J. Su and others, RoFormer (2021). */
+ * Variants (2020); J. Su and others, RoFormer (2021). */
 #include "models/models.h"
 #include "ir/scalar.h"
 
@@ -28,9 +26,9 @@ struct Llama {
     Arena *arena;
     LlamaConfig config;
     Layer *layer;
-    PgTensor *embedding, *norm,
-        *head;               // (V, W) (W) (V, W); head is the embedding where the two are tied
-    PgTensor *rope_factors;  // (rope_size / 2), NULL: all 1
+    PgTensor *embedding, *norm;  // (V, W) (W)
+    PgTensor *head;              // (V, W); the embedding where the two are tied
+    PgTensor *rope_factors;      // (rope_size / 2), NULL: all 1
     PgFunction *step, *step_all;
     int64_t position, weight_bytes;
     double compile_seconds;
@@ -134,8 +132,7 @@ static bool scores_fit(const Llama *llama, int64_t size) {
     return size <= 64 || 2 * llama->config.heads * size * keys * 4 <= SCORES_BYTES;
 }
 
-// The smallest piece that holds all of the rest, if little of it is wasted; else the largest that
-// is full.
+// The smallest piece that holds the whole rest if over half is used, else the largest full one.
 static int64_t chunk_size(const Llama *llama, int64_t left) {
     int first = 0;
     while (!scores_fit(llama, chunks[first])) first++;
@@ -174,7 +171,6 @@ int llama_forward(Llama *llama, const int32_t *ids, int64_t count, float *logits
 }
 
 const LlamaConfig *llama_config(const Llama *llama) { return &llama->config; }
-int64_t llama_position(const Llama *llama) { return llama->position; }
 void llama_rewind(Llama *llama, int64_t position) {
     llama->position = min_i64(position, llama->position);
 }
@@ -256,10 +252,10 @@ static uint64_t random_bits(uint64_t counter) {
     return z ^ z >> 31;
 }
 
-// Blocks of 32 values, of mean 0 and variance 1 / columns, so that a product keeps the size of what
-// it is applied to.
-// Q4_1: f16 scale, f16 offset, codes of 4 bits, 0 to 15. Q8_0: f16 scale, codes of 8 bits, -128 to
-// 127.
+// Blocks of 32 values, of mean 0 and variance 1 / columns, so that a product is as large as what it
+// is applied to.
+//   Q4_1: f16 scale, f16 offset, codes of 4 bits, 0 to 15
+//   Q8_0: f16 scale, codes of 8 bits, -128 to 127
 static uint8_t *random_blocks(Loading *loading, int64_t rows, int64_t columns,
                               const GgufFormat *format) {
     bool nibbles = format->type == GGUF_Q4_1;

@@ -14,24 +14,21 @@ typedef struct {
     int64_t rope_size;  // leading part of a head that is rotated
 } LlamaConfig;
 typedef struct Llama Llama;
-// The weights stay in the file's pages; the file must stay open as long as the model. context 0:
-// min(4096, trained).
-// NULL with error_text() for a file that is not a llama model, or where a tensor is missing or of
-// the wrong shape.
+// The weights stay in the file's pages, so the file must stay open as long as the model. context 0
+// is min(4096, trained). NULL with error_text() if the file is no llama model, or if a tensor is
+// missing or of the wrong shape.
 Llama *llama_open(const Gguf *gguf, int64_t context);
 // Random weights in the shape of SmolLM2-135M: runs at the same speed, says nothing.
 Llama *llama_random(int64_t context, uint64_t seed);
 void llama_close(Llama *llama);
 const LlamaConfig *llama_config(const Llama *llama);
-int64_t llama_position(const Llama *llama);         // tokens in the cache
 void llama_rewind(Llama *llama, int64_t position);  // forgets what came after
 int llama_traces(const Llama *llama);               // how often a step was traced and compiled
 int64_t llama_weight_bytes(const Llama *llama);
 int64_t llama_cache_bytes(const Llama *llama);  // of the cache blocks in use
-// Appends the tokens to the cache and writes the logits (vocabulary) after the last to `logits`;
-// all_logits, if not
-// NULL, gets those after each (count, vocabulary). -1 if the context is full, an id is out of
-// range, or there is no code.
+// Appends the tokens to the cache. logits (vocabulary) gets those after the last token, all_logits
+// (count, vocabulary), if not NULL, those after each. -1 if the context is full, an id is out of
+// range, or the compiler failed.
 int llama_forward(Llama *llama, const int32_t *ids, int64_t count, float *logits,
                   float *all_logits);
 
