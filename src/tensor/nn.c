@@ -183,8 +183,7 @@ static void must_attend(PgTensor *q, PgTensor *k, PgTensor *v) {
               shape_name(tensor_in(q)), shape_name(tensor_in(k)), shape_name(tensor_in(v)));
 }
 
-// Axis -3, of `heads`, as two: key heads, and the heads that share each. Of size 1 it becomes (1,
-// 1).
+// Axis -3, of `heads`, as two: key heads, and the heads that share each; of size 1, as (1, 1).
 static PgTensor *grouped_heads(PgTensor *x, int64_t key_heads) {
     int rank = pg_rank(x);
     if (rank < 3) return x;

@@ -75,8 +75,7 @@ Id shrink_axis(Id x, int axis, Size start, Size size) {
 
 // ---- the same elements -------------------------------------------------------------------------
 
-// The size that -1 stands for: what x has and the other sizes of the new shape (with 1 there)
-// leave.
+// The size that -1 stands for: that of x over the product of `to`, which has 1 in its place.
 static Size size_left(Id x, Shape to) {
     Shape from = shape_at(x);
     int64_t there = 1, wanted = 1;
