@@ -5,8 +5,9 @@
  *   pg_grad(loss, 1, &x, &slope);
  *   pg_print(slope);                                     // [[2. 4.] [6. 8.]]
  *
- * Memory. A tensor belongs to the innermost scope open on its thread and dies with it; every thread
- * has a root scope. pg_keep carries a tensor over into the scope around. Threads share no tensors.
+ * Memory. A tensor belongs to the scope that is innermost on its thread when it is made, and dies
+ * with it; every thread has a root scope. pg_keep carries a value over into the scope around.
+ * Threads share no tensors.
  * Results. A call computes its result at once; views (marked "view") only describe where elements
  * of another tensor lie. Inside a traced function (see pg_function) nothing is computed: calls are
  * recorded, then compiled together.
@@ -78,9 +79,9 @@ PG_API void pg_back(const PgCaller *caller);
 /* ---- scopes ---------------------------------------------------------------------------------- */
 PG_API void pg_scope_begin(void);
 PG_API void pg_scope_end(void); /* frees every tensor made since the matching begin */
-/* x's value as a tensor of the scope around (in the root scope: of the root scope), where its
- * history ends: gradients do not flow through it. It has memory of its own, unless x already is in
- * memory as a whole; weights kept packed stay packed. */
+/* x's value as a tensor of the scope around; in the root scope, of the root scope. Its history ends
+ * there: gradients do not flow through it. It has memory of its own, unless x is in memory as a
+ * whole already; packed weights stay packed. */
 PG_API PgTensor *pg_keep(PgTensor *x);
 PG_API bool pg_no_grad(bool on); /* while on, no history is recorded; returns the old state */
 
@@ -88,20 +89,21 @@ PG_API bool pg_no_grad(bool on); /* while on, no history is recorded; returns th
  * pg_call runs body(context, in, out). In graph mode the body is traced once for each new set of
  * input shapes and types (and state of pg_no_grad), compiled, and its code is called from then on;
  * in eager mode the body just runs. Tensors that the body uses beyond its inputs are captured by
- * reference: pg_assign shows. Whatever else it does happens when it is traced. Results have no
- * history: take gradients inside. */
+ * reference: what pg_assign writes to them, the next call sees. Whatever else the body does happens
+ * when it is traced, and not at each call. Results have no history: take gradients inside. */
 typedef void PgFunctionBody(void *context, PgTensor **in, PgTensor **out);
 typedef enum { PG_GRAPH, PG_EAGER } PgMode;
-PG_API void pg_set_mode(PgMode mode); /* of this thread. Default: PG_MODE=eager|graph, else graph,
-                                          or eager with a line where there is no C compiler */
+/* Of this thread. Until it is set: PG_MODE=eager or graph; else graph, or, where there is no C
+ * compiler, eager with a line that says so. */
+PG_API void pg_set_mode(PgMode mode);
 PG_API PgMode pg_mode(void);
 PG_API PgFunction *pg_function(PgFunctionBody *body, void *context, int inputs, int outputs);
 PG_API void pg_function_free(PgFunction *function);
-PG_API int pg_call(PgFunction *function, PgTensor **in, PgTensor **out); /* -1: no code */
+PG_API int pg_call(PgFunction *function, PgTensor **in, PgTensor **out); /* -1: not compiled */
 PG_API int pg_function_traces(const PgFunction *function); /* how often it was traced so far */
-/* A size or position that changes from call to call, low <= value <= high: outside a traced
- * function its value, as pg_bind last set it on this thread; inside, a symbol that any size, start
- * or end below may be. One compiled function serves all values. */
+/* A size or position that changes from call to call, low <= value <= high. Outside a traced
+ * function this gives its value, as pg_bind last set it on this thread; inside, a symbol that may
+ * stand for any size, start or end below. One compiled function serves all values. */
 PG_API int64_t pg_var(const char *name, int64_t low, int64_t high);
 PG_API void pg_bind(const char *name, int64_t value);
 PG_API int64_t pg_size_add(int64_t a, int64_t b); /* of sizes, symbolic or not */

@@ -51,8 +51,8 @@ struct Scope {
 struct PgTensor {
     Scope *scope;
     Id id;
-    bool adapts;   // pg_scalar: takes the type of what it meets,
-    double value;  // and this, unrounded
+    bool adapts;   // pg_scalar's: it takes the type of what it meets
+    double value;  // of pg_scalar's, unrounded
 };
 
 // scope.c
@@ -61,7 +61,7 @@ Graph *graph_now(void);  // its graph: ids without one are of it
 Scope *scope_root(void);
 Scope *scope_push(void);
 void scope_pop(void);       // frees the innermost
-Scope *scope_detach(void);  // pops it without: it is the caller's to free
+Scope *scope_detach(void);  // pops it without freeing it: that is the caller's to do
 void scope_free(Scope *scope);
 void scope_hold(Scope *scope, int64_t buffer);  // takes over one reference
 void compose_begin(void);
@@ -82,9 +82,11 @@ Id view_rebase(Graph *graph, Id id, Id base);         // the same views of anoth
 Current *current_find(Scope *scope, int64_t buffer);  // NULL if the scope did not assign to it
 bool is_packed(Scope *scope, Id id);  // weights that are computed where they are used
 void realise(Scope *scope, int count, const Id *id);  // as Values
-int64_t realise_copy(Scope *scope, Id id);            // a new buffer; the reference is the caller's
-int64_t realise_given(Scope *scope, Id id);           // one that no other pg_keep has; so too
-int64_t realise_whole(Scope *scope, Id id);           // one that has just this; the scope's
+// The value in a buffer: a new one; one that no other pg_keep was given; one that holds nothing
+// else. The reference is the caller's, the caller's, the scope's.
+int64_t realise_copy(Scope *scope, Id id);
+int64_t realise_given(Scope *scope, Id id);
+int64_t realise_whole(Scope *scope, Id id);
 Id graph_copy_leaves(Scope *from, Id id, Scope *to);  // realised nodes become BUFFERs
 
 // element.c: nodes of other shapes and types
