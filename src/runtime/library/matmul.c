@@ -232,8 +232,8 @@ static Matmul transposed(const Matmul *of) {
                     .c_n = of->c_m};
 }
 
-// Below these, measured on Zen 3, reading in place is faster than packing. A b_k above NEAR puts the
-// rows of a tile into few sets of the caches.
+// Below these, measured on Zen 3, reading in place is faster than packing. With b_k above NEAR the
+// rows of a tile share few sets of the caches.
 enum { THIN = 8, THIN_LONG = 32, LONG = 256, SMALL = 1 << 17, NEAR = 256 };
 
 static void (*choose_multiply(const Matmul *of))(const Matmul *) {
