@@ -1,21 +1,20 @@
-/* chunk.h - the interpreter's elementwise operations over arrays of CHUNK values, one table per
- * op and dtype. */
+/* chunk.h - the interpreter's elementwise operations, over arrays of up to CHUNK values. */
 #ifndef PICOGRAD_CHUNK_H
 #define PICOGRAD_CHUNK_H
 #include "ir/ir.h"
 
 enum { CHUNK = 2048 };  // values an array: a step costs little beside it, three fit L1
 
-// to[i] = op(x[i], y[i], z[i]); arrays hold the compute type of `dtype` (the sources'; CMP* writes
-// bool bytes).
+// to[i] = op(x[i], y[i], z[i]). Arrays hold the compute type of `dtype`, the sources'; a comparison
+// writes bytes of bool.
 void chunk_map(Op op, DType dtype, int count, const void *x, const void *y, const void *z,
                void *to);
 // to[i] = condition[i] ? y[i] : z[i], any dtype.
 void chunk_where(DType dtype, int count, const uint8_t *condition, const void *y, const void *z,
                  void *to);
 void chunk_cast(DType from, DType into, int count, const void *x, void *to);
-// One value out of `count` by fold; x is overwritten. Pairs are folded first, so float sums stay
-// accurate.
+// x[0] becomes the fold of `count` values. Pairs are folded first, which keeps sums of floats
+// accurate; the rest of x is overwritten.
 void chunk_fold(Op fold, DType dtype, int count, void *x);
 void chunk_fill(DType dtype, int count, const void *value, void *to);  // value in every place
 // Elements row_stride*r + stride*i for r < rows, i < count; CHUNK of them at most.
