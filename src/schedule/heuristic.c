@@ -4,12 +4,12 @@
  * by its transforms, and the next is taken. The last candidate is empty.
  *
  * Three shapes of kernel are told apart by what their innermost sums do:
- *   tile   a product of matrices: both operands are read again and again    => packed panel,
- *   register tile
- *   lanes  a sum along contiguous memory (a dot product, a norm)            => partial sums in the
- *   lanes of vectors
- *   rows   a sum across rows of contiguous memory, or no sum at all         => lanes along the
- *   contiguous loop */
+ *   tile   a product of matrices: both operands are read again and again
+ *          =>  a packed panel, and a tile of the result in registers
+ *   lanes  a sum along contiguous memory: a dot product, a norm
+ *          =>  partial sums in the lanes of vectors
+ *   rows   a sum across rows of contiguous memory, or no sum at all
+ *          =>  lanes along the contiguous loop */
 #include "schedule/schedule.h"
 
 enum {
@@ -74,8 +74,8 @@ static int contiguous_accesses(const Heuristic *to, Statement *list, int32_t loo
     return contiguous;
 }
 
-static bool is_fold_loop(const Heuristic *to,
-                         const Statement *loop) {  // all its stores fold over it
+// The loop holds stores alone, and all of them fold over it.
+static bool is_fold_loop(const Heuristic *to, const Statement *loop) {
     for (const Statement *at = loop->body; at; at = at->next) {
         if (at->kind != STATEMENT_STORE || at->role != ROLE_UPDATE) return false;
         LoopSet used = kernel_loops_of_index(to->kernel, at->index);
@@ -124,8 +124,7 @@ static void add_vector(Heuristic *to, int32_t loop) {
     }
 }
 
-// A group's sums, scaled and added up in the loop around: the lanes stay apart until all groups are
-// done.
+// A group's sums are scaled and added up in the loop around: lanes are folded after all groups.
 static void add_group_lanes(Heuristic *to, int32_t loop) {
     int64_t extent, lanes = to->target->lanes;
     const char *inner = name_of(to, loop);
@@ -204,9 +203,8 @@ static const char *plain_schedule(Heuristic *to) {
 }
 
 // The innermost loop of the chain is contiguous and a sum inside it is not: the sum's accumulators
-// become a row of
-// vectors, and the sum's loops go outside.   for d { init s; for k { update s }; finish }  =>  for
-// k { for d { .. } }
+// become a row of vectors, and the sum's loops go outside.
+//   for d { init s; for k { update s }; finish }   =>   for k { for d { .. } }
 static const char *row_schedule(Heuristic *to) {
     int32_t row = to->loops ? to->chain[to->loops - 1] : -1;
     Statement *init = to->body, *sum = init ? init->next : NULL;
@@ -309,8 +307,8 @@ static int64_t rows_of_tile(int64_t rows, int64_t most) {
 
 typedef struct {
     const char *i, *j, *s;  // rows, columns, accumulator
-    int64_t m, n, block,
-        depth;  // rows and columns of the tile; rows a thread takes; of the outermost sum at a time
+    int64_t m, n;           // rows and columns of the tile
+    int64_t block, depth;   // rows that a thread takes; how much of the outermost sum at a time
 } Tile;
 
 static void add_sums(Heuristic *to, const Product *product, const char *first) {
