@@ -1,5 +1,4 @@
-/* counts.c - how many kernels common expressions become, beside tinygrad's at its commit
- * a9069c177a.
+/* counts.c - how many kernels common expressions become, beside tinygrad's at commit a9069c177a.
  * Prints a line before each is compiled; with PG_DEBUG=1 the compiler says after it what it made.
  *   cc docs/counts.c -Iinclude build/libpicograd.a -lm -ldl -lpthread -o build/counts */
 #include "picograd.h"

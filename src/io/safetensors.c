@@ -1,4 +1,4 @@
-/* save.c - named tensors in a file, in the safetensors format.
+/* safetensors.c - named tensors in a file, in the safetensors format.
  * In: names and tensors; or a file that nobody has checked.  Out: the file; or tensors.
  * Invariant: nothing is read before the whole header has been checked: strict JSON, known types, no
  * name twice, and the tensors' bytes lie end to end from the header's end to the file's.

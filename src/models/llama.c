@@ -37,7 +37,7 @@ struct Llama {
 // A prompt runs in pieces of these sizes, so that a new length compiles nothing.
 static const int64_t chunks[] = {512, 256, 128, 64, 8, 1};
 enum {
-    CACHE_BLOCK = 256,        // positions by which the cache grows
+    CACHE_BLOCK = 256,        // positions; llama_cache_bytes counts the cache in these
     SCORES_BYTES = 40 << 20,  // a layer's attention at most: above, smaller pieces
 };
 
@@ -91,13 +91,14 @@ static PgTensor *hidden(const Llama *llama, PgTensor *ids) {  // (T) -> (T, W)
     return pg_rms_norm(x, llama->norm, config->epsilon);
 }
 
-static void step_all(void *context, PgTensor **in, PgTensor **out) {  // logits after each token
+// Logits after each token.
+static void step_all(void *context, PgTensor **in, PgTensor **out) {
     const Llama *llama = context;
     out[0] = pg_linear(hidden(llama, in[0]), llama->head, NULL);
 }
 
-static void step(void *context, PgTensor **in,
-                 PgTensor **out) {  // logits after token number `last`
+// Logits after token number `last`.
+static void step(void *context, PgTensor **in, PgTensor **out) {
     const Llama *llama = context;
     int64_t last = pg_var("last", 0, pg_shape(in[0], 0) - 1);
     PgTensor *x = pg_slice(hidden(llama, in[0]), 0, last, pg_size_add(last, 1), 1);

@@ -31,10 +31,9 @@ typedef struct {
     Id root;                       // computed here, although it is stored
     Kernel *kernel;
     Arena *arena;
-    IndexTable *indices;  // the kernel's
-    LIST(Lowered)
-    lowered;  // memo: the same node at the same coordinates is one expression, loops included
-    Map *memo;
+    IndexTable *indices;    // the kernel's
+    LIST(Lowered) lowered;  // a node at the same coordinates is one expression, its loops included
+    Map *memo;              // finds it
     LIST(int32_t) slot, buffer;  // PARAM slots in order; buffer ids of the kernel
     LIST(DType) as;  // the dtype each slot is read as: BITCAST gives memory a second name
 } Lowering;

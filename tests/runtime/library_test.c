@@ -1,5 +1,4 @@
-/* Every instruction set's matmul beside a plain double loop: sizes, strides, accumulate,
- * threads. */
+/* Every instruction set's matmul beside a plain loop: sizes, strides, accumulate, threads. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,5 @@
-/* heuristic_test.c - the first candidate of every shape of kernel is accepted, and computes the
- * same.
- * For each target; which shape was recognised is told by a word that its schedule must hold. */
+/* heuristic_test.c - the first candidate of each shape of kernel is accepted and computes the same.
+ * On each target. Which shape was recognised is told by a word that its schedule must hold.      */
 #include <string.h>
 
 #include "kernel_run.h"
