@@ -42,7 +42,8 @@ struct Compiled {
     int64_t block, workspace;  // buffers: temporaries; own and shared memory of kernels
 };
 
-// One row a pass; the loop over them in realize.c dumps, verifies and times.
+// One row a pass; the loop over them in realize.c dumps and times. What a pass makes is verified
+// where it is made: the graph as it comes in, a kernel as its loops change, a program when lowered.
 typedef struct {
     const char *name, *about;        // about: what there is after it
     int (*run)(Compiled *compiled);  // -1 with error_text()

@@ -120,6 +120,7 @@ static int pass_lower(Compiled *compiled) {
     for (int32_t i = 0; i < compiled->units.count; i++) {
         Unit *unit = &compiled->units.at[i];
         unit->program = lower(compiled->arena, unit->kernel, &(LowerOptions){0});
+        program_verify(unit->program);
     }
     return 0;
 }
