@@ -152,7 +152,7 @@ static void reshape_coordinates(Lowering *to, const Node *into, const Index *coo
         Index flat = coordinate[i];
         int64_t left = into->size[i--], right = from->size[j], scale = left;
         int last = j--;
-        while (left != right && left && right) {
+        while (left != right) {
             if (left < right) {
                 flat = index_add(to->indices, flat, index_scale(to->indices, coordinate[i], scale));
                 scale *= into->size[i];
@@ -160,11 +160,6 @@ static void reshape_coordinates(Lowering *to, const Node *into, const Index *coo
             } else {
                 right *= from->size[j--];
             }
-        }
-        if (left != right) {  // no elements: any coordinate will do
-            for (int axis = 0; axis < from->rank; axis++)
-                result[axis] = index_const(to->indices, 0);
-            return;
         }
         for (int axis = last; axis > j; axis--) {
             bool first = axis == j + 1;
@@ -300,6 +295,9 @@ static Id lower_map(Lowering *to, const Node *node, const Index *coordinate, Id 
 
 static Id lower_node(Lowering *to, Id id, const Index *coordinate, Id condition) {
     const Node *node = graph_node(to->graph, id);
+    for (int axis = 0; axis < node->rank; axis++)  // no element has a coordinate
+        if (node->size[axis] == 0)
+            return node_identity(to->kernel->graph, OP_ADD, (DType)node->dtype, (Shape){0});
     if (to->ranges->is_stored[id] && id != to->root)
         return load(to, id, node, coordinate, condition);
     if (node->op == OP_BITCAST) return lower_bitcast(to, node, coordinate, condition);

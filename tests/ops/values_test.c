@@ -215,6 +215,36 @@ TEST(rope_turns_pairs) {
     pg_scope_end();
 }
 
+static void empty(void *context, PgTensor **in, PgTensor **out) {
+    (void)context;
+    PgTensor *none = pg_reshape(in[0], PG_SHAPE(3, 2, 0)), *loss, *slope;
+    out[0] = pg_matmul(in[0], in[1]);
+    out[1] = pg_mean(pg_mul(none, none), PG_AXES(0, 2), false);
+    out[2] = pg_cumprod(none, 0);
+    out[3] = pg_gather(in[0], 1, pg_zeros(PG_I64, PG_SHAPE(2, 1)));
+    loss = pg_mean(pg_linear(in[0], pg_transpose(in[1], 0, 1), NULL), PG_ALL_AXES, false);
+    pg_grad(loss, 1, in, &slope);
+    out[4] = slope;
+}
+
+TEST(sums_of_nothing) {
+    for (int mode = 0; mode < 2; mode++) {
+        pg_scope_begin();
+        pg_set_mode(mode ? PG_GRAPH : PG_EAGER);
+        PgTensor *in[] = {iota(PG_SHAPE(2, 0)), iota(PG_SHAPE(0, 3))};
+        PgTensor *out[5];
+        PgFunction *function = pg_function(empty, NULL, 2, 5);
+        CHECK_INT(pg_call(function, in, out), 0);
+        CHECK_VALUES(out[0], 0, 0, 0, 0, 0, 0);
+        CHECK_VALUES(out[1], NAN, NAN);
+        CHECK_SHAPE(out[2], 3, 2, 0);
+        CHECK_VALUES(out[3], 0, 0);
+        CHECK_SHAPE(out[4], 2, 0);
+        pg_function_free(function);
+        pg_scope_end();
+    }
+}
+
 TEST(half_types_compute) {
     pg_scope_begin();
     PgType types[] = {PG_F16, PG_BF16};
