@@ -82,6 +82,10 @@ static PgTensor *binary(const char *verb, Op op, PgTensor *x, PgTensor *y) {
 
 static bool is_float(PgTensor *x) { return dtype_is_float((DType)pg_type(x)); }
 
+PgTensor *with_slope_of(PgTensor *value, PgTensor *other) {
+    return tensor_out(node_withgrad(graph_now(), tensor_in(value), tensor_in(other)));
+}
+
 PgTensor *scaled(PgTensor *x, double by) { return pg_mul(x, pg_scalar(by)); }
 
 PgTensor *shifted(PgTensor *x, double by) { return pg_add(x, pg_scalar(by)); }
@@ -140,9 +144,13 @@ PgTensor *pg_minimum(PgTensor *x, PgTensor *y) {
     return compose_end(turn(pg_maximum(turn(tensor_view(left)), turn(tensor_view(right)))));
 }
 
+// The bounds themselves have a slope of 1.
 PgTensor *pg_clamp(PgTensor *x, double low, double high) {
     compose_begin();
-    return compose_end(pg_minimum(pg_maximum(x, pg_scalar(low)), pg_scalar(high)));
+    PgTensor *least = pg_scalar(low), *most = pg_scalar(high);
+    PgTensor *outside = pg_or(pg_lt(x, least), pg_lt(most, x));
+    PgTensor *slope = pg_where(outside, pg_scalar(0), x);
+    return compose_end(with_slope_of(pg_minimum(pg_maximum(x, least), most), slope));
 }
 
 PgTensor *pg_neg(PgTensor *x) {
@@ -151,8 +159,10 @@ PgTensor *pg_neg(PgTensor *x) {
     return compose_end(scaled(x, -1));
 }
 
+// At 0 the slopes of x and -x cancel; the outer maximum makes a 0 of a -0.
 PgTensor *pg_abs(PgTensor *x) {
     compose_begin();
+    if (is_float(x)) return compose_end(pg_maximum(pg_maximum(x, pg_neg(x)), pg_scalar(0)));
     return compose_end(pg_where(pg_lt(x, pg_scalar(0)), pg_neg(x), x));
 }
 
@@ -191,18 +201,18 @@ PgTensor *pg_cos(PgTensor *x) {
 }
 
 // Through exp(-2|x|), which cannot overflow; near 0, where 1 - exp cancels, a polynomial (the
-// Taylor series; its next term is below 1e-9 of the value).
+// Taylor series; its next term is below 1e-9 of the value) of what cannot overflow either.
 PgTensor *pg_tanh(PgTensor *x) {
     compose_begin();
-    PgTensor *magnitude = pg_abs(x), *square = pg_mul(x, x);
+    PgTensor *magnitude = pg_abs(x), *is_small = pg_lt(magnitude, pg_scalar(0.25));
+    PgTensor *small = pg_where(is_small, x, pg_scalar(0)), *square = pg_mul(small, small);
     PgTensor *power = pg_exp(scaled(magnitude, -2));
     PgTensor *far = pg_div(pg_sub(pg_scalar(1), power), shifted(power, 1));
     static const double series[] = {-1382.0 / 155925, 62.0 / 2835, -17.0 / 315, 2.0 / 15, -1.0 / 3};
     PgTensor *near = scaled(square, series[0]);
     for (int i = 1; i < COUNT_OF(series); i++) near = pg_mul(shifted(near, series[i]), square);
     far = pg_where(pg_lt(x, pg_scalar(0)), pg_neg(far), far);
-    return compose_end(
-        pg_where(pg_lt(magnitude, pg_scalar(0.25)), pg_mul(x, shifted(near, 1)), far));
+    return compose_end(pg_where(is_small, pg_mul(small, shifted(near, 1)), far));
 }
 
 PgTensor *pg_floor(PgTensor *x) {

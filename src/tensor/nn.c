@@ -10,7 +10,12 @@ static PgTensor *zero(void) { return pg_scalar(0); }
 
 // ---- activations -------------------------------------------------------------------------------
 
-PgTensor *pg_relu(PgTensor *x) { return pg_maximum(x, zero()); }
+// Its slope at 0 is 0.
+PgTensor *pg_relu(PgTensor *x) {
+    compose_begin();
+    PgTensor *slope = pg_where(pg_lt(zero(), x), x, zero());
+    return compose_end(with_slope_of(pg_maximum(x, zero()), slope));
+}
 
 // Through exp(-|x|), which cannot overflow: 1 / (1 + e), or e / (1 + e) where x < 0.
 PgTensor *pg_sigmoid(PgTensor *x) {
@@ -32,11 +37,12 @@ PgTensor *pg_silu(PgTensor *x) {
 static PgTensor *normal_integral(PgTensor *x) {
     static const double fit[] = {0.03619472282, -0.1593777501, 0.2101174189, -0.0571664629,
                                  0.1304159741,  0.09934727013, 0.1208455067, 0.1196232642};
-    PgTensor *t = pg_recip(shifted(scaled(pg_abs(x), 0.3), 1));
+    PgTensor *negative = pg_lt(x, zero()), *magnitude = pg_where(negative, pg_neg(x), x);
+    PgTensor *t = pg_recip(shifted(scaled(magnitude, 0.3), 1));
     PgTensor *sum = scaled(t, fit[0]);
     for (int i = 1; i < COUNT_OF(fit); i++) sum = pg_mul(shifted(sum, fit[i]), t);
     PgTensor *tail = pg_mul(pg_exp(scaled(pg_mul(x, x), -0.5)), sum);
-    return pg_where(pg_lt(x, zero()), tail, pg_sub(pg_scalar(1), tail));
+    return pg_where(negative, tail, pg_sub(pg_scalar(1), tail));
 }
 
 PgTensor *pg_gelu(PgTensor *x) {

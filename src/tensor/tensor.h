@@ -92,7 +92,8 @@ Id graph_copy_leaves(Scope *from, Id id, Scope *to);  // realised nodes become B
 // element.c: nodes of other shapes and types
 Id broadcast(Id x, Shape shape);
 Id constant(DType dtype, Shape shape, double value);
-Id tensor_like(const char *verb, PgTensor *x, Id like);  // x in like's type and shape
+Id tensor_like(const char *verb, PgTensor *x, Id like);     // x in like's type and shape
+PgTensor *with_slope_of(PgTensor *value, PgTensor *other);  // value with other's gradient
 PgTensor *scaled(PgTensor *x, double by);
 PgTensor *shifted(PgTensor *x, double by);
 

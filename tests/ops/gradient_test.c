@@ -134,7 +134,7 @@ TEST(slopes_at_the_edges) {
     Function *functions[] = {pg_sigmoid, pg_silu, pg_tanh, pg_gelu, pg_gelu_tanh,
                              pg_relu,    pg_abs,  powers,  logsums};
     for (int i = 0; i < COUNT_OF(functions); i++) {
-        PgTensor *x = pg_reshape(VECTOR(0, -200, 200, 1e4f, -1e4f, 60), PG_SHAPE(2, 3));
+        PgTensor *x = pg_reshape(VECTOR(0, -200, 200, 1e10f, -1e4f, 60), PG_SHAPE(2, 3));
         if (functions[i] == powers) x = pg_reshape(VECTOR(0, 1, 2, 0, 4, 5), PG_SHAPE(2, 3));
         x = pg_keep(pg_contiguous(x));
         float slope[COUNT];
@@ -145,6 +145,25 @@ TEST(slopes_at_the_edges) {
     PgTensor *out = pg_attention(x, x, x, (PgAttention){.mask = mask});
     pg_grad(pg_sum(out, PG_ALL_AXES, false), 1, &x, &slope);
     CHECK_VALUES(slope, 0, 0, 0, 0);
+    pg_scope_end();
+}
+
+static PgTensor *within(PgTensor *x) { return pg_clamp(x, -1, 1); }
+static PgTensor *largest(PgTensor *x) { return pg_max(x, PG_ALL_AXES, false); }
+
+static PgTensor *plain_slope(Function *function, PgTensor *x) {
+    PgTensor *slope;
+    pg_grad(pg_sum(function(x), PG_ALL_AXES, false), 1, &x, &slope);
+    return slope;
+}
+
+// As PyTorch has it.
+TEST(slopes_at_kinks) {
+    pg_scope_begin();
+    CHECK_VALUES(plain_slope(pg_relu, VECTOR(-1, 0, 1)), 0, 0, 1);
+    CHECK_VALUES(plain_slope(pg_abs, VECTOR(-1, 0, 1)), -1, 0, 1);
+    CHECK_VALUES(plain_slope(within, VECTOR(-2, -1, 0, 1, 2)), 0, 1, 1, 1, 0);
+    CHECK_VALUES(plain_slope(largest, VECTOR(2, 1, 2)), 0.5, 0, 0.5);
     pg_scope_end();
 }
 

@@ -65,6 +65,7 @@ TEST(powers) {
     for (int i = 0; i < COUNT_OF(x); i++)
         CHECK_NEAR(got[i], pow((double)x[i], (double)y[i]),
                    2e-6 * fabs(pow((double)x[i], (double)y[i])));
+    CHECK_VALUES(pg_recip(pg_abs(VECTOR(-0.0f, 0))), INFINITY, INFINITY);
     PgTensor *v = VECTOR(-2, 3);
     CHECK_VALUES(pg_pow(v, pg_scalar(5)), -32, 243);
     CHECK_VALUES(pg_pow(v, pg_scalar(0)), 1, 1);
