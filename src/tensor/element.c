@@ -5,6 +5,7 @@
  *   add (2, 3) (3)   =>   %2 = reshape %1 (1, 3); %3 = expand %2 (2, 3); %4 = add %0 %3          */
 #include "tensor/tensor.h"
 
+#include <float.h>
 #include <math.h>
 
 // ---- operands that are alike -------------------------------------------------------------------
@@ -254,15 +255,18 @@ static PgTensor *whole_power(PgTensor *x, int power) {
 }
 
 // Negative x: whole powers alone are real. x = 0 is kept out of the logarithm, so that the gradient
-// there is 0 and not NaN.
+// there is 0 and not NaN; an infinite y is made finite, so that 1 to it is 1.
 static PgTensor *float_power(PgTensor *x, PgTensor *y) {
-    PgTensor *zero = value_like(x, 0), *at_zero = pg_eq(x, zero);
-    PgTensor *size = pg_where(at_zero, pg_scalar(1), pg_abs(x));
-    PgTensor *power = pg_exp2(pg_mul(y, pg_log2(size))), *whole = pg_trunc(y);
-    PgTensor *negative = pg_where(is_odd(whole), pg_neg(power), power);
-    negative = pg_where(pg_eq(whole, y), negative, pg_scalar(NAN));
+    PgTensor *zero = value_like(x, 0), *at_zero = pg_eq(x, zero), *infinity = pg_scalar(INFINITY);
+    PgTensor *size = pg_where(at_zero, pg_scalar(1), pg_abs(x)), *whole = pg_trunc(y);
+    PgTensor *power = pg_exp2(pg_mul(pg_clamp(y, -FLT_MAX, FLT_MAX), pg_log2(size)));
+    PgTensor *is_whole = pg_eq(whole, y), *odd = pg_and(is_whole, is_odd(whole));
+    PgTensor *negative = pg_where(odd, pg_neg(power), power);
+    negative = pg_where(pg_or(is_whole, pg_eq(size, infinity)), negative, pg_scalar(NAN));
     power = pg_where(pg_lt(x, zero), negative, power);
-    power = pg_where(at_zero, pg_where(pg_lt(y, zero), pg_scalar(INFINITY), zero), power);
+    PgTensor *nothing = pg_detach(pg_where(odd, x, zero));  // with x's sign
+    nothing = pg_where(pg_lt(y, zero), pg_recip(nothing), pg_where(pg_eq(y, y), nothing, y));
+    power = pg_where(at_zero, nothing, power);
     return pg_where(pg_eq(y, zero), pg_scalar(1), power);
 }
 

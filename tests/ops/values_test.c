@@ -58,8 +58,10 @@ TEST(not_a_number_stays) {
 
 TEST(powers) {
     pg_scope_begin();
-    float x[] = {2, 0, -2, -2, 0.5f, 0, 0, 9, 3, -1, INFINITY, 7};
-    float y[] = {0.5f, 2.5f, 3, 0.5f, -2, 0, -1, 1.5f, 0, 4, 2, NAN};
+    float x[] = {2,        0, -2, -2,        0.5f,      0, 0,     9, 3,       -1,
+                 INFINITY, 7, 1,  -INFINITY, -INFINITY, 0, -0.0f, 2, INFINITY};
+    float y[] = {0.5f, 2.5f, 3,         0.5f, -2,    0,   -1, 1.5f,     0,    4,
+                 2,    NAN,  -INFINITY, 2.5f, -2.5f, NAN, -3, INFINITY, -0.5f};
     float got[COUNT_OF(x)];
     pg_to_host(pg_pow(vector(COUNT_OF(x), x), vector(COUNT_OF(y), y)), got, sizeof got);
     for (int i = 0; i < COUNT_OF(x); i++)
