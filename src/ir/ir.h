@@ -26,6 +26,8 @@ typedef struct {
 extern const DTypeInfo dtypes[DT_COUNT];
 bool dtype_find(const char *text, DType *dtype);
 static inline bool dtype_is_float(DType dtype) { return dtypes[dtype].kind == KIND_FLOAT; }
+// What a fold of it sums in: f16 and bf16 are rounded once, at the end.
+static inline DType dtype_folded(DType dtype) { return dtype_is_float(dtype) ? DT_F32 : dtype; }
 
 // ---- ops.def -----------------------------------------------------------------------------------
 typedef enum {

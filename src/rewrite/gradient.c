@@ -350,11 +350,18 @@ static void gradient_SCAN(Gradient *g, const Node *node, Id id, Id out) {
 
 // ---- the rest ----------------------------------------------------------------------------------
 
+static Id in_type(Graph *graph, Id x, DType dtype) {
+    return node_dtype(graph, x) == dtype ? x : node_cast(graph, x, dtype);
+}
+
+// Summed in f32, whatever the type.
 static void gradient_GATHER(Gradient *g, const Node *node, Id id, Id out) {
     (void)id;
-    Id zero = constant(g->graph, node->source[0], 0);
-    int axis = (int)node->arg[0];
-    give(g, node, 0, node_scatter_add(g->graph, zero, node->source[1], out, axis));
+    Graph *graph = g->graph;
+    Id zero = node_const_float(graph, DT_F32, node_shape(graph, node->source[0]), 0);
+    Id sum = node_scatter_add(graph, zero, node->source[1], in_type(graph, out, DT_F32),
+                              (int)node->arg[0]);
+    give(g, node, 0, in_type(graph, sum, (DType)node->dtype));
 }
 
 static void gradient_SCATTER_ADD(Gradient *g, const Node *node, Id id, Id out) {

@@ -1,7 +1,6 @@
 /* interpreter.c - run a kernel without a compiler.
  * In: a kernel in unscheduled form (stores hold REDUCE), memory, VARs.  Out: the memory written.
- * Invariant: at its level, a node's array is valid while no loop that it depends on has moved and
- * no store came between.
+ * Invariant: at its level, a node's array is valid until a loop it depends on moves, or a store.
  *
  * Each node computes arrays of up to CHUNK values: the points of a box of the innermost loops (the
  * region). What depends on outer loops only is computed once and repeated. A REDUCE either runs its
@@ -423,7 +422,7 @@ typedef struct {
 static void fold_array(Run *run, void *context) {
     Fold *fold = context;
     Op op = (Op)fold->node->arg[0];
-    DType dtype = (DType)fold->node->dtype;
+    DType dtype = dtype_folded(fold->node->dtype);
     int points = level_of(run)->region.points;
     if (!fold->points) {
         Scalar identity = scalar_identity(op, dtype);
@@ -447,14 +446,14 @@ static void reduce_box(Run *run, const Node *node, Box *box) {
 static void reduce_across(Run *run, const Node *node, char *to) {
     char sum[CHUNK * 8];
     Fold fold = {.node = node, .sum = sum};
-    Scalar identity = scalar_identity((Op)node->arg[0], (DType)node->dtype);
+    Scalar identity = scalar_identity((Op)node->arg[0], dtype_folded(node->dtype));
     Box box;
     reduce_box(run, node, &box);
     box.body = fold_array;
     box.context = &fold;
     run_box(run, &box);
-    chunk_fold((Op)node->arg[0], (DType)node->dtype, fold.points, sum);
-    chunk_fill((DType)node->dtype, 1, fold.points ? sum : (void *)&identity, to);
+    chunk_fold((Op)node->arg[0], dtype_folded(node->dtype), fold.points, sum);
+    chunk_fill(dtype_folded(node->dtype), 1, fold.points ? sum : (void *)&identity, to);
 }
 
 // A value for each of the points that differ in a loop that the REDUCE depends on, then for all.
@@ -462,11 +461,10 @@ static void reduce_points(Run *run, Id id, char *to) {
     const Node *node = graph_node(run->graph, id);
     const Level *outside = level_of(run);
     const Region *region = &outside->region;
-    DType dtype = dtype_is_float((DType)node->dtype) ? DT_F32 : (DType)node->dtype;
+    DType dtype = dtype_folded(node->dtype);
     char values[CHUNK * 8];
-    Walk walk;
+    Walk walk = {.start = 0};
     int distinct = 1;
-    walk.start = 0;
     for (int i = region->loops - 1; i >= 0; i--) {
         bool depends = run->depends[id] >> region->loop[i] & 1;
         walk.stride[i] = depends ? distinct : 0;
@@ -488,9 +486,10 @@ static void reduce_points(Run *run, Id id, char *to) {
 }
 
 // Its loops one by one, over the arrays of this level.
-static void reduce_serially(Run *run, const Node *node, char *to) {
+static void reduce_serially(Run *run, Id id, char *to) {
+    const Node *node = graph_node(run->graph, id);
     Fold fold = {.node = node, .sum = to};
-    Scalar identity = scalar_identity((Op)node->arg[0], (DType)node->dtype);
+    Scalar identity = scalar_identity((Op)node->arg[0], dtype_folded(node->dtype));
     Box box;
     reduce_box(run, node, &box);
     bool empty = false;
@@ -498,7 +497,7 @@ static void reduce_serially(Run *run, const Node *node, char *to) {
         empty = empty || box.extent[i] <= 0;
         move_to(run, box.loop[i], 0);
     }
-    if (empty) chunk_fill((DType)node->dtype, level_of(run)->region.points, &identity, to);
+    if (empty) chunk_fill(dtype_folded(node->dtype), level_of(run)->region.points, &identity, to);
     for (int i = empty ? -1 : 0; i >= 0;) {
         fold_array(run, &fold);
         for (i = box.loops - 1; i >= 0; i--) {
@@ -540,16 +539,17 @@ static bool reduce_by_points(Run *run, Id id) {
 
 static void compute_reduce(Run *run, Id id, char *to) {
     const Node *node = graph_node(run->graph, id);
+    int points = level_of(run)->region.points;
     if (!(run->depends[id] & level_of(run)->region.set)) {
         level_enter(run);
         char value[8];
         reduce_across(run, node, value);
         run->depth--;
-        chunk_fill((DType)node->dtype, CHUNK, value, to);
-    } else if (reduce_by_points(run, id))
-        reduce_points(run, id, to);
-    else
-        reduce_serially(run, node, to);
+        chunk_fill(dtype_folded(node->dtype), points = CHUNK, value, to);
+    } else
+        (reduce_by_points(run, id) ? reduce_points : reduce_serially)(run, id, to);
+    if (node->dtype != dtype_folded(node->dtype))
+        chunk_cast(DT_F32, (DType)node->dtype, points, to, to);
 }
 
 // ---- one node ----------------------------------------------------------------------------------

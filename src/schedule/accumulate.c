@@ -163,7 +163,7 @@ static Statement *place_fold(Accumulate *to, Id fold) {
     *list_add(to->arena, &nest->folds) = fold;
 
     Op op = (Op)reduce->arg[0];
-    DType dtype = reduce->dtype, wide = dtype_is_float(dtype) ? DT_F32 : dtype;
+    DType dtype = reduce->dtype, wide = dtype_folded(dtype);
     int32_t buffer = kernel_buffer(kernel, "s", wide, SPACE_REGISTER, 1, true);
     Index zero = index_const(graph_indices(graph), 0);
     Id old = kernel_load(kernel, buffer, zero, -1);

@@ -17,8 +17,8 @@ static Id contract(Id x, Id y, uint32_t folded) {
     return without_axes(node_reduce(graph_now(), OP_ADD, product, folded), folded);
 }
 
-static void must_be_alike(const char *verb, Id x, Id y) {
-    DType left = dtype_at(x), right = dtype_at(y);
+void must_be_alike(const char *verb, PgTensor *x, PgTensor *y) {
+    DType left = dtype_at(tensor_in(x)), right = dtype_at(tensor_in(y));
     if (left != right)
         fatal("%s: types %s and %s differ. Hint: pg_cast one of them", verb, dtypes[left].text,
               dtypes[right].text);
@@ -39,7 +39,7 @@ static bool can_multiply(Shape x, Shape y) {
 PgTensor *pg_matmul(PgTensor *x, PgTensor *y) {
     Id left = tensor_in(x), right = tensor_in(y);
     int left_rank = shape_at(left).rank, right_rank = shape_at(right).rank;
-    must_be_alike("matmul", left, right);
+    must_be_alike("matmul", x, y);
     if (!can_multiply(shape_at(left), shape_at(right)))
         fatal("matmul: shapes %s and %s do not fit. Hint: (..., m, k) and (..., k, n)",
               shape_name(left), shape_name(right));
@@ -148,7 +148,6 @@ static Operand operand_of(const Einsum *sum, Id x, Subscript subscript) {
 static void parse_operand(Einsum *sum, int number, PgTensor *x, const char **at, const char *end) {
     Id id = tensor_in(x);
     Shape shape = shape_at(id);
-    must_be_alike("einsum", id, number ? sum->operand[0].id : id);
     Subscript subscript = parse_subscript(sum, at, end, shape.rank);
     if (subscript.count != shape.rank)
         fatal("einsum: \"%s\" names %d axes of operand %d, which has shape %s", sum->equation,
@@ -198,6 +197,7 @@ static Subscript parse(Einsum *sum, PgTensor **x) {
     const char *at = sum->equation, *arrow = strstr(at, "->");
     const char *end = arrow ? arrow : at + strlen(at);
     for (int i = 0; i < sum->operands; i++) {
+        must_be_alike("einsum", x[i], x[0]);
         parse_operand(sum, i, x[i], &at, end);
         bool more = i + 1 < sum->operands;
         if (more != (at < end && *at == ','))

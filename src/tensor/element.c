@@ -87,6 +87,10 @@ PgTensor *with_slope_of(PgTensor *value, PgTensor *other) {
     return tensor_out(node_withgrad(graph_now(), tensor_in(value), tensor_in(other)));
 }
 
+PgTensor *wide(PgTensor *x) { return is_float(x) ? pg_cast(x, PG_F32) : x; }
+
+PgTensor *rounded(PgTensor *x, PgTensor *like) { return pg_cast(x, pg_type(like)); }
+
 PgTensor *scaled(PgTensor *x, double by) { return pg_mul(x, pg_scalar(by)); }
 
 PgTensor *shifted(PgTensor *x, double by) { return pg_add(x, pg_scalar(by)); }
@@ -125,8 +129,9 @@ PgTensor *pg_sub(PgTensor *x, PgTensor *y) {
 PgTensor *pg_div(PgTensor *x, PgTensor *y) {
     Id left, right;
     unify("div", x, y, &left, &right);
-    return tensor_out(
-        node_binary(graph_now(), OP_MUL, left, node_unary(graph_now(), OP_RECIP, right)));
+    compose_begin();
+    PgTensor *quotient = pg_mul(wide(tensor_view(left)), pg_recip(wide(tensor_view(right))));
+    return compose_end(rounded(quotient, tensor_view(left)));
 }
 
 PgTensor *pg_idiv(PgTensor *x, PgTensor *y) { return binary("idiv", OP_IDIV, x, y); }
@@ -181,30 +186,31 @@ PgTensor *pg_trunc(PgTensor *x) { return unary(OP_TRUNC, x); }
 
 PgTensor *pg_rsqrt(PgTensor *x) {
     compose_begin();
-    return compose_end(pg_recip(pg_sqrt(x)));
+    return compose_end(rounded(pg_recip(pg_sqrt(wide(x))), x));
 }
 
 PgTensor *pg_exp(PgTensor *x) {
     compose_begin();
-    return compose_end(pg_exp2(scaled(x, M_LOG2E)));
+    return compose_end(rounded(pg_exp2(scaled(wide(x), M_LOG2E)), x));
 }
 
 PgTensor *pg_log(PgTensor *x) {
     compose_begin();
-    return compose_end(scaled(pg_log2(x), M_LN2));
+    return compose_end(rounded(scaled(pg_log2(wide(x)), M_LN2), x));
 }
 
 // 1 - 2 sin(x/2)^2: halving is exact, where adding pi/2 to a large x would lose digits.
 PgTensor *pg_cos(PgTensor *x) {
     compose_begin();
-    PgTensor *sine = pg_sin(scaled(x, 0.5));
-    return compose_end(shifted(scaled(pg_mul(sine, sine), -2), 1));
+    PgTensor *sine = pg_sin(scaled(wide(x), 0.5));
+    return compose_end(rounded(shifted(scaled(pg_mul(sine, sine), -2), 1), x));
 }
 
 // Through exp(-2|x|), which cannot overflow; near 0, where 1 - exp cancels, a polynomial (the
 // Taylor series; its next term is below 1e-9 of the value) of what cannot overflow either.
-PgTensor *pg_tanh(PgTensor *x) {
+PgTensor *pg_tanh(PgTensor *given) {
     compose_begin();
+    PgTensor *x = wide(given);
     PgTensor *magnitude = pg_abs(x), *is_small = pg_lt(magnitude, pg_scalar(0.25));
     PgTensor *small = pg_where(is_small, x, pg_scalar(0)), *square = pg_mul(small, small);
     PgTensor *power = pg_exp(scaled(magnitude, -2));
@@ -213,7 +219,8 @@ PgTensor *pg_tanh(PgTensor *x) {
     PgTensor *near = scaled(square, series[0]);
     for (int i = 1; i < COUNT_OF(series); i++) near = pg_mul(shifted(near, series[i]), square);
     far = pg_where(pg_lt(x, pg_scalar(0)), pg_neg(far), far);
-    return compose_end(pg_where(is_small, pg_mul(small, shifted(near, 1)), far));
+    PgTensor *result = pg_where(is_small, pg_mul(small, shifted(near, 1)), far);
+    return compose_end(rounded(result, given));
 }
 
 PgTensor *pg_floor(PgTensor *x) {
@@ -278,11 +285,11 @@ PgTensor *pg_pow(PgTensor *x, PgTensor *y) {
     bool fixed = graph_node(graph_now(), right)->op == OP_CONST;
     double power = fixed ? node_const_value(graph_now(), right, NULL) : 0;
     if (fixed && power >= 1 && power <= 64 && power == trunc(power))
-        return compose_end(whole_power(x, (int)power));
+        return compose_end(rounded(whole_power(wide(x), (int)power), x));
     if (fixed && power == 0.5) return compose_end(pg_sqrt(x));
     if (fixed && power == -0.5) return compose_end(pg_rsqrt(x));
     if (fixed && power == -1) return compose_end(pg_recip(x));
-    return compose_end(float_power(x, tensor_view(right)));
+    return compose_end(rounded(float_power(wide(x), wide(tensor_view(right))), x));
 }
 
 // ---- comparisons, logic ------------------------------------------------------------------------

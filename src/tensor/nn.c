@@ -18,17 +18,17 @@ PgTensor *pg_relu(PgTensor *x) {
 }
 
 // Through exp(-|x|), which cannot overflow: 1 / (1 + e), or e / (1 + e) where x < 0.
-PgTensor *pg_sigmoid(PgTensor *x) {
+PgTensor *pg_sigmoid(PgTensor *given) {
     compose_begin();
-    PgTensor *negative = pg_lt(x, zero());
+    PgTensor *x = wide(given), *negative = pg_lt(x, zero());
     PgTensor *power = pg_exp(pg_where(negative, x, pg_neg(x)));
     PgTensor *one = pg_recip(shifted(power, 1));
-    return compose_end(pg_mul(pg_where(negative, power, pg_scalar(1)), one));
+    return compose_end(rounded(pg_mul(pg_where(negative, power, pg_scalar(1)), one), given));
 }
 
 PgTensor *pg_silu(PgTensor *x) {
     compose_begin();
-    return compose_end(pg_mul(x, pg_sigmoid(x)));
+    return compose_end(rounded(pg_mul(wide(x), pg_sigmoid(wide(x))), x));
 }
 
 // The normal distribution's integral from -infinity to x: for x < 0 it is exp(-x^2/2) times a
@@ -47,22 +47,25 @@ static PgTensor *normal_integral(PgTensor *x) {
 
 PgTensor *pg_gelu(PgTensor *x) {
     compose_begin();
-    return compose_end(pg_mul(x, normal_integral(x)));
+    return compose_end(rounded(pg_mul(wide(x), normal_integral(wide(x))), x));
 }
 
 // (1 + tanh(y)) / 2 is sigmoid(2y).
-PgTensor *pg_gelu_tanh(PgTensor *x) {
+PgTensor *pg_gelu_tanh(PgTensor *given) {
     compose_begin();
-    PgTensor *cube = pg_mul(x, pg_mul(x, x));
+    PgTensor *x = wide(given), *cube = pg_mul(x, pg_mul(x, x));
     PgTensor *inner = scaled(pg_add(x, scaled(cube, 0.044715)), 2 * sqrt(2 / M_PI));
-    return compose_end(pg_mul(x, pg_sigmoid(inner)));
+    return compose_end(rounded(pg_mul(x, pg_sigmoid(inner)), given));
 }
 
 // ---- norms -------------------------------------------------------------------------------------
 
-static PgTensor *scaled_and_shifted(PgTensor *x, PgTensor *weight, PgTensor *bias) {
-    if (weight) x = pg_mul(x, weight);
-    return bias ? pg_add(x, bias) : x;
+// Of x, which is wide, in like's type.
+static PgTensor *scaled_and_shifted(PgTensor *x, PgTensor *weight, PgTensor *bias, PgTensor *like) {
+    if (weight) must_be_alike("weight", like, weight);
+    if (bias) must_be_alike("bias", like, bias);
+    if (weight) x = pg_mul(x, wide(weight));
+    return rounded(bias ? pg_add(x, wide(bias)) : x, like);
 }
 
 // x with mean 0 and variance 1 along the axes.
@@ -74,14 +77,15 @@ static PgTensor *normalised(PgTensor *x, int count, const int *axes, double epsi
 
 PgTensor *pg_layer_norm(PgTensor *x, PgTensor *weight, PgTensor *bias, double epsilon) {
     compose_begin();
-    return compose_end(scaled_and_shifted(normalised(x, PG_AXES(-1), epsilon), weight, bias));
+    PgTensor *result = normalised(wide(x), PG_AXES(-1), epsilon);
+    return compose_end(scaled_and_shifted(result, weight, bias, x));
 }
 
 PgTensor *pg_rms_norm(PgTensor *x, PgTensor *weight, double epsilon) {
     compose_begin();
-    PgTensor *mean = pg_mean(pg_mul(x, x), PG_AXES(-1), true);
-    PgTensor *result = pg_mul(x, pg_rsqrt(shifted(mean, epsilon)));
-    return compose_end(scaled_and_shifted(result, weight, NULL));
+    PgTensor *from = wide(x), *mean = pg_mean(pg_mul(from, from), PG_AXES(-1), true);
+    PgTensor *result = pg_mul(from, pg_rsqrt(shifted(mean, epsilon)));
+    return compose_end(scaled_and_shifted(result, weight, NULL, x));
 }
 
 // (c) as (c, 1, 1 ...), to meet the channels of (n, c, ...).
@@ -96,11 +100,11 @@ PgTensor *pg_group_norm(PgTensor *x, int groups, PgTensor *weight, PgTensor *bia
         fatal("group_norm: %d groups of shape %s. Hint: (n, c, ...), c a multiple of groups",
               groups, shape_name(tensor_in(x)));
     compose_begin();
-    PgTensor *grouped = pg_reshape(x, PG_SHAPE(shape.size[0], groups, -1));
+    PgTensor *grouped = pg_reshape(wide(x), PG_SHAPE(shape.size[0], groups, -1));
     PgTensor *result =
         pg_reshape(normalised(grouped, PG_AXES(-1), epsilon), shape.rank, shape.size);
-    return compose_end(
-        scaled_and_shifted(result, per_channel(weight, shape.rank), per_channel(bias, shape.rank)));
+    return compose_end(scaled_and_shifted(result, per_channel(weight, shape.rank),
+                                          per_channel(bias, shape.rank), x));
 }
 
 // ---- products ----------------------------------------------------------------------------------
@@ -111,7 +115,7 @@ PgTensor *pg_linear(PgTensor *x, PgTensor *weight, PgTensor *bias) {
               shape_name(tensor_in(x)), shape_name(tensor_in(weight)));
     compose_begin();
     PgTensor *product = pg_matmul(x, pg_transpose(weight, 0, 1));
-    return compose_end(scaled_and_shifted(product, NULL, bias));
+    return compose_end(bias ? pg_add(product, bias) : product);
 }
 
 // Windows of the last two axes, as two new last axes. `around` is what padding is filled with.
@@ -144,7 +148,7 @@ PgTensor *pg_conv2d(PgTensor *x, PgTensor *weight, PgTensor *bias, PgConv conv) 
     weight = pg_reshape(weight, PG_SHAPE(1, groups, out / groups, each, 1, 1, kh, kw));
     PgTensor *result = pg_sum(pg_mul(parts, weight), PG_AXES(3, 6, 7), false);
     result = pg_reshape(result, PG_SHAPE(from.size[0], out, height, width));
-    return compose_end(scaled_and_shifted(result, NULL, per_channel(bias, 4)));
+    return compose_end(bias ? pg_add(result, per_channel(bias, 4)) : result);
 }
 
 PgTensor *pg_conv1d(PgTensor *x, PgTensor *weight, PgTensor *bias, PgConv conv) {
@@ -223,7 +227,9 @@ PgTensor *pg_attention(PgTensor *q, PgTensor *k, PgTensor *v, PgAttention how) {
     compose_begin();
     int64_t key_heads = pg_shape(k, -3);
     double scale = how.scale != 0 ? how.scale : 1 / sqrt((double)pg_shape(q, -1));
-    PgTensor *queries = grouped_heads(q, key_heads), *keys = pg_unsqueeze(k, -3);
+    must_be_alike("attention", q, k);
+    must_be_alike("attention", q, v);
+    PgTensor *queries = grouped_heads(wide(q), key_heads), *keys = pg_unsqueeze(wide(k), -3);
     PgTensor *scores = scaled(pg_matmul(queries, pg_transpose(keys, -1, -2)), scale);
     PgTensor *visible = visible_keys(&scores, how, key_heads);
     bool some_see_nothing = how.mask || (how.causal && how.offset < 0);
@@ -232,10 +238,10 @@ PgTensor *pg_attention(PgTensor *q, PgTensor *k, PgTensor *v, PgAttention how) {
     if (some_see_nothing) power = pg_where(visible, power, zero());
     PgTensor *sum = pg_sum(power, PG_AXES(-1), true);
     if (some_see_nothing) sum = pg_where(pg_lt(zero(), sum), sum, pg_scalar(1));
-    PgTensor *result = pg_div(pg_matmul(power, pg_unsqueeze(v, -3)), sum);
+    PgTensor *result = pg_div(pg_matmul(power, pg_unsqueeze(wide(v), -3)), sum);
     Shape shape = shape_at(tensor_in(q));
     shape.size[shape.rank - 1] = pg_shape(v, -1);
-    return compose_end(pg_reshape(result, shape.rank, shape.size));
+    return compose_end(rounded(pg_reshape(result, shape.rank, shape.size), q));
 }
 
 // With the two of each pair on an axis of their own: x * cos + flip(x) * (-sin, sin).
@@ -272,13 +278,14 @@ PgTensor *pg_cross_entropy(PgTensor *logits, PgTensor *target) {
         fatal("cross_entropy: logits %s and target %s do not fit. Hint: (n, classes) and (n)",
               shape_name(tensor_in(logits)), shape_name(tensor_in(target)));
     compose_begin();
-    PgTensor *chosen = pg_squeeze(pg_gather(logits, 1, pg_unsqueeze(target, 1)), 1);
-    PgTensor *loss = pg_sub(pg_logsumexp(logits, PG_AXES(1), false), chosen);
-    return compose_end(pg_mean(loss, PG_ALL_AXES, false));
+    PgTensor *from = wide(logits), *sum = pg_logsumexp(from, PG_AXES(1), false);
+    PgTensor *chosen = pg_squeeze(pg_gather(from, 1, pg_unsqueeze(target, 1)), 1);
+    return compose_end(rounded(pg_mean(pg_sub(sum, chosen), PG_ALL_AXES, false), logits));
 }
 
 PgTensor *pg_mse(PgTensor *x, PgTensor *y) {
     compose_begin();
-    PgTensor *difference = pg_sub(x, y);
-    return compose_end(pg_mean(pg_mul(difference, difference), PG_ALL_AXES, false));
+    must_be_alike("mse", x, y);
+    PgTensor *difference = pg_sub(wide(x), wide(y));
+    return compose_end(rounded(pg_mean(pg_mul(difference, difference), PG_ALL_AXES, false), x));
 }

@@ -67,22 +67,22 @@ static PgTensor *folded_count(const char *verb, PgTensor *x, int count, const in
 
 PgTensor *pg_mean(PgTensor *x, int count, const int *axes, bool keep) {
     compose_begin();
-    PgTensor *sum = fold("mean", OP_ADD, x, count, axes, keep);
-    return compose_end(pg_div(sum, folded_count("mean", x, count, axes)));
+    PgTensor *sum = fold("mean", OP_ADD, wide(x), count, axes, keep);
+    return compose_end(rounded(pg_div(sum, folded_count("mean", wide(x), count, axes)), x));
 }
 
-PgTensor *pg_variance(PgTensor *x, int count, const int *axes, int correction, bool keep) {
+PgTensor *pg_variance(PgTensor *given, int count, const int *axes, int correction, bool keep) {
     compose_begin();
-    PgTensor *centred = pg_sub(x, pg_mean(x, count, axes, true));
+    PgTensor *x = wide(given), *centred = pg_sub(x, pg_mean(x, count, axes, true));
     PgTensor *sum = fold("variance", OP_ADD, pg_mul(centred, centred), count, axes, keep);
     PgTensor *freedom = pg_sub(folded_count("variance", x, count, axes), pg_scalar(correction));
     freedom = pg_cast(freedom, pg_type(x));
-    return compose_end(pg_div(sum, pg_maximum(freedom, pg_scalar(0))));
+    return compose_end(rounded(pg_div(sum, pg_maximum(freedom, pg_scalar(0))), given));
 }
 
 PgTensor *pg_std(PgTensor *x, int count, const int *axes, int correction, bool keep) {
     compose_begin();
-    return compose_end(pg_sqrt(pg_variance(x, count, axes, correction, keep)));
+    return compose_end(rounded(pg_sqrt(pg_variance(wide(x), count, axes, correction, keep)), x));
 }
 
 // ---- exponentials ------------------------------------------------------------------------------
@@ -94,28 +94,28 @@ static PgTensor *safe_max(PgTensor *x, int count, const int *axes) {
     return pg_where(pg_or(finite, pg_ne(largest, largest)), largest, pg_scalar(0));
 }
 
-PgTensor *pg_logsumexp(PgTensor *x, int count, const int *axes, bool keep) {
+PgTensor *pg_logsumexp(PgTensor *given, int count, const int *axes, bool keep) {
     compose_begin();
-    PgTensor *largest = safe_max(x, count, axes);
+    PgTensor *x = wide(given), *largest = safe_max(x, count, axes);
     PgTensor *sum = fold("logsumexp", OP_ADD, pg_exp(pg_sub(x, largest)), count, axes, true);
-    PgTensor *result = pg_add(pg_log(sum), largest);
+    PgTensor *result = rounded(pg_add(pg_log(sum), largest), given);
     if (keep) return compose_end(result);
     uint32_t set = axes_of("logsumexp", tensor_in(x), count, axes);
     return compose_end(tensor_view(without_axes(tensor_in(result), set)));
 }
 
-PgTensor *pg_softmax(PgTensor *x, int axis) {
+PgTensor *pg_softmax(PgTensor *given, int axis) {
     compose_begin();
-    PgTensor *largest = pg_detach(pg_max(x, 1, &axis, true));
+    PgTensor *x = wide(given), *largest = pg_detach(pg_max(x, 1, &axis, true));
     PgTensor *power = pg_exp(pg_sub(x, largest));
-    return compose_end(pg_div(power, pg_sum(power, 1, &axis, true)));
+    return compose_end(rounded(pg_div(power, pg_sum(power, 1, &axis, true)), given));
 }
 
-PgTensor *pg_log_softmax(PgTensor *x, int axis) {
+PgTensor *pg_log_softmax(PgTensor *given, int axis) {
     compose_begin();
-    PgTensor *centred = pg_sub(x, pg_detach(pg_max(x, 1, &axis, true)));
+    PgTensor *x = wide(given), *centred = pg_sub(x, pg_detach(pg_max(x, 1, &axis, true)));
     PgTensor *sum = pg_sum(pg_exp(centred), 1, &axis, true);
-    return compose_end(pg_sub(centred, pg_log(sum)));
+    return compose_end(rounded(pg_sub(centred, pg_log(sum)), given));
 }
 
 // ---- where the largest is ----------------------------------------------------------------------
@@ -141,8 +141,10 @@ PgTensor *pg_argmin(PgTensor *x, int axis, bool keep) {
 // ---- prefixes ----------------------------------------------------------------------------------
 
 static PgTensor *scan(const char *verb, Op op, PgTensor *x, int axis) {
-    Id id = tensor_in(x);
-    return tensor_out(node_scan(graph_now(), op, id, axis_of(verb, id, axis)));
+    compose_begin();
+    Id id = tensor_in(wide(x));
+    PgTensor *result = tensor_view(node_scan(graph_now(), op, id, axis_of(verb, id, axis)));
+    return compose_end(rounded(result, x));
 }
 
 PgTensor *pg_cumsum(PgTensor *x, int axis) { return scan("cumsum", OP_ADD, x, axis); }
@@ -157,9 +159,12 @@ PgTensor *pg_gather(PgTensor *x, int axis, PgTensor *index) {
 }
 
 PgTensor *pg_scatter_add(PgTensor *x, int axis, PgTensor *index, PgTensor *values) {
-    Id id = tensor_in(x);
+    must_be_alike("scatter_add", x, values);
+    compose_begin();
+    Id id = tensor_in(wide(x)), added = tensor_in(wide(values));
     axis = axis_of("scatter_add", id, axis);
-    return tensor_out(node_scatter_add(graph_now(), id, tensor_in(index), tensor_in(values), axis));
+    id = node_scatter_add(graph_now(), id, tensor_in(index), added, axis);
+    return compose_end(rounded(tensor_view(id), x));
 }
 
 PgTensor *pg_index(PgTensor *x, int axis, PgTensor *index) {

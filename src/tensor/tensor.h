@@ -94,6 +94,8 @@ Id broadcast(Id x, Shape shape);
 Id constant(DType dtype, Shape shape, double value);
 Id tensor_like(const char *verb, PgTensor *x, Id like);     // x in like's type and shape
 PgTensor *with_slope_of(PgTensor *value, PgTensor *other);  // value with other's gradient
+PgTensor *wide(PgTensor *x);  // f32 of a half: what a formula computes in, to round once
+PgTensor *rounded(PgTensor *x, PgTensor *like);  // x in like's type
 PgTensor *scaled(PgTensor *x, double by);
 PgTensor *shifted(PgTensor *x, double by);
 
@@ -104,8 +106,9 @@ const char *shape_name(Id x);                   // "(2, 3)", for messages
 int axis_of(const char *verb, Id x, int axis);  // 0 <= result < rank
 uint32_t axes_of(const char *verb, Id x, int count, const int *axes);
 Shape shape_from(const char *verb, int rank, const int64_t *shape);
-Id without_axes(Id x, uint32_t axes);  // which have size 1
-Id with_axis(Id x, int axis);          // a new one, of size 1
+void must_be_alike(const char *verb, PgTensor *x, PgTensor *y);  // in type
+Id without_axes(Id x, uint32_t axes);                            // which have size 1
+Id with_axis(Id x, int axis);                                    // a new one, of size 1
 Id shrink_axis(Id x, int axis, Size start, Size size);
 
 // create.c

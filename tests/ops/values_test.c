@@ -218,6 +218,39 @@ TEST(rope_turns_pairs) {
     pg_scope_end();
 }
 
+static PgTensor *softmax(PgTensor *x) { return pg_softmax(x, 0); }
+static PgTensor *norm(PgTensor *x) { return pg_layer_norm(x, x, x, 1e-5); }
+static PgTensor *mean(PgTensor *x) { return pg_mean(x, PG_ALL_AXES, false); }
+static PgTensor *prefixes(PgTensor *x) { return pg_cumsum(x, 0); }
+static PgTensor *square(PgTensor *x) { return pg_matmul(pg_reshape(x, PG_SHAPE(1, -1)), x); }
+
+// Computed in f32, rounded at the end.
+TEST(half_types_round_once) {
+    pg_scope_begin();
+    PgType types[] = {PG_F16, PG_BF16};
+    Unary *functions[] = {pg_tanh, pg_gelu, pg_gelu_tanh, pg_sigmoid, pg_cos, pg_exp,
+                          pg_silu, softmax, norm,         mean,       square, prefixes};
+    for (int t = 0; t < 2; t++) {
+        PgTensor *x = pg_cast(pg_linspace(-10, 10, 600), types[t]);
+        for (int i = 0; i < COUNT_OF(functions); i++) {
+            PgTensor *got = functions[i](x), *want = functions[i](pg_cast(x, PG_F32));
+            PgTensor *same = pg_eq(got, pg_cast(want, types[t]));
+            if (functions[i] == square) {  // its products are rounded too
+                PgTensor *error = pg_abs(pg_sub(pg_div(pg_cast(got, PG_F32), want), pg_scalar(1)));
+                same = pg_lt(error, pg_scalar(types[t] == PG_F16 ? 1e-3 : 8e-3));
+            }
+            if (!pg_item_int(pg_all(same, PG_ALL_AXES, false))) fatal("function %d differs", i);
+        }
+        PgTensor *ones = pg_ones(types[t], PG_SHAPE(8192)), *zero = pg_zeros(types[t], PG_SHAPE(1));
+        PgTensor *first = pg_zeros(PG_I64, PG_SHAPE(8192));
+        CHECK_VALUES(pg_scatter_add(zero, 0, first, ones), 8192);
+        CHECK_VALUES(pg_select(pg_cumsum(ones, 0), 0, -1), 8192);
+        CHECK_FATAL_TEXT(pg_layer_norm(x, VECTOR(1), NULL, 0), "types");
+        CHECK_FATAL_TEXT(pg_mse(x, VECTOR(1)), "mse: types");
+    }
+    pg_scope_end();
+}
+
 static void empty(void *context, PgTensor **in, PgTensor **out) {
     (void)context;
     PgTensor *none = pg_reshape(in[0], PG_SHAPE(3, 2, 0)), *loss, *slope;
