@@ -199,7 +199,7 @@ PG_API PgTensor *pg_bitcast(PgTensor *x, PgType type); /* the last axis scales w
 PG_API PgTensor *pg_add(PgTensor *x, PgTensor *y);
 PG_API PgTensor *pg_sub(PgTensor *x, PgTensor *y);
 PG_API PgTensor *pg_mul(PgTensor *x, PgTensor *y);
-PG_API PgTensor *pg_div(PgTensor *x, PgTensor *y);  /* floats */
+PG_API PgTensor *pg_div(PgTensor *x, PgTensor *y);  /* floats: x times 1 / y */
 PG_API PgTensor *pg_idiv(PgTensor *x, PgTensor *y); /* integers, rounded down; by 0 gives 0 */
 PG_API PgTensor *pg_mod(PgTensor *x, PgTensor *y);  /* integers, the divisor's sign */
 PG_API PgTensor *pg_pow(PgTensor *x, PgTensor *y);
@@ -215,7 +215,7 @@ PG_API PgTensor *pg_exp(PgTensor *x);
 PG_API PgTensor *pg_exp2(PgTensor *x);
 PG_API PgTensor *pg_log(PgTensor *x);
 PG_API PgTensor *pg_log2(PgTensor *x);
-PG_API PgTensor *pg_sin(PgTensor *x);
+PG_API PgTensor *pg_sin(PgTensor *x); /* 0 from 1e7 on, where floats are 1 apart; cos 1 */
 PG_API PgTensor *pg_cos(PgTensor *x);
 PG_API PgTensor *pg_tanh(PgTensor *x);
 PG_API PgTensor *pg_trunc(PgTensor *x);
@@ -237,7 +237,8 @@ PG_API PgTensor *pg_shr(PgTensor *x, PgTensor *y);
 PG_API PgTensor *pg_where(PgTensor *condition, PgTensor *x, PgTensor *y);
 
 /* ---- along axes ------------------------------------------------------------------------------
- * keep: reduced axes stay, with size 1. */
+ * keep: reduced axes stay, with size 1. Of nothing, the sum is 0, the product 1, the maximum the
+ * least value there is. Equal maxima share the gradient. */
 PG_API PgTensor *pg_sum(PgTensor *x, int count, const int *axes, bool keep);
 PG_API PgTensor *pg_mean(PgTensor *x, int count, const int *axes, bool keep);
 PG_API PgTensor *pg_max(PgTensor *x, int count, const int *axes, bool keep);
@@ -311,7 +312,8 @@ PG_API PgTensor *pg_attention(PgTensor *q, PgTensor *k, PgTensor *v, PgAttention
  * may be NULL. */
 PG_API PgTensor *pg_rope(PgTensor *x, PgTensor *positions, double base, PgTensor *factors,
                          bool interleaved);
-/* Mean over n of -log softmax(logits (n, classes))[target (n)]. */
+/* Mean over n of -log softmax(logits (n, classes))[target (n)]; that of a target outside the
+ * classes is the log of the sum of all powers. */
 PG_API PgTensor *pg_cross_entropy(PgTensor *logits, PgTensor *target);
 PG_API PgTensor *pg_mse(PgTensor *x, PgTensor *y);
 

@@ -70,8 +70,8 @@ static void derive_bitcast(const Graph *graph, NodeDraft *draft) {
             shape->size[last] = size_from_index(table, index_div(table, bytes, wants));
     }
     if (rest != 0)
-        fatal("bitcast: %s %s has no whole number of %s in its last axis", dtypes[from].text,
-              text_of(graph, *shape), dtypes[draft->dtype].text);
+        fatal("bitcast: %s %s has no whole number of %s in its last axis. Hint: reshape first",
+              dtypes[from].text, text_of(graph, *shape), dtypes[draft->dtype].text);
 }
 
 static void derive_map(const Graph *graph, NodeDraft *draft) {
@@ -134,7 +134,7 @@ static void derive_permute(const Graph *graph, NodeDraft *draft) {
         draft->shape.size[axis] = from.size[draft->arg[axis]];
     }
     if (seen != (1u << from.rank) - 1)
-        fatal("permute: %s: an axis is named twice", text_of(graph, from));
+        fatal("permute: %s: an axis is named twice. Hint: name each once", text_of(graph, from));
 }
 
 static void check_expand(const Graph *graph, const NodeDraft *draft) {
@@ -168,7 +168,7 @@ static void check_shrink(const Graph *graph, const NodeDraft *draft) {
                at_most(graph, size_add(graph_indices(graph), start.size[axis], to.size[axis]),
                        from.size[axis]);
     if (!fits)
-        fatal("shrink: a box of %s at %s is not inside %s", text_of(graph, to),
+        fatal("shrink: a box of %s at %s is not inside %s. Hint: stay inside", text_of(graph, to),
               text_of(graph, start), text_of(graph, from));
 }
 

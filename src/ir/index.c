@@ -39,6 +39,10 @@ IndexTable *index_table_new(Arena *arena) {
 
 static const Sum *sum_of(const IndexTable *table, Index a) { return table->sums.at[a]; }
 
+bool index_is_symbolic(const IndexTable *table, int64_t id) {
+    return id < table->sums.count && sum_of(table, (Index)id)->count > 0;
+}
+
 const Atom *index_atom_of(const IndexTable *table, int32_t atom) { return table->atoms.at[atom]; }
 
 // ---- checked arithmetic ------------------------------------------------------------------------

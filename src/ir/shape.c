@@ -7,7 +7,10 @@
 #include <string.h>
 
 Index size_index(IndexTable *table, Size size) {
-    return size_is_symbolic(size) ? (Index)(size - SIZE_SYMBOLIC) : index_const(table, size);
+    if (!size_is_symbolic(size)) return index_const(table, size);
+    if (!index_is_symbolic(table, size - SIZE_SYMBOLIC))
+        fatal("a size of %ld is beyond every memory. Hint: an overflow?", size);
+    return (Index)(size - SIZE_SYMBOLIC);
 }
 
 Size size_from_index(IndexTable *table, Index index) {
@@ -56,7 +59,8 @@ int64_t shape_capacity(IndexTable *table, Shape shape) {
         if (size < 0) fatal("axis %d has the size %ld", i, size);
         empty |= size == 0;
         if (size && __builtin_mul_overflow(capacity, size, &capacity))
-            fatal("a shape of rank %d has more elements than 64 bits count", shape.rank);
+            fatal("a shape of rank %d has more elements than 64 bits count. Hint: an overflow?",
+                  shape.rank);
     }
     return empty ? 0 : capacity;
 }

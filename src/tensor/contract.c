@@ -86,7 +86,8 @@ static int letter_of(char c) {
 
 static void add_letter(const Einsum *sum, Subscript *subscript, int letter) {
     if (subscript->count == RANK_MAX)
-        fatal("einsum: \"%s\" has over %d axes in one place", sum->equation, RANK_MAX);
+        fatal("einsum: \"%s\" has over %d axes in one place. Hint: split it", sum->equation,
+              RANK_MAX);
     subscript->letter[subscript->count++] = letter;
 }
 
@@ -150,8 +151,8 @@ static void parse_operand(Einsum *sum, int number, PgTensor *x, const char **at,
     Shape shape = shape_at(id);
     Subscript subscript = parse_subscript(sum, at, end, shape.rank);
     if (subscript.count != shape.rank)
-        fatal("einsum: \"%s\" names %d axes of operand %d, which has shape %s", sum->equation,
-              subscript.count, number, shape_name(id));
+        fatal("einsum: \"%s\" names %d axes of operand %d, which has shape %s. Hint: all, or ...",
+              sum->equation, subscript.count, number, shape_name(id));
     for (int i = 0; i < subscript.count; i++) {
         int64_t size = size_max(graph_indices(graph_now()), shape.size[i]);
         int64_t *known = &sum->size[subscript.letter[i]];
@@ -185,11 +186,11 @@ static Subscript explicit_output(const Einsum *sum, const char *at) {
     for (int i = 0; i < out.count; i++) {
         uint64_t bit = (uint64_t)1 << out.letter[i];
         if (named & bit || !(there & bit))
-            fatal("einsum: \"%s\": axis %d of the result %s", sum->equation, i,
-                  named & bit ? "is named twice" : "is in no operand");
+            fatal("einsum: \"%s\": axis %d of the result %s. Hint: each letter once", sum->equation,
+                  i, named & bit ? "is named twice" : "is in no operand");
         named |= bit;
     }
-    if (*at) fatal("einsum: \"%s\" has more than one result", sum->equation);
+    if (*at) fatal("einsum: \"%s\" has more than one result. Hint: drop the ','", sum->equation);
     return out;
 }
 

@@ -11,7 +11,7 @@
 #include "ir/dtypes.def"
 #undef DTYPE
 
-static DType dtype_of(const char *verb, PgType type) {
+DType dtype_of(const char *verb, PgType type) {
     if ((int)type < 0 || (int)type >= DT_COUNT) fatal("%s: %d is no PgType", verb, (int)type);
     return (DType)type;
 }
@@ -61,7 +61,7 @@ PgTensor *pg_ones(PgType type, int rank, const int64_t *shape) {
 PgTensor *pg_arange(PgType type, int64_t start, int64_t end, int64_t step) {
     IndexTable *table = graph_indices(graph_now());
     DType dtype = dtype_of("arange", type);
-    if (step == 0) fatal("arange: a step of 0");
+    if (step == 0) fatal("arange: a step of 0. Hint: 1, or -1 to count down");
     Size span = step < 0 ? size_sub(table, start, end) : size_sub(table, end, start);
     if (size_is_symbolic(span) && step != 1)
         fatal("arange: a step of %lld over a symbolic size. Hint: a step of 1", (long long)step);
@@ -77,6 +77,7 @@ PgTensor *pg_arange(PgType type, int64_t start, int64_t end, int64_t step) {
 }
 
 PgTensor *pg_linspace(double first, double last, int64_t count) {
+    if (count < 0) fatal("linspace: a count of %lld. Hint: 0 or more", (long long)count);
     compose_begin();
     double step = count > 1 ? (last - first) / (double)(count - 1) : 0;
     return compose_end(shifted(scaled(pg_arange(PG_F32, 0, count, 1), step), first));

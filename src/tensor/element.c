@@ -12,7 +12,9 @@
 
 Id constant(DType dtype, Shape shape, double value) {
     if (dtype_is_float(dtype)) return node_const_float(graph_now(), dtype, shape, value);
-    if (value != trunc(value) || !(fabs(value) < 0x1p63))
+    bool is_signed = dtypes[dtype].kind == KIND_SIGNED;
+    double above = ldexp(1, 8 * dtypes[dtype].bytes - is_signed);
+    if (value != trunc(value) || value >= above || value < (is_signed ? -above : -1))  // all bits
         fatal("the constant %g cannot be %s. Hint: pg_cast the tensor that it meets", value,
               dtypes[dtype].text);
     return node_const_int(graph_now(), dtype, shape, (int64_t)value);
@@ -99,7 +101,7 @@ PgTensor *shifted(PgTensor *x, double by) { return pg_add(x, pg_scalar(by)); }
 
 PgTensor *pg_cast(PgTensor *x, PgType type) {
     Id id = tensor_in(x);
-    DType from = dtype_at(id), to = (DType)type;
+    DType from = dtype_at(id), to = dtype_of("cast", type);
     if (from == to) return tensor_view(id);
     if (to != DT_BOOL) return tensor_out(node_cast(graph_now(), id, to));
     Id zero = constant(from, shape_at(id), 0);
@@ -107,7 +109,7 @@ PgTensor *pg_cast(PgTensor *x, PgType type) {
 }
 
 PgTensor *pg_bitcast(PgTensor *x, PgType type) {
-    return tensor_out(node_bitcast(graph_now(), tensor_in(x), (DType)type));
+    return tensor_out(node_bitcast(graph_now(), tensor_in(x), dtype_of("bitcast", type)));
 }
 
 // ---- arithmetic --------------------------------------------------------------------------------

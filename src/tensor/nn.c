@@ -60,10 +60,16 @@ PgTensor *pg_gelu_tanh(PgTensor *given) {
 
 // ---- norms -------------------------------------------------------------------------------------
 
+static void must_fit(const char *what, PgTensor *x, PgTensor *part, int64_t size) {
+    if (!part) return;
+    must_be_alike(what, x, part);
+    if (pg_rank(part) != 1 || pg_shape(part, 0) != size)
+        fatal("%s: shape %s where x is %s. Hint: one axis, of as many elements as x's", what,
+              shape_name(tensor_in(part)), shape_name(tensor_in(x)));
+}
+
 // Of x, which is wide, in like's type.
 static PgTensor *scaled_and_shifted(PgTensor *x, PgTensor *weight, PgTensor *bias, PgTensor *like) {
-    if (weight) must_be_alike("weight", like, weight);
-    if (bias) must_be_alike("bias", like, bias);
     if (weight) x = pg_mul(x, wide(weight));
     return rounded(bias ? pg_add(x, wide(bias)) : x, like);
 }
@@ -76,12 +82,15 @@ static PgTensor *normalised(PgTensor *x, int count, const int *axes, double epsi
 }
 
 PgTensor *pg_layer_norm(PgTensor *x, PgTensor *weight, PgTensor *bias, double epsilon) {
+    must_fit("layer_norm's weight", x, weight, pg_shape(x, -1));
+    must_fit("layer_norm's bias", x, bias, pg_shape(x, -1));
     compose_begin();
     PgTensor *result = normalised(wide(x), PG_AXES(-1), epsilon);
     return compose_end(scaled_and_shifted(result, weight, bias, x));
 }
 
 PgTensor *pg_rms_norm(PgTensor *x, PgTensor *weight, double epsilon) {
+    must_fit("rms_norm's weight", x, weight, pg_shape(x, -1));
     compose_begin();
     PgTensor *from = wide(x), *mean = pg_mean(pg_mul(from, from), PG_AXES(-1), true);
     PgTensor *result = pg_mul(from, pg_rsqrt(shifted(mean, epsilon)));
@@ -99,6 +108,8 @@ PgTensor *pg_group_norm(PgTensor *x, int groups, PgTensor *weight, PgTensor *bia
     if (shape.rank < 2 || groups < 1 || shape.size[1] % groups)
         fatal("group_norm: %d groups of shape %s. Hint: (n, c, ...), c a multiple of groups",
               groups, shape_name(tensor_in(x)));
+    must_fit("group_norm's weight", x, weight, shape.size[1]);
+    must_fit("group_norm's bias", x, bias, shape.size[1]);
     compose_begin();
     PgTensor *grouped = pg_reshape(wide(x), PG_SHAPE(shape.size[0], groups, -1));
     PgTensor *result =
@@ -113,6 +124,7 @@ PgTensor *pg_linear(PgTensor *x, PgTensor *weight, PgTensor *bias) {
     if (pg_rank(weight) != 2 || pg_rank(x) < 1 || pg_shape(weight, 1) != pg_shape(x, -1))
         fatal("linear: shape %s does not fit a weight of shape %s. Hint: (..., in) and (out, in)",
               shape_name(tensor_in(x)), shape_name(tensor_in(weight)));
+    must_fit("linear's bias", weight, bias, pg_shape(weight, 0));
     compose_begin();
     PgTensor *product = pg_matmul(x, pg_transpose(weight, 0, 1));
     return compose_end(bias ? pg_add(product, bias) : product);
@@ -140,6 +152,7 @@ PgTensor *pg_conv2d(PgTensor *x, PgTensor *weight, PgTensor *bias, PgConv conv) 
         fatal("conv: shape %s, a weight of shape %s and %lld groups do not fit. Hint: (n, c, ...) "
               "and (out, c / groups, ...)",
               shape_name(tensor_in(x)), shape_name(tensor_in(weight)), (long long)groups);
+    must_fit("conv's bias", weight, bias, by.size[0]);
     compose_begin();
     PgTensor *parts = windows(x, &by.size[2], conv, 0);
     int64_t height = pg_shape(parts, 2), width = pg_shape(parts, 3), out = by.size[0];
@@ -232,10 +245,10 @@ PgTensor *pg_attention(PgTensor *q, PgTensor *k, PgTensor *v, PgAttention how) {
     PgTensor *queries = grouped_heads(wide(q), key_heads), *keys = pg_unsqueeze(wide(k), -3);
     PgTensor *scores = scaled(pg_matmul(queries, pg_transpose(keys, -1, -2)), scale);
     PgTensor *visible = visible_keys(&scores, how, key_heads);
-    bool some_see_nothing = how.mask || (how.causal && how.offset < 0);
+    bool some_see_nothing = how.mask || (how.causal && how.offset < 0) || pg_shape(k, -2) == 0;
     if (visible) scores = pg_where(visible, scores, pg_scalar(UNSEEN));
     PgTensor *power = pg_exp(pg_sub(scores, pg_detach(pg_max(scores, PG_AXES(-1), true))));
-    if (some_see_nothing) power = pg_where(visible, power, zero());
+    if (some_see_nothing && visible) power = pg_where(visible, power, zero());
     PgTensor *sum = pg_sum(power, PG_AXES(-1), true);
     if (some_see_nothing) sum = pg_where(pg_lt(zero(), sum), sum, pg_scalar(1));
     PgTensor *result = pg_div(pg_matmul(power, pg_unsqueeze(wide(v), -3)), sum);
@@ -249,8 +262,8 @@ PgTensor *pg_rope(PgTensor *x, PgTensor *positions, double base, PgTensor *facto
                   bool interleaved) {
     Shape shape = shape_at(tensor_in(x)), paired = shape;
     int last = shape.rank - 1;
-    if (shape.rank < 2 || shape.size[last] % 2 || pg_rank(positions) != 1 ||
-        pg_shape(positions, 0) != shape.size[last - 1])
+    if (shape.rank < 2 || shape.size[last] % 2 || !dtype_is_float(dtype_at(tensor_in(x))) ||
+        pg_rank(positions) != 1 || pg_shape(positions, 0) != shape.size[last - 1])
         fatal("rope: shape %s, positions of shape %s. Hint: (..., t, d) with an even d, and (t)",
               shape_name(tensor_in(x)), shape_name(tensor_in(positions)));
     compose_begin();

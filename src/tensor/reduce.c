@@ -125,6 +125,9 @@ PgTensor *pg_argmax(PgTensor *x, int axis, bool keep) {
     compose_begin();
     Id id = tensor_in(x);
     axis = axis_of("argmax", id, axis);
+    if (shape_at(id).size[axis] == 0)
+        fatal("argmax: axis %d of shape %s has no elements. Hint: one or more", axis,
+              shape_name(id));
     PgTensor *found = pg_eq(x, pg_max(x, 1, &axis, true));
     if (dtype_is_float(dtype_at(id))) found = pg_or(found, pg_ne(x, x));
     PgTensor *index = tensor_view(node_iota(graph_now(), DT_I64, shape_at(id), axis));

@@ -112,6 +112,7 @@ Id with_axis(Id x, int axis);                                    // a new one, o
 Id shrink_axis(Id x, int axis, Size start, Size size);
 
 // create.c
+DType dtype_of(const char *verb, PgType type);
 size_t bytes_of(DType dtype, Shape shape);  // fatal on overflow
 
 // random.c: 20 rounds of Threefry 2x32; u32 tensors of one shape

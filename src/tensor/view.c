@@ -26,7 +26,7 @@ uint32_t axes_of(const char *verb, Id x, int count, const int *axes) {
     uint32_t set = 0;
     for (int i = 0; i < count; i++) {
         uint32_t bit = 1u << axis_of(verb, x, axes[i]);
-        if (set & bit) fatal("%s: axis %d is named twice", verb, axes[i]);
+        if (set & bit) fatal("%s: axis %d is named twice. Hint: name each once", verb, axes[i]);
         set |= bit;
     }
     return set;
@@ -215,12 +215,13 @@ PgTensor *pg_select(PgTensor *x, int axis, int64_t index) {
 void pg_split(PgTensor *x, int axis, int count, const int64_t *sizes, PgTensor **out) {
     int64_t start = 0, end = 0;
     for (int i = 0; i < count; i++, start = end) {
+        if (sizes[i] < 0) fatal("split: a size of %lld. Hint: 0 or more", (long long)sizes[i]);
         end = pg_size_add(start, sizes[i]);
         out[i] = pg_slice(x, axis, start, end, 1);
     }
     if (end != pg_shape(x, axis))
-        fatal("split: the sizes do not sum to that of axis %d of shape %s", axis,
-              shape_name(tensor_in(x)));
+        fatal("split: the sizes do not sum to that of axis %d of shape %s. Hint: name every part",
+              axis, shape_name(tensor_in(x)));
 }
 
 // ---- copies ------------------------------------------------------------------------------------
@@ -240,7 +241,7 @@ PgTensor *pg_pad(PgTensor *x, const int64_t *before, const int64_t *after, doubl
 
 // Each operand in its place in the whole, zeros elsewhere, and the sum.
 PgTensor *pg_concat(int count, PgTensor **x, int axis) {
-    if (count < 1) fatal("concat: nothing to put together");
+    if (count < 1) fatal("concat: nothing to put together. Hint: one tensor or more");
     Id first = tensor_in(x[0]);
     axis = axis_of("concat", first, axis);
     Size total = 0, start = 0;
@@ -248,8 +249,8 @@ PgTensor *pg_concat(int count, PgTensor **x, int axis) {
         Shape like = shape_at(first), shape = shape_at(tensor_in(x[i]));
         like.size[axis] = shape.size[axis];
         if (!shape_equal(like, shape))
-            fatal("concat: shapes %s and %s differ beside axis %d", shape_name(first),
-                  shape_name(tensor_in(x[i])), axis);
+            fatal("concat: shapes %s and %s differ beside axis %d. Hint: all other axes alike",
+                  shape_name(first), shape_name(tensor_in(x[i])), axis);
         total = pg_size_add(total, shape.size[axis]);
     }
     compose_begin();

@@ -171,8 +171,8 @@ TEST(slopes_at_kinks) {
 TEST(slopes_of_halves_are_summed_in_f32) {
     pg_scope_begin();
     PgTensor *table = pg_keep(pg_ones(PG_F16, PG_SHAPE(1, 1))), *slope;
-    PgTensor *rows = pg_embedding(table, pg_zeros(PG_I32, PG_SHAPE(8192)));
-    pg_grad(pg_sum(pg_cast(rows, PG_F32), PG_ALL_AXES, false), 1, &table, &slope);
+    PgTensor *read = pg_embedding(table, pg_zeros(PG_I32, PG_SHAPE(8192)));
+    pg_grad(pg_sum(pg_cast(read, PG_F32), PG_ALL_AXES, false), 1, &table, &slope);
     CHECK_INT(pg_type(slope), PG_F16);
     CHECK_VALUES(slope, 8192);
     pg_scope_end();

@@ -127,6 +127,39 @@ TEST(scalars_are_exact) {
     pg_scope_end();
 }
 
+TEST(constants_must_fit) {
+    pg_scope_begin();
+    PgTensor *x = pg_ones(PG_U8, PG_SHAPE(2)), *y = pg_ones(PG_I8, PG_SHAPE(2));
+    CHECK_VALUES(pg_clamp(x, 0, 255), 1, 1);
+    CHECK_FATAL_TEXT(pg_clamp(x, 0, 300), "the constant 300 cannot be u8");
+    CHECK_FATAL_TEXT(pg_add(y, pg_scalar(128)), "the constant 128 cannot be i8");
+    CHECK_FATAL_TEXT(pg_full(PG_U32, PG_SHAPE(2), -2), "the constant -2 cannot be u32");
+    CHECK_FATAL_TEXT(pg_cast(x, (PgType)10), "cast: 10 is no PgType");
+    CHECK_FATAL_TEXT(pg_bitcast(x, (PgType)-1), "bitcast: -1 is no PgType");
+    pg_scope_end();
+}
+
+TEST(parts_must_fit) {
+    pg_scope_begin();
+    PgTensor *x = pg_ones(PG_F32, PG_SHAPE(2, 1)), *three = pg_ones(PG_F32, PG_SHAPE(3));
+    CHECK_FATAL_TEXT(pg_layer_norm(x, three, NULL, 0), "layer_norm's weight: shape (3)");
+    CHECK_FATAL_TEXT(pg_rms_norm(x, three, 0), "rms_norm's weight: shape (3) where x is (2, 1)");
+    CHECK_FATAL_TEXT(pg_group_norm(x, 1, NULL, three, 0), "group_norm's bias: shape (3)");
+    CHECK_FATAL_TEXT(pg_linear(x, pg_ones(PG_F32, PG_SHAPE(1, 1)), three), "linear's bias");
+    PgTensor *image = pg_ones(PG_F32, PG_SHAPE(1, 1, 2, 2));
+    CHECK_FATAL_TEXT(pg_conv2d(image, image, three, (PgConv){0}), "conv's bias: shape (3)");
+    CHECK_FATAL_TEXT(
+        pg_rope(pg_ones(PG_I32, PG_SHAPE(1, 2)), pg_arange(PG_I32, 0, 1, 1), 10, NULL, false),
+        "rope: ");
+    CHECK_FATAL_TEXT(pg_argmax(pg_ones(PG_F32, PG_SHAPE(2, 0)), 1, false), "has no elements");
+    CHECK_FATAL_TEXT(pg_linspace(0, 1, -1), "linspace: a count of -1");
+    PgTensor *part[2];
+    CHECK_FATAL_TEXT(pg_split(three, 0, PG_SHAPE(-2, 5), part), "split: a size of -2");
+    CHECK_FATAL_TEXT(pg_arange(PG_I64, 1 - INT64_MAX, INT64_MAX, 1), "beyond every memory");
+    CHECK_FATAL_TEXT(pg_expand(three, PG_SHAPE(INT64_MAX / 2 + 1, 3)), "beyond every memory");
+    pg_scope_end();
+}
+
 TEST(einsum_refuses) {
     pg_scope_begin();
     PgTensor *x = iota(PG_SHAPE(2, 3)), *two[] = {x, x};
@@ -189,6 +222,8 @@ TEST(bits) {
 // A query that sees no key, NaN nowhere.
 TEST(attention_without_keys) {
     pg_scope_begin();
+    PgTensor *query = pg_ones(PG_F32, PG_SHAPE(1, 1, 2)), *none = pg_slice(query, 1, 0, 0, 1);
+    CHECK_VALUES(pg_attention(query, none, none, (PgAttention){0}), 0, 0);
     PgTensor *q = iota(PG_SHAPE(1, 2, 2)), *k = iota(PG_SHAPE(1, 3, 2)),
              *v = iota(PG_SHAPE(1, 3, 1));
     bool see[] = {true, false, false, false, false, false};
