@@ -93,8 +93,9 @@ enum { ERROR_SIZE = 2048 };             // a message with its final zero; longer
 void here(const char *file, int line);  // the user's call site, for this thread's next fatal
 _Noreturn void fatal(const char *format, ...) PRINTF(1, 2);
 _Noreturn void fatal_again(const char *message);  // on with what try_call caught, after clean-up
-int fail(const char *format, ...) PRINTF(1, 2);   // keeps the message for this thread; always -1
-const char *error_text(void);                     // the last message of this thread, "" if none
+// Keeps the message for this thread, control characters as '?': one line. Always -1.
+int fail(const char *format, ...) PRINTF(1, 2);
+const char *error_text(void);  // the last message of this thread, "" if none
 void error_clear(void);
 // Runs function(argument); -1 if it was stopped by fatal (the message is in error_text). Nests.
 int try_call(void (*function)(void *), void *argument);

@@ -52,6 +52,8 @@ int fail(const char *format, ...) {
     va_start(arguments, format);
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
+    for (char *at = message; *at; at++)  // texts from files stay on the line
+        if ((unsigned char)*at < ' ' || *at == 0x7f) *at = '?';
     memcpy(self.message, message, sizeof message);
     return -1;
 }

@@ -80,3 +80,7 @@ TEST(the_clock_goes_on) {
     double start = clock_seconds();
     CHECK(clock_seconds() >= start);
 }
+
+TEST(a_failure_is_one_line) {
+    CHECK_FAIL(fail("model %s: tensor %s", "a\nb", "\x1b[1m\x7f"), "model a?b: tensor ?[1m?");
+}
