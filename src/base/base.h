@@ -75,12 +75,16 @@ void text_add_bytes(Text *text, const char *bytes, size_t count);
 // rules are made with. `text` stays the caller's and is not copied.
 typedef struct {
     const char *name, *start, *at, *end;  // name: what is read, for messages
+    int open;                             // brackets of reader_open not closed yet
 } Reader;
 Reader reader_new(const char *name, const char *text);
 void reader_skip(Reader *reader);                    // blanks, newlines, `# comments`
 bool reader_take(Reader *reader, const char *word);  // skips, takes `word` if next and whole
 bool reader_peek(Reader *reader, const char *word);
 void reader_expect(Reader *reader, const char *word);  // fatal, with its place, if not next
+// As taking "(" and expecting ")", for parsers that recurse: fatal before the stack overflows.
+bool reader_open(Reader *reader);
+void reader_close(Reader *reader);
 // [A-Za-z_][A-Za-z0-9_]*, dots inside: `pack.b` is a name, of `i..n` only i. NULL if none is next.
 const char *reader_name(Reader *reader, Arena *arena);
 bool reader_int(Reader *reader, int64_t *value);    // 12 or -12, and not 1.5, 1e3, 0x1

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { OPEN_MAX = 5000 };  // brackets; two to three functions for each fit a stack of 8 MB
+
 static locale_t c_locale;
 
 static void c_locale_open(void) { c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0); }
@@ -115,6 +117,17 @@ bool reader_take(Reader *reader, const char *word) {
 
 void reader_expect(Reader *reader, const char *word) {
     if (!reader_take(reader, word)) reader_fatal(reader, "expected '%s'", word);
+}
+
+bool reader_open(Reader *reader) {
+    if (!reader_take(reader, "(")) return false;
+    if (++reader->open > OPEN_MAX) reader_fatal(reader, "more than %d brackets are open", OPEN_MAX);
+    return true;
+}
+
+void reader_close(Reader *reader) {
+    reader_expect(reader, ")");
+    reader->open--;
 }
 
 const char *reader_name(Reader *reader, Arena *arena) {

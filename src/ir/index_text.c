@@ -91,19 +91,25 @@ typedef struct {
 
 static Index parse_sum(const Parser *parser);
 
-static Index parse_factor(const Parser *parser) {
-    int64_t value;
-    if (reader_int(parser->reader, &value)) return index_const(parser->table, value);
-    if (reader_take(parser->reader, "-"))
-        return index_scale(parser->table, parse_factor(parser), -1);
-    if (reader_take(parser->reader, "(")) {
+static Index parse_operand(const Parser *parser) {
+    if (reader_open(parser->reader)) {
         Index inside = parse_sum(parser);
-        reader_expect(parser->reader, ")");
+        reader_close(parser->reader);
         return inside;
     }
     const char *name = reader_name(parser->reader, parser->scratch);
     if (!name) reader_fatal(parser->reader, "expected an index: a name, an integer or '('");
     return parser->find(parser->context, parser->reader, name);
+}
+
+static Index parse_factor(const Parser *parser) {
+    int64_t value, sign = 1;
+    while (!reader_int(parser->reader, &value)) {
+        if (!reader_take(parser->reader, "-"))
+            return index_scale(parser->table, parse_operand(parser), sign);
+        sign = -sign;
+    }
+    return index_scale(parser->table, index_const(parser->table, value), sign);
 }
 
 static int64_t parse_divisor(const Parser *parser) {

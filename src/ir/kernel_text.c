@@ -429,7 +429,7 @@ static Id parse_call(Parser *parser) {
         else
             result = node_binary(graph, op, source[0], source[1]);
     }
-    reader_expect(&parser->in, ")");
+    reader_close(&parser->in);
     return result;
 }
 
@@ -466,7 +466,7 @@ static Id parse_load(Parser *parser, int32_t buffer) {
 
 static Id parse_value(Parser *parser) {
     Id result;
-    if (reader_take(&parser->in, "(")) return parse_call(parser);
+    if (reader_open(&parser->in)) return parse_call(parser);
     if (parse_const(parser, &result)) return result;
     if (reader_take(&parser->in, "@")) {
         DType dtype = parse_dtype(parser);

@@ -129,6 +129,22 @@ TEST(what_is_no_number_stays) {
     }
 }
 
+TEST(open_brackets_are_counted) {
+    Arena *arena = arena_new();
+    Text text = text_new(arena);
+    for (int i = 0; i < 5000; i++) text_add(&text, "()(");
+    text_add(&text, "(");
+    Reader in = reader(text.at);
+    for (int i = 0; i < 5000; i++) {
+        CHECK(reader_open(&in));
+        reader_close(&in);
+        CHECK(reader_open(&in));
+    }
+    CHECK_FATAL_TEXT(reader_open(&in), "test:1:15002: more than 5000 brackets are open");
+    CHECK_FATAL_TEXT(reader_close(&in), "expected ')'");
+    arena_free(arena);
+}
+
 TEST(a_message_has_line_and_column) {
     Reader in = reader("a\n  b c");
     reader_expect(&in, "a");

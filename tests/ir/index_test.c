@@ -165,6 +165,17 @@ TEST(parser_refuses) {
     arena_free(world.arena);
 }
 
+TEST(no_text_is_too_deep) {
+    World world = small_world();
+    Text minus = text_new(world.arena), brackets = text_new(world.arena);
+    for (int i = 0; i < 100001; i++) text_add(&minus, "- ");
+    for (int i = 0; i < 100001; i++) text_add(&brackets, "(");
+    text_add(&minus, "i");
+    CHECK_TEXT(print(&world, parse(&world, minus.at)), "-i");
+    CHECK_FATAL_TEXT(parse(&world, brackets.at), "brackets are open");
+    arena_free(world.arena);
+}
+
 TEST(divisors_are_positive) {
     World world = small_world();
     CHECK_FATAL_TEXT(index_div(world.table, world.loop[0], 0), "by 0");
