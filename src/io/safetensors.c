@@ -222,11 +222,17 @@ static int by_name(const void *left, const void *right) {
     return strcmp(((const Entry *)left)->name, ((const Entry *)right)->name);
 }
 
+// Beside an axis of 0 the others must multiply without overflow, too, as in every tensor.
 static bool has_size(const Entry *entry) {
     int64_t bytes = dtypes[entry->dtype].bytes;
-    for (int i = 0; i < entry->shape.rank; i++)
-        if (__builtin_mul_overflow(bytes, entry->shape.size[i], &bytes)) return false;
-    return entry->first <= entry->end && bytes == entry->end - entry->first;
+    bool empty = false;
+    for (int i = 0; i < entry->shape.rank; i++) {
+        int64_t size = entry->shape.size[i];
+        empty |= size == 0;
+        if (size >= SIZE_SYMBOLIC || __builtin_mul_overflow(bytes, max_i64(size, 1), &bytes))
+            return false;
+    }
+    return entry->first <= entry->end && (empty ? 0 : bytes) == entry->end - entry->first;
 }
 
 static int check_entries(const char *path, EntryList *entries, int64_t size) {

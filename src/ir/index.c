@@ -87,6 +87,7 @@ static void draft_term(Draft *draft, int32_t atom, int64_t scale) {
     while (at > 0 && draft->terms[at - 1].atom >= atom) at--;
     bool there = at < draft->count && draft->terms[at].atom == atom;
     int64_t sum = there ? plus(draft->terms[at].scale, scale) : scale;
+    if (sum == INT64_MIN) fatal("index: a multiple of %ld has no negative", sum);
     if (there && !sum) {
         draft->count--;
         for (; at < draft->count; at++) draft->terms[at] = draft->terms[at + 1];

@@ -88,6 +88,8 @@ TEST(hostile_files) {
          "cannot be read"},
         {"{" ENTRY("w", "2", "0,4") "}", 4, "do not give its 4 bytes"},
         {"{" ENTRY("w", "4294967296,4294967296", "0,4") "}", 4, "do not give its 4 bytes"},
+        {"{" ENTRY("w", "0,4611686018427387904", "0,0") "}", 0, "do not give its 0 bytes"},
+        {"{" ENTRY("w", "0,4294967296,4294967296", "0,0") "}", 0, "do not give its 0 bytes"},
         {"{" ENTRY("v\\n", "2", "0,4") "}", 4, "tensor v? do not give"},
         {"{" ENTRY("w", "1", "4,0") "}", 4, "do not give its"},
         {"{" ENTRY("w", "1", "4,8") "}", 8, "do not follow"},

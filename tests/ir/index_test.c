@@ -162,6 +162,9 @@ TEST(parser_refuses) {
     CHECK_FATAL_TEXT(parse(&world, "i +"), "expected an index");
     CHECK_FATAL_TEXT(parse(&world, "9223372036854775807*2"), "overflows");
     CHECK_FATAL_TEXT(parse(&world, "9223372036854775807 + 1"), "overflows");
+    CHECK_FATAL_TEXT(parse(&world, "-9223372036854775808*i"), "has no negative");
+    CHECK_FATAL_TEXT(parse(&world, "-4611686018427387904*i - 4611686018427387904*i"),
+                     "has no negative");
     arena_free(world.arena);
 }
 

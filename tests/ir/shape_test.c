@@ -26,6 +26,14 @@ TEST(plain_sizes_stay_plain) {
     arena_free(world.arena);
 }
 
+TEST(a_huge_size_is_no_symbolic_one) {
+    World world = world_new();
+    const Size sizes[] = {SIZE_SYMBOLIC + 100, SIZE_SYMBOLIC + ((Size)1 << 32), INT64_MAX};
+    for (int i = 0; i < COUNT_OF(sizes); i++)
+        CHECK_FATAL_TEXT(size_max(world.table, sizes[i]), "beyond every memory");
+    arena_free(world.arena);
+}
+
 TEST(symbolic_sizes) {
     World world = world_new();
     Size more = size_add(world.table, world.keys, 1);
