@@ -15,7 +15,7 @@
 
 int file_map(const char *path, FileBytes *out) {
     *out = (FileBytes){0};
-    int file = open(path, O_RDONLY | O_CLOEXEC);
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe is not waited for
     if (file < 0) return fail("cannot open %s: %s", path, strerror(errno));
     struct stat facts;
     void *at = MAP_FAILED;

@@ -9,7 +9,9 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <pthread.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,6 +90,9 @@ static void add_words(Arena *arena, Words *words, const char *text) {
     }
 }
 
+// When a compiler that is started now hangs, by clock_seconds.
+static double time_limit(void) { return clock_seconds() + (double)env_int("CC_SECONDS", 600); }
+
 // Starts `compiler flags... options... -o output input`, messages to `log`; its process, or -1.
 static pid_t start_compiler(Arena *arena, const char *compiler, const char *options, char *input,
                             char *output, const char *log) {
@@ -128,12 +133,18 @@ static const char *first_error(Arena *arena, const char *log) {
     return arena_print(arena, "%.*s", (int)min_i64((int64_t)strcspn(at, "\n"), 400), at);
 }
 
-static int finish_compiler(Arena *arena, pid_t process, const char *compiler, const char *log) {
+static int finish_compiler(Arena *arena, pid_t process, const char *compiler, const char *log,
+                           double limit) {
     int status;
     if (process < 0) return -1;
-    while (waitpid(process, &status, 0) < 0)
-        if (errno != EINTR) return fail("cannot wait for %s: %s", compiler, strerror(errno));
+    for (pid_t ended; (ended = waitpid(process, &status, WNOHANG)) != process; usleep(1000)) {
+        if (ended < 0) return fail("cannot wait for %s: %s", compiler, strerror(errno));
+        if (clock_seconds() > limit) kill(process, SIGKILL);
+    }
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return 0;
+    if (clock_seconds() > limit)
+        return fail("%s did not end. Hint: PG_CC names another, PG_CC_SECONDS gives it longer",
+                    compiler);
     return fail("%s could not compile a kernel: %s", compiler, first_error(arena, log));
 }
 
@@ -171,7 +182,7 @@ char *compiler_assembly(Arena *arena, const char *source) {
     if (!file_write(paths.source, source, strlen(source))) {
         pid_t process = start_compiler(arena, compiler, "-S -fno-asynchronous-unwind-tables",
                                        paths.source, paths.object, paths.log);
-        if (!finish_compiler(arena, process, compiler, paths.log))
+        if (!finish_compiler(arena, process, compiler, paths.log, time_limit()))
             text = file_read(arena, paths.object, NULL);
     }
     remove_paths(&paths);
@@ -226,6 +237,7 @@ typedef struct {
     const char *compiler;
     File *file;
     int files, result;
+    double limit;
 } Batch;
 
 // The names of units to be compiled: those that are not loaded, cached, or equal to an earlier one.
@@ -260,15 +272,27 @@ static void share_out(Batch *batch, const int *missing, int count, const char *f
     }
 }
 
+// One that is cut would end this process: its loader reads where the bytes should be. Linkers write
+// the table of sections last.
+static bool is_whole(const char *object, size_t size) {
+    ElfW(Ehdr) head;
+    if (size < sizeof head) return false;
+    memcpy(&head, object, sizeof head);
+    return !memcmp(head.e_ident, ELFMAG, SELFMAG) && head.e_shoff <= size &&
+           (size_t)head.e_shnum * head.e_shentsize <= size - head.e_shoff;
+}
+
 // Into the cache and into this process.
 static int finish_file(Batch *batch, File *file) {
     Arena *arena = batch->arena;
-    if (finish_compiler(arena, file->process, batch->compiler, file->paths.log)) return -1;
+    if (finish_compiler(arena, file->process, batch->compiler, file->paths.log, batch->limit))
+        return -1;
     const char **name = arena_array(arena, const char *, file->units.count);
     for (int i = 0; i < file->units.count; i++) name[i] = batch->name[file->units.at[i]];
     size_t size;
     char *bytes = file_read(arena, file->paths.object, &size);
-    if (!bytes) return -1;
+    if (!bytes || !is_whole(bytes, size))
+        return fail("%s says that it is done but wrote no whole object", batch->compiler);
     const char *cached = cache_add(arena, file->units.count, name, bytes, size);
     for (int i = 0; i < file->units.count; i++) {
         CompileUnit *unit = &batch->unit[file->units.at[i]];
@@ -283,6 +307,7 @@ static int compile_missing(Batch *batch, const int *missing, int count) {
     char *folder = open_workplace(batch->arena);
     if (!folder) return -1;
     share_out(batch, missing, count, folder);
+    batch->limit = time_limit();
     for (int f = 0; f < batch->files; f++) {
         File *file = &batch->file[f];
         file->process = -1;

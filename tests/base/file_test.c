@@ -79,6 +79,8 @@ TEST(bad_files_get_a_line) {
     CHECK_INT(file_write("empty", "", 0), 0);
     CHECK_FAIL(file_map("empty", &map), "empty");
     CHECK_FAIL(file_map("/dev/null", &map), "not a regular file");
+    CHECK_INT(mkfifo("pipe", 0600), 0);
+    CHECK_FAIL(file_map("pipe", &map), "not a regular file");
     CHECK(file_read(arena, "missing", NULL) == NULL);
     CHECK(file_read(arena, "folder", NULL) == NULL);
     CHECK_TEXT(error_text(), "cannot read folder: Is a directory");

@@ -216,6 +216,40 @@ TEST(without_a_compiler) {
     arena_free(arena);
 }
 
+// A shell script as the compiler; $out is where the object belongs.
+static void use_compiler(Arena *arena, const char *commands) {
+    const char *script = arena_print(
+        arena, "#!/bin/sh\nfor word; do [ \"$last\" = -o ] && out=$word; last=$word; done\n%s\n",
+        commands);
+    char *path = arena_print(arena, "%s/cc", folder);
+    CHECK_INT(file_write(path, script, strlen(script)), 0);
+    CHECK_INT(chmod(path, 0700), 0);
+    setenv("PG_CC", path, 1);
+}
+
+TEST(a_compiler_that_lies) {
+    Arena *arena = fresh_cache();
+    CompileUnit unit = unit_of(arena, "lied", 1);
+    use_compiler(arena, "exit 0");
+    CHECK_FAIL(compile_units(&unit, 1), "no whole object");
+    use_compiler(arena, "echo garbage >$out");
+    CHECK_FAIL(compile_units(&unit, 1), "no whole object");
+    use_compiler(arena, "cc \"$@\" && truncate -s 5000 $out");
+    CHECK_FAIL(compile_units(&unit, 1), "no whole object");
+    CHECK_INT(entries(arena), 0);
+    arena_free(arena);
+}
+
+TEST(a_compiler_that_hangs) {
+    Arena *arena = fresh_cache();
+    CompileUnit unit = unit_of(arena, "hung", 1);
+    use_compiler(arena, "exec sleep 1000");
+    setenv("PG_CC_SECONDS", "0", 1);
+    CHECK_FAIL(compile_units(&unit, 1), "did not end");
+    unsetenv("PG_CC_SECONDS");
+    arena_free(arena);
+}
+
 TEST(without_a_cache) {
     Arena *arena = fresh_cache();
     CompileUnit unit = unit_of(arena, "unkept", 5);
