@@ -38,16 +38,13 @@ WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes $(if $(WERROR),-Werror)
 DIALECT  := -std=gnu11 -fPIC -fvisibility=hidden -Isrc -Iinclude -DPG_VERSION='"$(VERSION)"'
 CHECKS   := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 
-# Optional libraries: PG_HAVE_JANSSON is defined and jansson linked where pkg-config finds it.
-OPTIONAL := jansson libpcre2-8 libpng sqlite3
+# Optional libraries: PG_HAVE_PCRE2 is defined and libpcre2-8 linked where pkg-config finds it.
+OPTIONAL := libpcre2-8
 FOUND    := $(strip $(foreach name,$(OPTIONAL),$(shell pkg-config --exists $(name) 2>/dev/null && \
             echo $(name))))
 MISSING  := $(filter-out $(FOUND),$(OPTIONAL))
 NOTE     := building with $(or $(FOUND),no optional library)$(if $(MISSING),; without $(MISSING))
-HAVE_jansson    := -DPG_HAVE_JANSSON
 HAVE_libpcre2-8 := -DPG_HAVE_PCRE2
-HAVE_libpng     := -DPG_HAVE_PNG
-HAVE_sqlite3    := -DPG_HAVE_SQLITE
 ifneq ($(FOUND),)
 FOUND_FLAGS := $(foreach name,$(FOUND),$(HAVE_$(name))) $(shell pkg-config --cflags $(FOUND))
 FOUND_LIBS  := $(shell pkg-config --libs $(FOUND))
@@ -127,8 +124,9 @@ run:    ## set up, build, get a small model, generate text
 	@scripts/deps.sh
 	@$(MAKE) --no-print-directory build
 	@model='$(MODEL)'; \
-	 if [ ! -e "$$model" ] && ! $(BUILD)/picograd models pull "$$model"; then \
-	  echo "note: $$model cannot be had; random weights of its shape take its place" >&2; \
+	 if ! { [ -e "$$model" ] || $(BUILD)/picograd models pull "$$model"; } || \
+	    ! $(BUILD)/picograd tokenize -m "$$model" -p . >/dev/null; then \
+	  echo "note: $$model cannot be used; random weights of its shape take its place" >&2; \
 	  model=random; \
 	 fi; \
 	 $(BUILD)/picograd generate -m "$$model" -p '$(subst ','\'',$(PROMPT))' -n 64

@@ -28,12 +28,9 @@ check() {
     missing=() required=() notes=()
     need required "gcc libc6-dev" "compiles picograd and, at run time, its kernels" compiles
     need required make "builds" command -v make
-    need "$pkg_config" pkg-config "finds the libraries below" command -v pkg-config
+    need "$pkg_config" pkg-config "finds libraries" command -v pkg-config
     need "$cmocka" libcmocka-dev "runs the tests" package cmocka
     need optional libpcre2-dev "splits text into words for tokenizers" package libpcre2-8
-    need optional libjansson-dev "writes --metrics" package jansson
-    need optional libpng-dev "reads and writes images" package libpng
-    need optional libsqlite3-dev "keeps the results of searches" package sqlite3
     need optional "python3 python3-pip python3-venv" "fetches models and peers from PyPI" python
 }
 
@@ -42,22 +39,24 @@ pkg_config=optional cmocka=optional
 check
 [ ${#missing[@]} = 0 ] && exit 0
 
-install=(apt-get install -y --no-install-recommends "${missing[@]}")
 as_root=()
 [ "$(id -u)" != 0 ] && as_root=(sudo -n)
 if command -v apt-get >/dev/null && "${as_root[@]}" true 2>/dev/null; then
     echo "installing ${missing[*]}"
     as_root+=(env DEBIAN_FRONTEND=noninteractive)
-    "${as_root[@]}" apt-get update -qq
+    log=$(mktemp)
+    trap 'rm -f "$log"' EXIT
+    apt() { "${as_root[@]}" apt-get -qq "$@" >>"$log" 2>&1; }
+    install() { apt install -y --no-install-recommends "$@"; }
+    apt update
     # One that cannot be had must not keep the others out.
-    if ! "${as_root[@]}" "${install[@]}" -qq >/dev/null; then
-        for name in "${missing[@]}"; do
-            "${as_root[@]}" apt-get install -y --no-install-recommends -qq "$name" >/dev/null
-        done
-    fi
+    install "${missing[@]}" || for name in "${missing[@]}"; do install "$name"; done
     check
+    # Without a network apt has a line for every file.
+    [ ${#missing[@]} = 0 ] || echo "note: apt-get: $(grep -m1 '^[EW]: ' "$log")" >&2
 else
-    echo "missing here; as root:  apt-get update && ${install[*]}"
+    echo "missing here; as root:  apt-get update && apt-get install -y --no-install-recommends" \
+        "${missing[@]}"
 fi
 
 for note in "${notes[@]}"; do echo "note: without $note" >&2; done
