@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -185,11 +186,21 @@ static Metrics measure(Generate *run) {
     return metrics;
 }
 
+// In a terminal, and where 2>&1 has led both into one log, the text is what stands before.
+static bool one_output(void) {
+    struct stat out, err;
+    return !fstat(STDOUT_FILENO, &out) && !fstat(STDERR_FILENO, &err) && out.st_dev == err.st_dev &&
+           out.st_ino == err.st_ino;
+}
+
 static void print_speed(const Metrics *metrics) {
-    if (isatty(STDERR_FILENO)) fputc('\n', stderr);
-    say("%lld prompt tokens at %.1f tokens/s, %lld generated at %.1f tokens/s",
-        (long long)metrics->prompt_tokens, metrics->prompt_tok_s,
-        (long long)metrics->generated_tokens, metrics->decode_tok_s);
+    if (isatty(STDERR_FILENO) || one_output()) fputc('\n', stderr);
+    char speed[64] = "";  // one token has no interval to the next
+    if (metrics->generated_tokens > 1)
+        snprintf(speed, sizeof speed, " at %.1f tokens/s", metrics->decode_tok_s);
+    say("%lld prompt token%s at %.1f tokens/s, %lld generated%s", (long long)metrics->prompt_tokens,
+        metrics->prompt_tokens == 1 ? "" : "s", metrics->prompt_tok_s,
+        (long long)metrics->generated_tokens, speed);
     say("loaded in %.0f ms, compiled in %.0f ms, first token after %.0f ms; %s mode, %d thread%s, "
         "%s; peak memory %.0f MB",
         metrics->load_ms, metrics->compile_ms, metrics->ttft_ms, mode_name(), thread_count(),
@@ -258,8 +269,19 @@ static void print_start(const Generate *run) {
     fputc('\n', stderr);
 }
 
+// What is printed is UTF-8; another stop text could be found inside a character.
+static bool is_utf8(Arena *arena, const char *text) {
+    Text valid = text_new(arena);
+    Utf8Stream stream = {0};
+    utf8_push(&stream, text, strlen(text), &valid);
+    utf8_finish(&stream, &valid);
+    return !strcmp(valid.at, text);
+}
+
 static int generate(Generate *run) {
     TextSpan prompt;
+    if (run->stop && !is_utf8(run->arena, run->stop))
+        return usage_wrong("generate: --stop is not valid UTF-8, so it could never come up");
     int status = prompt_read(run->arena, run->prompt, run->file, &prompt);
     if (status == EXIT_DONE) status = session_open(&run->session, true);
     if (status != EXIT_DONE) return status;

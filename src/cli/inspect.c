@@ -113,6 +113,8 @@ int run_inspect(int count, char **argument) {
     int names, parsed = options_parse("inspect", NULL, 0, count, argument, 1, &name, &names);
     if (parsed) return parsed < 0 ? EXIT_USAGE : EXIT_DONE;
     if (!names) return usage_wrong("inspect: which model? Try: picograd inspect smollm2");
+    if (!strcmp(name, "random"))
+        return usage_wrong("inspect: random weights are made on the spot; there is no file");
     Arena *arena = arena_new();
     const char *path = models_find(arena, name);
     Gguf *gguf = path ? gguf_open(path) : NULL;

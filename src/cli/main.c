@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 
 int run_generate(int, char **), run_tokenize(int, char **), run_perplexity(int, char **);
@@ -120,6 +121,7 @@ static int run(int count, char **argument) {
 }
 
 int main(int count, char **argument) {
+    signal(SIGXFSZ, SIG_IGN);  // a limit on the size of files becomes an error of write
     int status = run(count, argument);
     errno = 0;
     bool lost = fflush(stdout) || ferror(stdout);

@@ -18,8 +18,8 @@ static int by_size(const void *a, const void *b) {
 void metrics_intervals(Metrics *metrics, double *seconds, int64_t count) {
     if (!count) return;
     qsort(seconds, (size_t)count, sizeof *seconds, by_size);
-    metrics->itl_p50_ms = 1e3 * seconds[count / 2];
-    metrics->itl_p95_ms = 1e3 * seconds[(int64_t)(0.95 * (double)(count - 1))];
+    metrics->itl_p50_ms = 1e3 * seconds[(count - 1) / 2];
+    metrics->itl_p95_ms = 1e3 * seconds[(95 * count - 1) / 100];  // 95 of 100 are not longer
     metrics->itl_max_ms = 1e3 * seconds[count - 1];
 }
 
@@ -30,12 +30,14 @@ int64_t peak_rss_bytes(void) {
 
 // Asked before the work, whose result would be lost otherwise.
 int metrics_check(const char *path) {
+    if (!*path || !strcmp(path, "-"))
+        return fail("--metrics takes a file, not '%s'; /dev/stderr is one", path);
     Arena *arena = arena_new();
     const char *slash = strrchr(path, '/');
     const char *folder = slash ? arena_print(arena, "%.*s", (int)(slash + 1 - path), path) : ".";
     bool there = !access(path, F_OK);
     int error = access(there ? path : folder, W_OK) ? errno : 0;
-    if (!*path || path[strlen(path) - 1] == '/') error = EISDIR;
+    if (slash && !slash[1]) error = EISDIR;
     arena_free(arena);
     return error ? fail("cannot write --metrics %s: %s", path, strerror(error)) : 0;
 }

@@ -90,19 +90,23 @@ static int wrong(const char *command, const char *format, ...) {
 
 static int unknown(const char *command, const Option *option, int options, const char *word) {
     char name[64];
-    snprintf(name, sizeof name, "%.*s", (int)min_i64((int64_t)strcspn(word, "="), 60), word);
+    size_t length = strncmp(word, "--", 2) ? strlen(word) : strcspn(word, "=");
+    snprintf(name, sizeof name, "%.*s", (int)min_i64((int64_t)length, 60), word);
     const char *near = closest_name(name, option, options, option_name);
     if (near) return wrong(command, "no option %s; did you mean %s?", name, near);
     return wrong(command, "no option %s.", name);
 }
 
-static int set_number(const char *command, const Option *option, const char *text) {
+// name: the option as it was written, -n or --predict
+static int set_number(const char *command, const Option *option, const char *name,
+                      const char *text) {
     char *end;
     errno = 0;
     double value = strtod(text, &end);
     bool right = *text && !*end && !errno && value >= option->low && value <= option->high;
     if (!right || (option->kind == OPTION_INT && value != floor(value)))
-        return wrong(command, "%s takes %s from %.15g to %.15g, not %.60s.", option->name,
+        return wrong(command, "%.*s takes %s from %.16g to %.16g, not %.60s.",
+                     (int)strcspn(name, "="), name,
                      option->kind == OPTION_INT ? "an integer" : "a number", option->low,
                      option->high, *text ? text : "an empty text");
     if (option->kind == OPTION_INT)
@@ -150,7 +154,7 @@ int options_parse(const char *command, const Option *option, int options, int co
         if (!value) value = argument[i];
         if (found->kind == OPTION_TEXT)
             *(const char **)found->to = value;
-        else if (set_number(command, found, value) < 0)
+        else if (set_number(command, found, word, value) < 0)
             return -1;
     }
     return 0;

@@ -59,7 +59,9 @@ static int perplexity(Arena *arena, Session *session, const char *file, int64_t 
     double loss, start = clock_seconds();
     if (!file) return usage_wrong("which text? Give -f FILE");
     int status = prompt_read(arena, NULL, file, &text);
-    if (status == EXIT_DONE) status = session_open(session, true);
+    if (status != EXIT_DONE) return status;
+    common.context = min_i64(tokens, 3 * (int64_t)text.length + 2);  // a byte is 3 tokens at most
+    status = session_open(session, true);
     if (status != EXIT_DONE) return status;
     if (session_encode(session, arena, text.at, text.length, false, &ids) < 0) return failed();
     int64_t count = min_i64(tokens, ids.count);
@@ -89,7 +91,6 @@ int run_perplexity(int count, char **argument) {
     // clang-format on
     int rests, parsed = OPTIONS_PARSE("perplexity", table, count, argument, 0, NULL, &rests);
     if (parsed) return parsed < 0 ? EXIT_USAGE : EXIT_DONE;
-    common.context = tokens;
     Arena *arena = arena_new();
     Session session = {0};
     int status = perplexity(arena, &session, file, tokens);

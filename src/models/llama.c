@@ -369,7 +369,8 @@ static int load_weights(Loading *loading) {
 
 // The cache is address space for the whole context, and 512 more for the padding of a last piece;
 // pages of it become memory when tokens reach them.
-static void make_cache(Llama *llama) {
+static void make_cache(void *context) {
+    Llama *llama = context;
     const LlamaConfig *config = &llama->config;
     int64_t positions = config->context + chunks[0];
     for (int64_t i = 0; i < config->layers; i++) {
@@ -390,12 +391,13 @@ static Llama *llama_new(void) {
 }
 
 static Llama *llama_with_weights(Llama *llama, Loading *loading) {
-    if (load_weights(loading) < 0) {
-        llama_close(llama);
-        return NULL;
-    }
-    make_cache(llama);
-    return llama;
+    int status = load_weights(loading);
+    if (status == 0 && pg_try(make_cache, llama) < 0)
+        status = fail("no memory for the keys and values of %lld tokens. Hint: a smaller context",
+                      (long long)llama->config.context);
+    if (status == 0) return llama;
+    llama_close(llama);
+    return NULL;
 }
 
 Llama *llama_open(const Gguf *gguf, int64_t context) {

@@ -82,9 +82,14 @@ refuses 2 "--ids takes no value" generate --ids=1
 refuses 2 "--temp takes a number from 0 to 100" generate --temp warm
 refuses 2 "--temp takes a number" generate --temp=-1
 refuses 2 "--temp takes a number" generate --temp nan
-refuses 2 "--predict takes an integer" generate -n 1.5
-refuses 2 "--ctx-size takes an integer from 1" generate -c 0
-refuses 2 "--ctx-size takes an integer" generate -c 99999999999999999999
+refuses 2 "-n takes an integer from -1 to 16777216, not 1.5" generate -n 1.5
+refuses 2 "--predict takes an integer" generate --predict=-5
+refuses 2 "--seed takes an integer from -1 to 9000000000000000" generate --seed 1e16
+refuses 2 "no option -m=random" generate -m=random
+refuses 2 "-c takes an integer from 1" generate -c 0
+refuses 2 "not valid UTF-8" generate -m random -p some --stop $'\x9f'
+refuses 2 "there is no file" inspect random
+refuses 2 "--ctx-size takes an integer" generate --ctx-size 99999999999999999999
 refuses 2 "what is 'more' for?" generate -p some more
 refuses 2 "which model?" generate -p some
 refuses 2 "which text?" generate -m random
@@ -123,6 +128,21 @@ refuses 1 "Is a directory" perplexity -m random -f "$work"
 refuses 1 "no model is known as nonsense" models pull nonsense
 refuses 1 "cannot write --metrics" generate -m random -p some --metrics "$work/none/metrics.json"
 refuses 1 "cannot write --metrics" generate -m random -p some --metrics "$work/"
+refuses 1 "takes a file, not '-'" generate -m random -p some --metrics -
+mkfifo "$work/pipe"
+refuses 1 "not a regular file" generate -m "$work/pipe" -p some
+PG_ISA=nonsense refuses 1 "picograd: PG_ISA=nonsense is not known" generate -m random -p some
+# 0.1 MB of disk, where a name space of our own may mount one.
+small_disk() { unshare -rm sh -c 'mount -t tmpfs -o size=100k,mode=700 small "$0" && exec "$@"' "$@"; }
+mkdir "$work/small"
+if small_disk "$work/small" true 2>/dev/null; then
+    PG_CACHE=$work/small small_disk "$work/small" "$picograd" models pull smollm2 2>"$work/err"
+    check "pull onto a full disk: status" is $? 1
+    check "pull onto a full disk: one line" is "$(grep -c 'takes 191 MB' "$work/err")" \
+        "$(wc -l <"$work/err")"
+else
+    skip full_disk "no tmpfs can be mounted here"
+fi
 PG_CACHE=$work/empty.gguf/cache refuses 1 "cannot make the folder" cache info
 "$picograd" --help >/dev/full 2>"$work/err"
 check "full disk: status" is $? 1
@@ -201,6 +221,7 @@ check "the prompt is too long" refuses_after_note -p "123456789" -c 8
 check "the prompt leaves no room" refuses_after_note -p "12345678" -c 8
 try generate -m random -p 1234567 -c 8 --ids
 check "the prompt leaves room for one" is "$(wc -w <"$work/out")" 1
+check "one token has no speed" grep -q 'generated$' "$work/err"
 for seed in 7 7 8; do
     try generate -m random -p abc -c 8 --ids --seed $seed
     cp "$work/out" "$work/seed-$seed-$((count = ${count:-0} + 1))"
@@ -210,12 +231,24 @@ check "another seed, another text" is "$(cmp -s "$work/seed-7-1" "$work/seed-8-3
 "$picograd" generate -m random -p abc -c 8 -n 2 >/dev/full 2>"$work/err"
 check "full disk while generating: status" is $? 1
 check "full disk while generating" says "cannot write standard output"
+(ulimit -f 1 && PG_CACHE=$work/limited try generate -m random -p abc -c 8 -n 2 && exit $status)
+check "a limit on files: status" is $? 1
+check "a limit on files" says "File too large"
+"$picograd" generate -m random -p abc -c 8 -n 2 >"$work/out" 2>&1
+check "one log for both: the text has its own line" grep -q '^picograd: 3 prompt' "$work/out"
+printf 'a short text' >"$work/short.txt"
+try perplexity -m random -f "$work/short.txt" --ctx 16777216
+check "perplexity: --ctx is more than there is" is $status 0
 try generate -m random -p abc -c 8 -n 3 --metrics "$work/metrics.json" -t 1
 for field in load_ms compile_ms ttft_ms itl_ms p50 p95 max prompt_tokens generated_tokens \
     prompt_tok_s decode_tok_s total_tok_s peak_rss_bytes weights_bytes kv_bytes mode device \
     precision threads isa; do
     check "--metrics has $field" grep -qF "\"$field\": " "$work/metrics.json"
 done
+number='\([0-9.]*\)'
+sed -n "s/.*\"p50\": $number, \"p95\": $number, \"max\": $number}.*/\1 \2 \3/p" \
+    "$work/metrics.json" >"$work/itl"
+check "--metrics: percentiles rise" awk '{ exit !(0 < $1 && $1 <= $2 && $2 <= $3) }' "$work/itl"
 check "--metrics counts tokens" grep -qF '"generated_tokens": 3' "$work/metrics.json"
 if command -v python3 >/dev/null; then
     check "--metrics is JSON" python3 -c 'import json, sys; json.load(open(sys.argv[1]))' \
@@ -234,7 +267,7 @@ PG_CC=/nonexistent try generate -m random -p a -c 8 -n 1 --mode graph
 check "no compiler, asked for graph: fails" is $status 1
 "$picograd" generate -m random -p abc >"$work/out" 2>"$work/err" </dev/null &
 job=$!
-for _ in $(seq 600); do [ -s "$work/out" ] && break; sleep 0.1; done
+for _ in $(seq 600); do [ "$(wc -c <"$work/out")" -gt 3 ] && break; sleep 0.1; done
 kill -INT $job
 wait $job
 check "Ctrl-C: status" is $? 130
