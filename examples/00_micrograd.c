@@ -1,7 +1,8 @@
 /* 00_micrograd.c - the expression of micrograd's README and its gradients, three times: of numbers,
  * of tensors, and compiled.
  *
- *   cc examples/00_micrograd.c -Iinclude -Lbuild -lpicograd -o 00_micrograd && ./00_micrograd    */
+ *   cc examples/00_micrograd.c -Iinclude build/libpicograd.a -lm -ldl -lpthread -o build/micrograd
+ *   build/micrograd                                                                             */
 #include "picograd.h"
 
 #include <stdio.h>
