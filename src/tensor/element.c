@@ -12,9 +12,7 @@
 
 Id constant(DType dtype, Shape shape, double value) {
     if (dtype_is_float(dtype)) return node_const_float(graph_now(), dtype, shape, value);
-    bool is_signed = dtypes[dtype].kind == KIND_SIGNED;
-    double above = ldexp(1, 8 * dtypes[dtype].bytes - is_signed);
-    if (value != trunc(value) || value >= above || value < (is_signed ? -above : -1))  // all bits
+    if (value != trunc(value) || !(fabs(value) < 0x1p63))
         fatal("the constant %g cannot be %s. Hint: pg_cast the tensor that it meets", value,
               dtypes[dtype].text);
     return node_const_int(graph_now(), dtype, shape, (int64_t)value);
