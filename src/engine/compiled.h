@@ -25,8 +25,17 @@ typedef struct {
     int64_t temporary_bytes;  // of the memory plan
 } CompiledInfo;
 
+// One kernel of a replay.
+typedef struct {
+    KernelFunction *function;
+    int32_t params, *slot;  // slot: of each PARAM
+    void **buffer;          // each PARAM's memory in this call
+    PgArgs args;
+} Launch;
+
 struct Compiled {
-    Arena *arena;
+    // what the passes make; gone afterwards, unless PG_DEBUG=2 needs costs
+    Arena *arena;  // NULL: gone
     Graph *graph;
     int outputs, effects;
     Id *output, *effect;
@@ -35,11 +44,14 @@ struct Compiled {
     int32_t *unit;  // of each call
     CompiledInfo info;
     // what a call replays
-    PgArgs *args;              // of each call
-    void ***buffer;            // of each call: its PARAMs' memory
-    bool *written;             // of each slot: some kernel writes it
-    void **memory;             // of each slot
-    int64_t block, workspace;  // buffers: temporaries; own and shared memory of kernels
+    Arena *kept;
+    int32_t launches, slots, results;
+    Launch *launch;
+    Slot *slot;
+    int32_t *result;                  // slot of each output
+    bool *written;                    // of each slot: some kernel writes it
+    void **memory;                    // of each slot
+    int64_t own_bytes, shared_bytes;  // of workspace: each thread's, and for all
 };
 
 // One row a pass; the loop over them in realize.c dumps and times. What a pass makes is verified

@@ -168,37 +168,45 @@ const char *engine_pass(int i, const char **about) {
 static double all_compile_seconds;
 double engine_compile_seconds(void) { return all_compile_seconds; }
 
-// ---- memory of a compiled module ---------------------------------------------------------------
-static void bind_memory(Compiled *compiled) {
-    Module *module = compiled->module;
-    int64_t workspace = 0;
+// ---- what a call replays -----------------------------------------------------------------------
+static void keep_launches(Compiled *compiled) {
+    const Module *module = compiled->module;
+    Arena *kept = compiled->kept;
+    compiled->launches = module->calls.count;
+    compiled->launch = arena_array(kept, Launch, compiled->launches);
+    compiled->written = arena_array(kept, bool, compiled->slots);
+    for (int32_t i = 0; i < compiled->launches; i++) {
+        const KernelCall *call = &module->calls.at[i];
+        Launch *launch = &compiled->launch[i];
+        *launch = (Launch){.function = compiled->units.at[compiled->unit[i]].function,
+                           .params = call->params,
+                           .buffer = arena_array(kept, void *, call->params)};
+        launch->slot = arena_copy(kept, call->slot, sizeof *call->slot * (size_t)call->params);
+        launch->args = (PgArgs){.buffer = launch->buffer, .wait = barrier_wait};
+        for (int32_t j = 0; j < call->params; j++)
+            compiled->written[call->slot[j]] |= call->kernel->buffers.at[j].written;
+    }
+}
+
+static void keep(Compiled *compiled) {
+    const Module *module = compiled->module;
+    compiled->slots = module->slots.count;
+    compiled->slot = arena_copy(compiled->kept, module->slots.at,
+                                sizeof *compiled->slot * (size_t)compiled->slots);
+    compiled->memory = arena_array(compiled->kept, void *, compiled->slots);
+    for (int32_t i = 0; i < compiled->slots; i++) {
+        if (compiled->slot[i].kind != SLOT_BUFFER) continue;
+        buffer_retain(compiled->slot[i].of);
+        compiled->memory[i] = buffer_data(compiled->slot[i].of);
+    }
+    compiled->results = module->outputs;
+    compiled->result = arena_copy(compiled->kept, module->output,
+                                  sizeof *compiled->result * (size_t)compiled->results);
+    keep_launches(compiled);
     for (int32_t i = 0; i < compiled->units.count; i++) {
         const Program *program = compiled->units.at[i].program;
-        workspace = max_i64(workspace, program->own_bytes * thread_count() + program->shared_bytes);
-    }
-    compiled->block = buffer_scratch((size_t)module->temporary_bytes);
-    compiled->workspace = buffer_scratch((size_t)workspace);
-    compiled->memory = arena_array(compiled->arena, void *, module->slots.count);
-    for (int32_t i = 0; i < module->slots.count; i++) {
-        const Slot *slot = &module->slots.at[i];
-        if (slot->kind == SLOT_TEMPORARY)
-            compiled->memory[i] = (char *)buffer_data(compiled->block) + slot->offset;
-        if (slot->kind != SLOT_BUFFER) continue;
-        buffer_retain(slot->of);
-        compiled->memory[i] = buffer_data(slot->of);
-    }
-    compiled->written = arena_array(compiled->arena, bool, module->slots.count);
-    for (int32_t i = 0; i < module->calls.count; i++)
-        for (int32_t j = 0; j < module->calls.at[i].params; j++)
-            compiled->written[module->calls.at[i].slot[j]] |=
-                module->calls.at[i].kernel->buffers.at[j].written;
-    compiled->args = arena_array(compiled->arena, PgArgs, module->calls.count);
-    compiled->buffer = arena_array(compiled->arena, void **, module->calls.count);
-    for (int32_t i = 0; i < module->calls.count; i++) {
-        compiled->buffer[i] = arena_array(compiled->arena, void *, module->calls.at[i].params);
-        compiled->args[i] = (PgArgs){.buffer = compiled->buffer[i],
-                                     .workspace = buffer_data(compiled->workspace),
-                                     .wait = barrier_wait};
+        compiled->own_bytes = max_i64(compiled->own_bytes, program->own_bytes);
+        compiled->shared_bytes = max_i64(compiled->shared_bytes, program->shared_bytes);
     }
 }
 
@@ -216,29 +224,32 @@ static int run_passes(Compiled *compiled) {
 Compiled *engine_compile(const Graph *graph, int outputs, const Id *output, int effects,
                          const Id *effect) {
     double start = clock_seconds();
-    Arena *arena = arena_new();
-    Compiled *compiled = arena_object(arena, Compiled);
-    *compiled = (Compiled){.arena = arena, .outputs = outputs, .effects = effects};
+    Arena *arena = arena_new(), *kept = arena_new();
+    Compiled *compiled = arena_object(kept, Compiled);
+    *compiled = (Compiled){.arena = arena, .kept = kept, .outputs = outputs, .effects = effects};
     compiled->output = arena_copy(arena, output, sizeof *output * (size_t)outputs);
     compiled->effect = arena_copy(arena, effect, sizeof *effect * (size_t)effects);
     compiled->graph = (Graph *)(uintptr_t)graph;  // read by `clean`, which makes a graph of our own
     if (run_passes(compiled) < 0) {
         arena_free(arena);
+        arena_free(kept);
         return NULL;
     }
-    bind_memory(compiled);
+    keep(compiled);
     compiled->info.compile_seconds = clock_seconds() - start;
     all_compile_seconds += compiled->info.compile_seconds;
-    if (env_int("DEBUG", 0) >= 1) dump_units(compiled, (int)env_int("DEBUG", 0));
+    int64_t debug = env_int("DEBUG", 0);
+    if (debug >= 1) dump_units(compiled, (int)debug);
+    if (debug >= 2) return compiled;
+    arena_free(arena);
+    compiled->arena = NULL;
     return compiled;
 }
 
 void engine_free(Compiled *compiled) {
     if (!compiled) return;
-    for (int32_t i = 0; i < compiled->module->slots.count; i++)
-        if (compiled->module->slots.at[i].kind == SLOT_BUFFER)
-            buffer_release(compiled->module->slots.at[i].of);
-    buffer_release(compiled->block);
-    buffer_release(compiled->workspace);
+    for (int32_t i = 0; i < compiled->slots; i++)
+        if (compiled->slot[i].kind == SLOT_BUFFER) buffer_release(compiled->slot[i].of);
     arena_free(compiled->arena);
+    arena_free(compiled->kept);
 }

@@ -86,8 +86,8 @@ Index index_atom(IndexTable *table, AtomKind kind, int32_t of, int64_t low, int6
 Index index_add(IndexTable *table, Index a, Index b);
 Index index_sub(IndexTable *table, Index a, Index b);
 Index index_scale(IndexTable *table, Index a, int64_t scale);
-Index index_div(IndexTable *table, Index a, int64_t by);  // rounded down; by > 0
-Index index_mod(IndexTable *table, Index a, int64_t by);  // 0 <= result < by; by > 0
+Index index_div(IndexTable *table, Index a, int64_t by);      // rounded down; by > 0
+Index index_mod(IndexTable *table, Index a, int64_t by);      // 0 <= result < by; by > 0
 bool index_is_symbolic(const IndexTable *table, int64_t id);  // of an Index with atoms
 bool index_is_const(const IndexTable *table, Index a, int64_t *value);
 int64_t index_low(const IndexTable *table, Index a);  // inclusive bounds; saturate, never wrap

@@ -38,7 +38,7 @@ struct Llama {
 static const int64_t chunks[] = {512, 256, 128, 64, 8, 1};
 enum {
     CACHE_BLOCK = 256,        // positions; llama_cache_bytes counts the cache in these
-    SCORES_BYTES = 40 << 20,  // a layer's attention at most: above, smaller pieces
+    SCORES_BYTES = 24 << 20,  // a layer's attention at most: above, smaller pieces
 };
 
 // ---- the model ---------------------------------------------------------------------------------
