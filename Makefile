@@ -143,8 +143,9 @@ test:   ## set up, build, run every test
 check: build $(PROGRAMS)    ## the tests alone, without set-up
 	@scripts/test.sh $(BUILD) $(PROGRAMS) $(SCRIPTS) scripts/size.sh scripts/layers.sh
 
+# The model in eager mode takes a quarter of an hour there.
 asan:   ## the tests under the address and undefined-behaviour sanitizers
-	@$(MAKE) --no-print-directory check BUILD=build/asan SANITIZE=address,undefined
+	@PG_TEST_SECONDS=$${PG_TEST_SECONDS:-3600} $(MAKE) --no-print-directory check BUILD=build/asan SANITIZE=address,undefined
 
 hostile: ## the same with one object per arena chunk and two-slot hash tables
 	@PG_HOSTILE=1 $(MAKE) --no-print-directory asan
