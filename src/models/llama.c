@@ -37,8 +37,9 @@ struct Llama {
 // A prompt runs in pieces of these sizes, so that a new length compiles nothing.
 static const int64_t chunks[] = {512, 256, 128, 64, 8, 1};
 enum {
-    CACHE_BLOCK = 256,        // positions; llama_cache_bytes counts the cache in these
-    SCORES_BYTES = 24 << 20,  // a layer's attention at most: above, smaller pieces
+    CACHE_BLOCK = 256,  // positions; llama_cache_bytes counts the cache in these
+    PAGE_KEYS = 4096 / 4,
+    SCORES_BYTES = 40 << 20,  // a layer's attention at most: above, smaller pieces
 };
 
 // ---- the model ---------------------------------------------------------------------------------
@@ -127,9 +128,10 @@ static int run_chunk(Llama *llama, const int32_t *ids, int64_t valid, int64_t si
     return status;
 }
 
-// Scores of a piece and their powers, (heads, size, keys so far) each, fit SCORES_BYTES.
+// Scores of a piece and their powers, (heads, size, keys) each, fit SCORES_BYTES. Their rows are as
+// long as the context, and of a row the keys so far and what else is in their pages is in memory.
 static bool scores_fit(const Llama *llama, int64_t size) {
-    int64_t keys = llama->position + size;
+    int64_t keys = min_i64(llama->config.context + chunks[0], llama->position + size + PAGE_KEYS);
     return size <= 64 || 2 * llama->config.heads * size * keys * 4 <= SCORES_BYTES;
 }
 
