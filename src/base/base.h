@@ -100,7 +100,6 @@ _Noreturn void fatal_again(const char *message);  // on with what try_call caugh
 // Keeps the message for this thread, control characters as '?': one line. Always -1.
 int fail(const char *format, ...) PRINTF(1, 2);
 const char *error_text(void);  // the last message of this thread, "" if none
-void error_clear(void);
 // Runs function(argument); -1 if it was stopped by fatal (the message is in error_text). Nests.
 int try_call(void (*function)(void *), void *argument);
 void fatal_hook(void (*hook)(const char *message));  // called before a fatal ends the process

@@ -60,8 +60,6 @@ int fail(const char *format, ...) {
 
 const char *error_text(void) { return self.message; }
 
-void error_clear(void) { self.message[0] = 0; }
-
 int try_call(void (*function)(void *), void *argument) {
     jmp_buf place, *outer = self.innermost;
     int stopped = setjmp(place);

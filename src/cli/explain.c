@@ -61,8 +61,8 @@ static int with_switch(Explain *run, const char *name, const char *value) {
     return status;
 }
 
+// No pass is called `time`: then what is compiled is kept for its costs, and nothing printed.
 static int show_stages(Explain *run) {
-    if (run->stage && !strcmp(run->stage, time_stage)) return step(run);
     return with_switch(run, "PG_DUMP", run->stage ? run->stage : "all");
 }
 

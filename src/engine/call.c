@@ -4,21 +4,15 @@
  * Invariant: no text is touched; memory comes from what buffers keep, and temporaries go back. */
 #include "engine/compiled.h"
 
-typedef struct {
-    const Compiled *compiled;
-    double *seconds;  // of each call; NULL: not asked for
-} Replay;
-
 static void replay(void *context, int thread, int threads, Barrier *barrier) {
-    const Replay *job = context;
-    const Compiled *compiled = job->compiled;
-    double start = job->seconds ? clock_seconds() : 0;
+    const Compiled *compiled = context;
+    double start = clock_seconds();
     for (int32_t i = 0; i < compiled->launches; i++) {
         compiled->launch[i].function(&compiled->launch[i].args, thread, threads, barrier);
         barrier_wait(barrier, thread);
-        if (!job->seconds || thread) continue;
-        job->seconds[i] = clock_seconds() - start;
-        start += job->seconds[i];
+        if (!compiled->seconds || thread) continue;
+        compiled->seconds[i] = clock_seconds() - start;
+        start += compiled->seconds[i];
     }
 }
 
@@ -80,15 +74,8 @@ int engine_call(Compiled *compiled, const int64_t *param, const int64_t *var, in
     bind_temporaries(compiled, buffer_data(block));
     bind_results(compiled, result);
     bind_launches(compiled, var, buffer_data(workspace));
-    Replay job = {compiled, NULL};
-    Arena *scratch = NULL;
-    if (compiled->arena && env_int("DEBUG", 0) >= 2) {
-        scratch = arena_new();
-        job.seconds = arena_array(scratch, double, compiled->launches);
-    }
-    thread_run(replay, &job);
-    if (job.seconds) dump_times(compiled, var, job.seconds);
-    arena_free(scratch);
+    thread_run(replay, compiled);
+    if (compiled->seconds && env_int("DEBUG", 0) >= 2) dump_times(compiled, var);
     buffer_release(block);
     buffer_release(workspace);
     return 0;

@@ -34,7 +34,7 @@ typedef struct {
 } Launch;
 
 struct Compiled {
-    // what the passes make; gone afterwards, unless PG_DEBUG=2 needs costs
+    // what the passes make; gone afterwards, unless PG_DUMP or PG_DEBUG=2 will look at it
     Arena *arena;  // NULL: gone
     Graph *graph;
     int outputs, effects;
@@ -52,6 +52,7 @@ struct Compiled {
     bool *written;                    // of each slot: some kernel writes it
     void **memory;                    // of each slot
     int64_t own_bytes, shared_bytes;  // of workspace: each thread's, and for all
+    double *seconds;                  // of each launch, if the passes' work is still there
 };
 
 // One row a pass; the loop over them in realize.c dumps and times. What a pass makes is verified
@@ -64,5 +65,5 @@ typedef struct {
 // dump.c
 void dump_pass(const Compiled *compiled, const Pass *pass);
 void dump_units(const Compiled *compiled, int level);
-void dump_times(const Compiled *compiled, const int64_t *var, const double *seconds);
+void dump_times(const Compiled *compiled, const int64_t *var);
 #endif

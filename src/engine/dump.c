@@ -111,7 +111,7 @@ static void dump_cost(int number, const char *name, const Cost *cost, double all
 }
 
 // A row a kernel: the sums over its calls.
-void dump_times(const Compiled *compiled, const int64_t *var, const double *seconds) {
+void dump_times(const Compiled *compiled, const int64_t *var) {
     double all = 0;
     Arena *arena = arena_new();
     Cost *cost = arena_array(arena, Cost, compiled->units.count);
@@ -119,9 +119,9 @@ void dump_times(const Compiled *compiled, const int64_t *var, const double *seco
         double operations, bytes;
         kernel_cost(compiled->module->calls.at[i].kernel, var, &operations, &bytes);
         Cost *sum = &cost[compiled->unit[i]];
-        *sum = (Cost){sum->calls + 1, sum->seconds + seconds[i], sum->operations + operations,
-                      sum->bytes + bytes};
-        all += seconds[i];
+        *sum = (Cost){sum->calls + 1, sum->seconds + compiled->seconds[i],
+                      sum->operations + operations, sum->bytes + bytes};
+        all += compiled->seconds[i];
     }
     fprintf(output(), "%6s %5s  %-28s %10s %5s %9s %8s\n", "kernel", "calls", "name", "us", "%",
             "GFLOP/s", "GB/s");

@@ -40,7 +40,6 @@ typedef enum {
     RULES_CLEAN,    // what only gradients needed: DETACH, WITHGRAD
     RULES_ALGEBRA,  // exact and reassociating ones
     RULES_FINITE,   // those too that hold only without infinities and NaNs
-    RULES_LATE,     // mul and add into fma; when nothing else is to be matched
     RULES_EXPAND,   // EXP2, LOG2 and SIN into polynomials over the other ops
     RULES_SETS
 } RuleSet;

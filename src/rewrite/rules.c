@@ -28,8 +28,6 @@ static bool first_is_bool(const Match *match) {
 
 static bool gives_bool(const Match *match) { return root_dtype(match) == DT_BOOL; }
 
-static bool gives_f32(const Match *match) { return root_dtype(match) == DT_F32; }
-
 static bool same_dtype(const Match *match) {
     return node_dtype(match->graph, match->at[0]) == root_dtype(match);
 }
@@ -391,14 +389,10 @@ static const Rule finite_only[] = {
     FINITE("(recip (recip ?x)) => ?x"),  FINITE("(log2 (exp2 ?x)) => ?x"),
 };
 
-static const Rule late[] = {
-    REASSOCIATES("(add (mul ?x ?y) ?z) => (fma ?x ?y ?z)", .when = gives_f32),
-};
-
 int rules_list(RuleSet set, const Rule **list) {
-    const Rule *const lists[RULES_SETS] = {clean, algebra, finite_only, late, rules_expand};
+    const Rule *const lists[RULES_SETS] = {clean, algebra, finite_only, rules_expand};
     const int counts[RULES_SETS] = {COUNT_OF(clean), COUNT_OF(algebra), COUNT_OF(finite_only),
-                                    COUNT_OF(late), rules_expand_count};
+                                    rules_expand_count};
     *list = lists[set];
     return counts[set];
 }

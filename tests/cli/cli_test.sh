@@ -198,7 +198,7 @@ for field in '"row": "matmul:16"' '"median": ' '"unit": "GFLOP/s"' '"spread": ' 
 done
 try bench matmul:16 -r 2 --json -
 check "bench -r 2: two runs" grep -qE '"runs": \[[0-9.]+, [0-9.]+\]' "$work/out"
-refuses 2 "repetitions" bench -r 0 matmul:16
+refuses 2 "-r takes an integer from 1 to 100" bench -r 0 matmul:16
 try bench matmul:16 --mode eager
 check "bench --mode eager" has "eager"
 
@@ -333,6 +333,17 @@ try generate -m smollm2 -p "Why is the sky blue?" --chat --temp 0 -n 24
 check "--chat" has "sky"
 try perplexity -m smollm2 -f tests/golden/text.txt --ctx 256
 check "perplexity" awk '{ exit !($1 > 3.8213 && $1 < 3.8233) }' "$work/out"
+# Beside the weights and the cache: 80 MB, whatever the prompt's length. Sanitizers take their own.
+bytes_of() { sed -n "s/.*\"$1\": \([0-9]*\).*/\1/p" "$work/metrics.json"; }
+if ! nm "$picograd" 2>/dev/null | grep -q __asan_init; then
+    for words in 60 700 1500; do
+        awk -v n="$words" 'BEGIN { for (i = 0; i < n; i++) printf "a%s", i % 9 ? " " : ".\n" }' \
+            >"$work/long.txt"
+        try generate -m smollm2 -f "$work/long.txt" -n 2 --temp 0 --metrics "$work/metrics.json"
+        more=$(($(bytes_of peak_rss_bytes) - $(bytes_of weights_bytes) - $(bytes_of kv_bytes)))
+        check "$words words: $((more / 1000000)) MB beside weights and cache" test "$more" -le 80000000
+    done
+fi
 try bench -m smollm2 -p 8 -n 2 -o md
 check "bench: llama-bench's table" grep -qE '^\| llama 135M Q4_1 +\|.*\| +pp8 \|' "$work/out"
 try bench -m smollm2 -p 8 -n 2 -o csv

@@ -270,7 +270,6 @@ static void check_set(RuleSet set) {
 
 TEST(algebra_keeps_values) { check_set(RULES_ALGEBRA); }
 TEST(finite_rules_keep_finite_values) { check_set(RULES_FINITE); }
-TEST(late_rules_keep_values) { check_set(RULES_LATE); }
 
 TEST(constants_fold_as_the_reference_computes) {
     for (int op = 0; op < OP_COUNT; op++) {
@@ -456,14 +455,6 @@ TEST(cleaning_drops_what_gradients_needed) {
                          P "%1 = detach f32 (2, 3) %0\n%2 = sin f32 (2, 3) %0\n"
                            "%3 = withgrad f32 (2, 3) %1 %2\nout %3"),
                P "out %0\n");
-    arena_free(arena);
-}
-
-TEST(late_rules_make_fma) {
-    Arena *arena = arena_new();
-    CHECK_TEXT(rewritten(arena, RULES_LATE,
-                         P "%1 = mul f32 (2, 3) %0 %0\n%2 = add f32 (2, 3) %0 %1\nout %2"),
-               P "%1 = fma f32 (2, 3) %0 %0 %0\nout %1\n");
     arena_free(arena);
 }
 
