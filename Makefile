@@ -163,7 +163,7 @@ format-fix: ## lay it out
 	@scripts/format.sh fix
 
 bench: build ## measure beside the peers
-	@if [ -e bench/run.sh ]; then bench/run.sh; else echo 'bench/run.sh is not there yet'; exit 1; fi
+	@bench/run.sh
 
 # --- install ----------------------------------------------------------------------------------
 LIBDIR := $(DESTDIR)$(PREFIX)/lib
