@@ -360,6 +360,8 @@ typedef struct {
     Index *loop;           // by loop: what stands in its place; -1: it stays
     Id *node;              // by node of the expression before the change; -1: it stays
     int32_t loops, nodes;  // how many there were when this was made; later ones stay
+    // What a node becomes, given what its sources have become; -1: the same op. NULL: no such rule.
+    Id (*make)(Graph *graph, Id id, const Id *source);
 } Substitution;
 Substitution *substitution_new(Arena *arena, const Kernel *kernel);
 // Also inside indices, and in the values inside those.

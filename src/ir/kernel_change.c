@@ -43,6 +43,8 @@ static Id rebuild_node(Rebuild *rebuild, Id id) {
                           node.arg_count > 1 ? node.arg[1] : 0};
     Id source[3];
     for (int i = 0; i < node.sources; i++) source[i] = rebuild->now[node.source[i]];
+    Id made = rebuild->by->make ? rebuild->by->make(rebuild->kernel->graph, id, source) : -1;
+    if (made >= 0) return made;
     if (node.op == OP_LOAD) indexed[1] = rebuild_index(rebuild, (Index)node.arg[1]);
     if (node.op == OP_INDEX) indexed[0] = rebuild_index(rebuild, (Index)node.arg[0]);
     const int64_t *arg = node.op == OP_LOAD || node.op == OP_INDEX ? indexed : node.arg;

@@ -15,28 +15,18 @@ static const Rule *rule_for(const Node *node) {
     return NULL;
 }
 
-// Values inside values are reached by going round again: a round replaces the outermost.
+static Id expanded(Graph *graph, Id id, const Id *source) {
+    const Rule *rule = rule_for(graph_node(graph, id));
+    Match match = {.graph = graph, .root = id};
+    if (!rule) return -1;
+    match.at[0] = source[0];
+    return rule->make(&match);
+}
+
 void expand_kernel(Kernel *kernel) {
     Arena *scratch = arena_new();
-    for (bool changed = true; changed;) {
-        changed = false;
-        AccessList stores = kernel_accesses(scratch, kernel, kernel->body, -1);
-        bool *used = arena_array(scratch, bool, graph_count(kernel->graph));
-        Substitution *by = substitution_new(scratch, kernel);
-        for (int i = 0; i < stores.count; i++) {
-            if (stores.at[i].load >= 0) continue;
-            IdList nodes = statement_nodes(scratch, kernel, stores.at[i].statement);
-            for (int n = 0; n < nodes.count; n++) used[nodes.at[n]] = true;
-        }
-        for (Id id = 0, nodes = by->nodes; id < nodes; id++) {
-            const Rule *rule = used[id] ? rule_for(graph_node(kernel->graph, id)) : NULL;
-            if (!rule) continue;
-            Match match = {.graph = kernel->graph, .root = id};
-            match.at[0] = graph_node(kernel->graph, id)->source[0];
-            by->node[id] = rule->make(&match);
-            changed = true;
-        }
-        if (changed) statement_substitute(kernel, kernel->body, by);
-    }
+    Substitution *by = substitution_new(scratch, kernel);
+    by->make = expanded;
+    statement_substitute(kernel, kernel->body, by);
     arena_free(scratch);
 }

@@ -15,7 +15,7 @@
  *   - an operand of a contraction is stored, unless it reads fewer bytes than it has: a packed
  *     weight is unpacked in place.
  * A node with several owners is stored, unless it is movement, a cast, an unpacking, or cheap and
- * reads nothing. */
+ * reads nothing. So is an elementwise node at the end of an expression of DEPTH_MAX. */
 #include "schedule/schedule.h"
 
 enum { NOBODY = -1, MANY = -2 };
@@ -29,7 +29,9 @@ typedef struct {
     Id owner;
     int8_t axis[RANK_MAX];  // the owner's axis, -1 none
     int64_t reads;          // bytes of the memory that its expression reads; saturates
+    int depth;              // of its expression, from a fold up
 } Place;
+enum { DEPTH_MAX = 256 };  // of an expression: passes walk it down, and a compiler's time grows
 typedef struct {
     Arena *arena;
     const Graph *graph;
@@ -105,7 +107,12 @@ static void count_reads(Fusion *fusion) {
             place->reads =
                 min_i64(place->reads + fusion->place[node->source[i]].reads, INT64_MAX / 4);
             place->costly |= fusion->place[node->source[i]].costly;
+            int depth = 1 + fusion->place[node->source[i]].depth;
+            if (depth > place->depth && node->op != OP_REDUCE) place->depth = depth;
         }
+        if (place->depth < DEPTH_MAX || !(ops[node->op].properties & MAPS)) continue;
+        place->forced = true;
+        place->depth = 0;
     }
 }
 

@@ -2,6 +2,7 @@
 #include "runtime/runtime.h"
 #include "values.h"
 
+#include <math.h>
 #include <string.h>
 
 static void affine(void *context, PgTensor **in, PgTensor **out) {
@@ -309,5 +310,24 @@ BOTH(empty_tensors) {
     CHECK_INT(pg_call(function, &x, out), 0);
     CHECK_SHAPE(out[0], 0);
     CHECK_VALUES(out[1], 0);
+    end(function);
+}
+
+enum { STEPS = 5000 };
+static void chain(void *context, PgTensor **in, PgTensor **out) {
+    (void)context;
+    out[0] = in[0];
+    for (int i = 0; i < STEPS; i++) out[0] = pg_sin(pg_add(out[0], in[0]));
+}
+
+TEST(a_long_chain_is_several_kernels) {
+    PgFunction *function = begin(PG_GRAPH, chain, NULL, 1, 1);
+    PgTensor *x = VECTOR(1, -0.5f), *out;
+    float wanted[] = {1, -0.5f};
+    for (int i = 0; i < STEPS; i++)
+        for (int j = 0; j < 2; j++) wanted[j] = sinf(wanted[j] + (j ? -0.5f : 1));
+    CHECK_INT(pg_call(function, &x, &out), 0);
+    CHECK_NEAR(pg_item(pg_select(out, 0, 0)), wanted[0], 1e-4);
+    CHECK_NEAR(pg_item(pg_select(out, 0, 1)), wanted[1], 1e-4);
     end(function);
 }
