@@ -124,6 +124,8 @@ refuses 1 "not a GGUF file" generate -m "$work/magic.gguf" -p some
 refuses 1 "count.gguf" inspect "$work/count.gguf"
 refuses 1 "short.gguf" tokenize -m "$work/short.gguf" -p some
 refuses 1 "No such file" generate -m random -f "$work/none.txt"
+refuses 1 "more than 64 MB of text" generate -m random -f /dev/zero
+refuses 2 "which model?" generate -p -
 refuses 1 "Is a directory" perplexity -m random -f "$work"
 refuses 1 "no model is known as nonsense" models pull nonsense
 refuses 1 "cannot write --metrics" generate -m random -p some --metrics "$work/none/metrics.json"
