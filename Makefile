@@ -143,7 +143,7 @@ test:   ## set up, build, run every test
 check: build $(PROGRAMS)    ## the tests alone, without set-up
 	@scripts/test.sh $(BUILD) $(PROGRAMS) $(SCRIPTS) scripts/size.sh scripts/layers.sh
 
-# The model in eager mode takes a quarter of an hour there.
+# llama_test takes minutes there.
 asan:   ## the tests under the address and undefined-behaviour sanitizers
 	@PG_TEST_SECONDS=$${PG_TEST_SECONDS:-3600} $(MAKE) --no-print-directory check BUILD=build/asan SANITIZE=address,undefined
 

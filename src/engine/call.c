@@ -16,7 +16,10 @@ static void replay(void *context, int thread, int threads, Barrier *barrier) {
     }
 }
 
-static void bind_results(Compiled *compiled, int64_t *result) {
+static void bind_made(Compiled *compiled, char *block, int64_t *result) {
+    for (int32_t i = 0; i < compiled->slots; i++)
+        if (compiled->slot[i].kind == SLOT_TEMPORARY)
+            compiled->memory[i] = block + compiled->slot[i].offset;
     for (int i = 0; i < compiled->results; i++) {
         const Slot *slot = &compiled->slot[compiled->result[i]];
         int before = 0;
@@ -44,12 +47,6 @@ static int check_distinct(const Compiled *compiled, int32_t slot) {
     return 0;
 }
 
-static void bind_temporaries(Compiled *compiled, char *block) {
-    for (int32_t i = 0; i < compiled->slots; i++)
-        if (compiled->slot[i].kind == SLOT_TEMPORARY)
-            compiled->memory[i] = block + compiled->slot[i].offset;
-}
-
 static void bind_launches(Compiled *compiled, const int64_t *var, void *workspace) {
     for (int32_t i = 0; i < compiled->launches; i++) {
         Launch *launch = &compiled->launch[i];
@@ -71,8 +68,7 @@ int engine_call(Compiled *compiled, const int64_t *param, const int64_t *var, in
     int64_t shared = compiled->own_bytes * thread_count() + compiled->shared_bytes;
     int64_t block = buffer_scratch((size_t)compiled->info.temporary_bytes),
             workspace = buffer_scratch((size_t)shared);
-    bind_temporaries(compiled, buffer_data(block));
-    bind_results(compiled, result);
+    bind_made(compiled, buffer_data(block), result);
     bind_launches(compiled, var, buffer_data(workspace));
     thread_run(replay, compiled);
     if (compiled->seconds && env_int("DEBUG", 0) >= 2) dump_times(compiled, var);

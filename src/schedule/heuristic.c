@@ -378,8 +378,8 @@ static void add_deep_tile(Heuristic *to, const Product *product, const Tile *til
     if (contiguous)
         text_add(&to->text, "SPLIT %s1_%s %d\nUNROLL %s1_%s0\nVECTORIZE %s1_%s1\n", j, b,
                  to->target->lanes, j, b, j, b);
-    bool whole = product->sums > 1;
-    add_unrolled(to, whole ? name_of(to, product->sum[product->sums - 1]) : inner, tile);
+    const char *last = name_of(to, product->sum[product->sums - 1]);
+    add_unrolled(to, product->sums > 1 ? last : inner, tile);
 }
 
 // A panel of b's columns, packed by the thread that takes them, serves all rows.
@@ -405,21 +405,26 @@ static void add_tile(Heuristic *to, const Product *product, const Tile *tile) {
 // What does not fill a tile is peeled off.
 static const char *tile_schedule(Heuristic *to) {
     Product product;
-    int64_t m, whole;
+    int64_t m, whole, tile_m = to->target->tile_m, tile_n = to->target->tile_n;
     if (!to->target->unit || !find_product(to, &product)) return NULL;
-    int64_t columns = largest_extent(to, product.columns), tile_n = to->target->tile_n;
+    int64_t columns = largest_extent(to, product.columns), lanes = to->target->lanes;
+    bool fixed = constant_extent(to, product.columns, &columns);
+    if (fixed && columns % tile_n && columns % lanes == 0) {  // as many registers, one wide
+        tile_m *= tile_n / lanes;
+        tile_n = lanes;
+    }
     if (!constant_extent(to, product.rows, &m) || m < 4 || columns < 2 * tile_n) return NULL;
     Tile tile = {.i = name_of(to, product.rows),
                  .j = name_of(to, product.columns),
                  .n = tile_n,
-                 .m = rows_of_tile(m, min_i64(m, to->target->tile_m)),
+                 .m = rows_of_tile(m, min_i64(m, tile_m)),
                  .depth = panel_depth(to, &product)};
     tile.s = to->kernel->buffers.at[product.update->buffer].name;
     for (tile.block = min_i64(BLOCK_ROWS, m / 4);
          tile.block > tile.m && (m % tile.block || tile.block % tile.m);)
         tile.block--;
-    bool deep = tile.depth && constant_extent(to, product.sum[0], &whole) && tile.depth < whole;
-    deep = deep && constant_extent(to, product.columns, &columns) && columns % tile_n == 0;
+    bool deep = fixed && columns % tile_n == 0 && constant_extent(to, product.sum[0], &whole) &&
+                tile.depth && tile.depth < whole;
     to->text = text_new(to->arena);
     if (deep && m % tile.m == 0 && tile.block >= 32)
         add_deep_tile(to, &product, &tile);

@@ -1,13 +1,13 @@
 /* matrix_units.c - what multiplies matrices, as rows of data.
- * In: a name.  Out: the largest tile of accumulators that its registers hold, beside the operands.
+ * In: a name.  Out: how many registers it has and how wide they are, so which tiles fit.
  *   avx2_fma: 16 registers of 8 lanes, 12 hold a 6 x 16 tile, 2 a row of b, 1 an element of a */
 #include "schedule/schedule.h"
 
 #include <string.h>
 
 static const MatrixUnit units[] = {
-    {"avx512_fma", 14, 32, 16},  // 28 of 32 registers
-    {"avx2_fma", 6, 16, 8},      // 12 of 16 registers
+    {"avx512_fma", 32, 16},
+    {"avx2_fma", 16, 8},
 };
 
 const MatrixUnit *matrix_unit_find(const char *name) {

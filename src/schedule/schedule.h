@@ -161,8 +161,8 @@ Statement *legal_reorder(Kernel *kernel, LoopSet nest, Statement *body);
 // matrix_units.c
 typedef struct {
     const char *name;
-    int m, n;   // the largest tile of accumulators, in rows and columns
-    int lanes;  // columns of one register
+    int registers;  // for a tile of accumulators, a row of b and an element of a
+    int lanes;      // columns of one register
 } MatrixUnit;
 const MatrixUnit *matrix_unit_find(const char *name);  // NULL if there is none
 #endif

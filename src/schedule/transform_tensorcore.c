@@ -75,11 +75,13 @@ static void read_size(Tile *tile, const char *text) {
     Reader reader = reader_new("tile", text);
     bool good = reader_int(&reader, &tile->m) && *reader.at++ == 'x' &&
                 reader_int(&reader, &tile->n) && !*reader.at;
-    const MatrixUnit *unit = tile->unit;
-    if (!good || tile->m < 1 || tile->m > unit->m || tile->n < 1 || tile->n > unit->n ||
-        tile->n % unit->lanes)
-        line_refuse(tile->line, NULL, "no tile %s. Hint: at most %dx%d, columns in steps of %d",
-                    text, unit->m, unit->n, unit->lanes);
+    int64_t most = tile->unit->registers, lanes = tile->unit->lanes, row = tile->n / lanes;
+    good = good && tile->m > 0 && tile->m < most && row > 0 && row < most && tile->n % lanes == 0;
+    if (!good || (tile->m + 1) * row + 1 > most)
+        line_refuse(tile->line, NULL,
+                    "no tile %s. Hint: %lld registers of %lld columns, a row and "
+                    "one for the operands",
+                    text, (long long)most, (long long)lanes);
 }
 
 void transform_tensorcore(const ScheduleLine *line) {

@@ -41,6 +41,22 @@ TEST(heuristic_tiles_products) {
     check_matmul(28, 128, 9, "TENSORCORE");
 }
 
+TEST(heuristic_takes_tall_tiles_of_one_vector) {
+    check_matmul(20, 72, 7, "TENSORCORE");
+    check_matmul(20, 80, 7, "TENSORCORE");
+    Arena *arena = arena_new();
+    Kernel *kernel =
+        kernel_parse(arena, "mm",
+                     "kernel mm\nout c f32[800]\nin a f32[140]\nin b "
+                     "f32[280]\nfor i < 20 { for j < 40 {\n"
+                     "c[40*i + j] = (reduce add k<7 (mul a[7*i + k] b[40*k + j])) } }\n");
+    const char *candidate[CANDIDATES_MAX];
+    accumulate(kernel);
+    schedule_candidates(arena, kernel, &targets[1], candidate);
+    CHECK(strstr(candidate[0], "TENSORCORE avx2_fma 10x8 on") != NULL);
+    arena_free(arena);
+}
+
 TEST(heuristic_peels_what_fills_no_tile) {
     check_matmul(13, 75, 11, "TENSORCORE");
     check_matmul(29, 70, 3, "TENSORCORE");

@@ -386,6 +386,11 @@ TEST(tensorcore_refuses) {
     check_refused(half_head, half_body, "TENSORCORE amx 6x16 on s", "no matrix unit amx");
     check_refused(half_head, half_body, "TENSORCORE avx2_fma 7x16 on s", "no tile 7x16");
     check_refused(half_head, half_body, "TENSORCORE avx2_fma 6x12 on s", "no tile 6x12");
+    check_refused(half_head, half_body, "TENSORCORE avx2_fma 15x8 on s", "no tile 15x8");
+    check_refused(half_head, half_body, "TENSORCORE avx2_fma 14x8 on s",
+                  "the tile needs a loop of 8");
+    check_refused(half_head, half_body, "TENSORCORE avx2_fma 9223372036854775807x8 on s",
+                  "no tile");
     check_refused(half_head, half_body, "TENSORCORE avx2_fma 6 on s", "no tile 6");
     check_refused(half_head, half_body, "STAGE c at top in reg\nTENSORCORE avx2_fma 6x16 on s",
                   "for k < 4: the tile needs a loop of 16 here");
