@@ -3,7 +3,7 @@
 # In: fenced blocks, by the words behind the three backticks:
 #   c file=src/x.c         the block stands in that file, letter for letter
 #   sh run [needs=model]   the commands run at the root of the repository, on AVX2
-#   output                 is what they print, on both streams; ... stands for any text
+#   output                 is what they print, on both streams; ... stands for any text in a line
 # Out: a test a block, and one a path in `backticks`, which must exist.
 # `docs_test.sh update` writes what the blocks should be into the documents instead: code is found
 # again where only its line breaks have changed, output that does not match is replaced.
@@ -82,6 +82,18 @@ check_code() { # name, block, file
 have_avx2() { grep -qw avx2 /proc/cpuinfo && grep -qw fma /proc/cpuinfo; }
 have_model() { "$build/picograd" inspect smollm2 >/dev/null 2>&1; }
 
+matches() { # printed, block of output
+    local -a printed wanted
+    local i
+    mapfile -t printed <"$1"
+    mapfile -t wanted < <(sed 's/[^[:alnum:][:space:].]/\\&/g; s/\.\.\./*/g' "$2")
+    [ ${#printed[@]} = ${#wanted[@]} ] || return 1
+    for i in "${!wanted[@]}"; do
+        # shellcheck disable=SC2053  # it is a pattern
+        [[ ${printed[i]} == ${wanted[i]} ]] || return 1
+    done
+}
+
 check_output() { # name, block of commands, block of output, words
     local status cache=$work/cache
     if ! have_avx2; then
@@ -98,13 +110,10 @@ check_output() { # name, block of commands, block of output, words
     (cd "$work/root" && PG_CACHE=$cache timeout 120 bash -eo pipefail "$2") \
         >"$work/printed" 2>&1 </dev/null
     status=$?
-    local pattern
-    pattern=$(sed 's/[^[:alnum:][:space:].]/\\&/g; s/\.\.\./*/g' "$3")
-    # shellcheck disable=SC2053  # it is a pattern
     if [ $status != 0 ]; then
         fail "$1: exit status $status"
         tail -20 "$work/printed"
-    elif [[ $(<"$work/printed") == $pattern ]]; then pass
+    elif matches "$work/printed" "$3"; then pass
     elif [ "$update" ]; then cp "$work/printed" "$3"
     else
         fail "$1: other output"
