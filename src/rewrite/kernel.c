@@ -28,5 +28,6 @@ void expand_kernel(Kernel *kernel) {
     Substitution *by = substitution_new(scratch, kernel);
     by->make = expanded;
     statement_substitute(kernel, kernel->body, by);
+    kernel_verify(kernel);
     arena_free(scratch);
 }
