@@ -133,7 +133,8 @@ typedef struct {
 } FileBytes;
 int file_map(const char *path, FileBytes *out);  // read-only; -1 if missing, empty or a folder
 void file_unmap(FileBytes *bytes);
-// NULL with a message; a zero byte follows the `*size` bytes (size may be NULL).
+// A text of 64 MB at most; path NULL: standard input. NULL with a message; a zero byte follows the
+// `*size` bytes (size may be NULL).
 char *file_read(Arena *arena, const char *path, size_t *size);
 // Writes a temporary file in the same folder, then renames it: a reader sees the old file or the
 // whole new one.

@@ -41,22 +41,27 @@ void file_unmap(FileBytes *bytes) {
     *bytes = (FileBytes){0};
 }
 
+enum { READ_MAX = 64 << 20 };  // a text that is larger is a mistake, as /dev/zero is
+
 // Reads to the end rather than to a size: pipes have none.
 char *file_read(Arena *arena, const char *path, size_t *size) {
-    int file = open(path, O_RDONLY | O_CLOEXEC);
+    const char *name = path ? path : "standard input";
+    int file = path ? open(path, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
     if (file < 0) {
-        fail("cannot open %s: %s", path, strerror(errno));
+        fail("cannot open %s: %s", name, strerror(errno));
         return NULL;
     }
     Text text = text_new(arena);
     char buffer[1 << 14];
-    ssize_t count;
-    while ((count = read(file, buffer, sizeof buffer)) > 0 || (count < 0 && errno == EINTR))
+    ssize_t count = 1;
+    while (text.count <= READ_MAX &&
+           ((count = read(file, buffer, sizeof buffer)) > 0 || (count < 0 && errno == EINTR)))
         if (count > 0) text_add_bytes(&text, buffer, (size_t)count);
-    if (count < 0) fail("cannot read %s: %s", path, strerror(errno));
-    close(file);
+    if (count < 0) fail("cannot read %s: %s", name, strerror(errno));
+    if (count > 0) fail("%s has more than %d MB of text. Give a shorter one", name, READ_MAX >> 20);
+    if (path) close(file);
     if (size) *size = text.count;
-    return count < 0 ? NULL : text.at;
+    return count ? NULL : text.at;
 }
 
 static int write_all(int file, const char *at, size_t size) {

@@ -93,41 +93,16 @@ bool session_is_end(const Session *session, int32_t id) {
     return session->tokenizer && tokenizer_is_end(session->tokenizer, id);
 }
 
-// A text that is larger is a mistake, as /dev/zero is; the longest contexts are a tenth of it.
-enum { PROMPT_BYTES = 64 << 20 };
-
-static int read_text(Arena *arena, FILE *file, const char *name, TextSpan *to) {
-    Text text = text_new(arena);
-    char bytes[4096];
-    for (size_t count; (count = fread(bytes, 1, sizeof bytes, file)) > 0;) {
-        text_add_bytes(&text, bytes, count);
-        if (text.count > PROMPT_BYTES)
-            return fail("%s has more than %d MB of text. Give a shorter one", name,
-                        PROMPT_BYTES >> 20);
-    }
-    if (ferror(file)) return fail("cannot read %s: %s", name, strerror(errno));
-    *to = (TextSpan){text.at, text.count};
-    return 0;
-}
-
-static int read_file(Arena *arena, const char *path, TextSpan *to) {
-    FILE *file = fopen(path, "rb");
-    if (!file) return fail("cannot open %s: %s", path, strerror(errno));
-    int status = read_text(arena, file, path, to);
-    fclose(file);
-    return status;
-}
-
 int prompt_read(Arena *arena, const char *prompt, const char *file, TextSpan *text) {
     if (!common.model) return which_model();  // before a text is waited for
     if (prompt && file) return usage_wrong("-p and -f are both given; one is enough");
     if (!prompt && !file)
         return usage_wrong("which text? Give -p TEXT, -p - for standard input, or -f FILE");
-    if (file) return read_file(arena, file, text) < 0 ? failed() : EXIT_DONE;
-    *text = (TextSpan){prompt, strlen(prompt)};
-    if (strcmp(prompt, "-")) return EXIT_DONE;
-    if (isatty(STDIN_FILENO)) say("type the prompt; Ctrl-D on an empty line ends it");
-    return read_text(arena, stdin, "standard input", text) < 0 ? failed() : EXIT_DONE;
+    *text = (TextSpan){prompt, prompt ? strlen(prompt) : 0};
+    if (!file && strcmp(prompt, "-")) return EXIT_DONE;
+    if (!file && isatty(STDIN_FILENO)) say("type the prompt; Ctrl-D on an empty line ends it");
+    text->at = file_read(arena, file, &text->length);
+    return text->at ? EXIT_DONE : failed();
 }
 
 // ---- hints -------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ static void bind_made(Compiled *compiled, char *block, int64_t *result) {
     for (int32_t i = 0; i < compiled->slots; i++)
         if (compiled->slot[i].kind == SLOT_TEMPORARY)
             compiled->memory[i] = block + compiled->slot[i].offset;
-    for (int i = 0; i < compiled->results; i++) {
+    for (int i = 0; i < compiled->outputs; i++) {
         const Slot *slot = &compiled->slot[compiled->result[i]];
         int before = 0;
         while (compiled->result[before] != compiled->result[i]) before++;

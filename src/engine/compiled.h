@@ -20,7 +20,7 @@ typedef struct {
 
 // What PG_DEBUG=1 tells.
 typedef struct {
-    int kernels, unique_kernels, from_cache;
+    int from_cache;           // kernels
     double compile_seconds;   // all of engine_compile
     int64_t temporary_bytes;  // of the memory plan
 } CompiledInfo;
@@ -34,10 +34,10 @@ typedef struct {
 } Launch;
 
 struct Compiled {
+    int outputs, effects;
     // what the passes make; gone afterwards, unless PG_DUMP or PG_DEBUG=2 will look at it
     Arena *arena;  // NULL: gone
     Graph *graph;
-    int outputs, effects;
     Id *output, *effect;
     Module *module;
     LIST(Unit) units;
@@ -45,7 +45,7 @@ struct Compiled {
     CompiledInfo info;
     // what a call replays
     Arena *kept;
-    int32_t launches, slots, results;
+    int32_t launches, slots;
     Launch *launch;
     Slot *slot;
     int32_t *result;                  // slot of each output

@@ -86,7 +86,7 @@ void dump_units(const Compiled *compiled, int level) {
     const CompiledInfo *info = &compiled->info;
     say("compiled %d kernels, %d of them different, %d from the cache, in %.0f ms; %.1f MB of "
         "temporaries",
-        info->kernels, info->unique_kernels, info->from_cache, 1e3 * info->compile_seconds,
+        compiled->launches, compiled->units.count, info->from_cache, 1e3 * info->compile_seconds,
         (double)info->temporary_bytes / 1e6);
     for (int32_t i = 0; i < compiled->units.count && level >= 3; i++) {
         const Unit *unit = &compiled->units.at[i];

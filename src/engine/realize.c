@@ -62,8 +62,6 @@ static int pass_unify(Compiled *compiled) {  // equal kernels are compiled once
             (Unit){.kernel = kernel_parse(compiled->arena, module->calls.at[i].kernel->name, text),
                    .text = text};
     }
-    compiled->info.kernels = module->calls.count;
-    compiled->info.unique_kernels = compiled->units.count;
     return 0;
 }
 
@@ -199,9 +197,8 @@ static void keep(Compiled *compiled) {
         buffer_retain(compiled->slot[i].of);
         compiled->memory[i] = buffer_data(compiled->slot[i].of);
     }
-    compiled->results = module->outputs;
     compiled->result = arena_copy(compiled->kept, module->output,
-                                  sizeof *compiled->result * (size_t)compiled->results);
+                                  sizeof *compiled->result * (size_t)compiled->outputs);
     keep_launches(compiled);
     for (int32_t i = 0; i < compiled->units.count; i++) {
         const Program *program = compiled->units.at[i].program;
