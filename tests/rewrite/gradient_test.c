@@ -1,6 +1,6 @@
 /* gradient_test.c - gradients against finite differences, first and second, for every op. */
+#include "leaves.h"
 #include "rewrite/rewrite.h"
-#include "runtime/runtime.h"
 #include "test.h"
 
 #include <math.h>
@@ -9,25 +9,12 @@
 enum { PARAMS = 3, ELEMENTS = 64 };
 static float memory[PARAMS][ELEMENTS];
 
-static void *param_memory(void *context, int64_t number) {
-    (void)context;
-    return memory[number];
-}
-
-static int64_t var_value(void *context, int32_t var) {
-    (void)context, (void)var;
-    return 3;
-}
-
-static const Binding binding = {.param = param_memory, .var = var_value};
+static void *const rows[PARAMS] = {memory[0], memory[1], memory[2]};
+static const Binding binding = BINDING_TO(rows);
 
 static int elements(const Graph *graph, Id id) {
-    int64_t count = 1;
-    Shape shape = node_shape(graph, id);
-    for (int i = 0; i < shape.rank; i++)
-        count *= size_is_symbolic(shape.size[i]) ? 3 : shape.size[i];
-    CHECK(count <= ELEMENTS);
-    return (int)count;
+    CHECK(elements_of(graph, id) <= ELEMENTS);
+    return (int)elements_of(graph, id);
 }
 
 static void run(const Graph *graph, Id id, float *to) {

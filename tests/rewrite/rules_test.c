@@ -3,8 +3,8 @@
  * with NaN, infinities, both zeros, denormals and the limits of integers; the others have examples,
  * before and after. A rule that fires nowhere is a failure. */
 #include "ir/scalar.h"
+#include "leaves.h"
 #include "rewrite/rewrite.h"
-#include "runtime/runtime.h"
 #include "test.h"
 
 #include <float.h>
@@ -18,17 +18,8 @@
 enum { ELEMENTS = 8192, PARAMS = 4 };
 static char memory[PARAMS][ELEMENTS * 8], before[ELEMENTS * 8], after[ELEMENTS * 8];
 
-static void *param_memory(void *context, int64_t number) {
-    (void)context;
-    return memory[number];
-}
-
-static int64_t var_value(void *context, int32_t var) {
-    (void)context, (void)var;
-    return 3;
-}
-
-static const Binding binding = {.param = param_memory, .var = var_value};
+static void *const rows[PARAMS] = {memory[0], memory[1], memory[2], memory[3]};
+static const Binding binding = BINDING_TO(rows);
 
 static bool close_enough(DType dtype, RuleClass class, bool any_zero, Scalar a, Scalar b) {
     if (!dtype_is_float(dtype)) return a.integer == b.integer;
@@ -42,10 +33,7 @@ static bool close_enough(DType dtype, RuleClass class, bool any_zero, Scalar a, 
 static void check_same(const char *what, RuleClass class, const Graph *old, Id old_root,
                        const Graph *new, Id new_root) {
     DType dtype = node_dtype(old, old_root);
-    Shape shape = node_shape(old, old_root);
-    int64_t count = 1;
-    for (int i = 0; i < shape.rank; i++)
-        count *= size_is_symbolic(shape.size[i]) ? 3 : shape.size[i];
+    int64_t count = elements_of(old, old_root);
     CHECK(count <= ELEMENTS);
     reference_run(old, old_root, &binding, before);
     reference_run(new, new_root, &binding, after);
