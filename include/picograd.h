@@ -32,6 +32,7 @@ extern "C" {
 
 typedef struct PgTensor PgTensor;
 typedef struct PgFunction PgFunction;
+typedef struct PgScope PgScope;
 
 typedef enum {
     PG_F32,
@@ -79,6 +80,10 @@ PG_API void pg_back(const PgCaller *caller);
 /* ---- scopes ---------------------------------------------------------------------------------- */
 PG_API void pg_scope_begin(void);
 PG_API void pg_scope_end(void); /* frees every tensor made since the matching begin */
+/* Closes the innermost scope but keeps its tensors, which belong to an object of the program's own:
+ * they are used like those of a scope around, until pg_scope_free. NULL may be freed. */
+PG_API PgScope *pg_scope_leave(void);
+PG_API void pg_scope_free(PgScope *scope);
 /* x's value as a tensor of the scope around; in the root scope, of the root scope. Its history ends
  * there: gradients do not flow through it. It has memory of its own, unless x is in memory as a
  * whole already; packed weights stay packed. */
@@ -353,6 +358,7 @@ template <typename T> inline const T *pg_list_data(std::initializer_list<T> list
     })
 #define PG_FROM(call)         PG_AT(PG_NAME(pg_caller_, __COUNTER__), call)
 #define pg_scope_end(...)     PG_FROM(pg_scope_end(__VA_ARGS__))
+#define pg_scope_leave(...)   PG_FROM(pg_scope_leave(__VA_ARGS__))
 #define pg_keep(...)          PG_FROM(pg_keep(__VA_ARGS__))
 #define pg_function(...)      PG_FROM(pg_function(__VA_ARGS__))
 #define pg_call(...)          PG_FROM(pg_call(__VA_ARGS__))

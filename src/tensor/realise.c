@@ -138,9 +138,9 @@ static Id copied(CopyMode mode, Scope *from, Id id, Scope *to) {
 
 Id graph_copy_leaves(Scope *from, Id id, Scope *to) { return copied(COPY_LEAVES, from, id, to); }
 
-// A node of a scope around, in the innermost one's graph.
+// A node of another scope, in the innermost one's graph.
 static Id import(Scope *from, Id id, Scope *to) {
-    uint64_t key = (uint64_t)from->depth << 32 | (uint32_t)id;
+    uint64_t key = (uint64_t)from->serial << 32 | (uint32_t)id;
     Id known = map_find(to->imported, key, NULL, NULL);
     if (known >= 0) return known;
     known = copied(to->trace ? COPY_LEAVES : COPY_HISTORY, from, id, to);

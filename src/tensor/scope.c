@@ -1,11 +1,13 @@
 /* scope.c - who owns tensors, and for how long.
  * In: pg_scope_begin and pg_scope_end.  Out: a stack of scopes a thread, a root at its bottom.
  * Invariants: a scope's graph, handles and buffers die together; a tensor's scope is the innermost
- * one or one around it; while a trace is open, scopes opened inside share the trace's.
+ * one, one around it, or one that was left; while a trace is open, scopes opened inside share the
+ * trace's.
  *   pg_scope_begin(); state = pg_keep(step(state)); pg_scope_end();                              */
 #include "tensor/tensor.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 static _Thread_local struct {
     Scope *scope;
@@ -24,10 +26,12 @@ static void thread_ends(void *root) {
 static void thread_key_make(void) { pthread_key_create(&thread_key, thread_ends); }
 
 Scope *scope_push(void) {
+    static atomic_uint serials;
     Arena *arena = arena_new();
     Scope *scope = arena_object(arena, Scope);
     *scope = (Scope){.outer = self.scope,
                      .depth = self.scope ? self.scope->depth + 1 : 0,
+                     .serial = atomic_fetch_add(&serials, 1),
                      .arena = arena,
                      .scratch = arena_new(),
                      .graph = graph_new(arena),
@@ -83,6 +87,16 @@ void pg_scope_end(void) {
         scope->trace->nested--;
     else
         scope_pop();
+}
+
+PgScope *pg_scope_leave(void) {
+    must_not_trace("scope_leave", "leave the scope outside of the function");
+    if (!scope_now()->outer) fatal("scope_leave: no scope is open. Hint: pg_scope_begin");
+    return scope_detach();
+}
+
+void pg_scope_free(PgScope *scope) {
+    if (scope) scope_free(scope);
 }
 
 int guarded_call(void (*function)(void *), void *argument) {

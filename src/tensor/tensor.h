@@ -34,17 +34,18 @@ typedef struct {
     LIST(Id) effects;  // ASSIGNs in order
 } Trace;
 
-typedef struct Scope Scope;
-struct Scope {
+typedef struct PgScope Scope;
+struct PgScope {
     Scope *outer;
-    int depth;  // 0: the root
+    int depth;        // 0: the root
+    uint32_t serial;  // no other scope's
     Arena *arena;
     Arena *scratch;  // for the computation being made
     Graph *graph;
     LIST(Value) values;     // by node; may be shorter than the graph
     LIST(int64_t) held;     // buffers released with the scope
     LIST(Current) current;  // memory assigned to while the scope was innermost
-    Map *imported;          // (depth, node) of a scope around => node
+    Map *imported;          // (serial, node) of another scope => node
     Trace *trace;           // NULL: calls compute
 };
 

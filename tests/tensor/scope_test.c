@@ -146,4 +146,29 @@ TEST(try_closes_scopes) {
     pg_scope_end();
 }
 
+static PgScope *object(float first, PgTensor **x) {
+    pg_scope_begin();
+    *x = pg_from_data(PG_F32, PG_SHAPE(2), (float[]){first, first + 1});
+    return pg_scope_leave();
+}
+
+TEST(left_scopes_live_until_they_are_freed) {
+    int64_t before = buffer_live_bytes();
+    PgTensor *x, *y;
+    PgScope *one = object(1, &x), *other = object(10, &y);
+    pg_scope_begin();
+    CHECK_VALUES(pg_add(x, y), 11, 13);
+    pg_assign(x, pg_scalar(5));
+    pg_scope_end();
+    CHECK_VALUES(pg_sub(x, pg_scalar(0)), 5, 5);
+    pg_scope_free(one);
+    pg_scope_begin();
+    CHECK_VALUES(pg_add(y, y), 20, 22);
+    pg_scope_end();
+    pg_scope_free(other);
+    pg_scope_free(NULL);
+    CHECK(buffer_live_bytes() <= before + 64);  // the root's own sum
+    CHECK_FATAL_TEXT(pg_scope_leave(), "no scope is open");
+}
+
 TEST(scope_end_without_begin) { CHECK_FATAL_TEXT(pg_scope_end(), "no scope is open"); }
