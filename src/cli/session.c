@@ -39,7 +39,7 @@ static int open_file(Session *session, bool with_weights) {
     session->tokenizer = tokenizer_open(session->gguf);
     if (!session->tokenizer) return -1;
     if (!with_weights) return 0;
-    session->llama = llama_open(session->gguf, common.context);
+    session->llama = llama_open(session->gguf, common.context, 1);
     if (!session->llama) return -1;
     if (tokenizer_count(session->tokenizer) <= llama_config(session->llama)->vocabulary) return 0;
     return fail("%s: the tokenizer has %d tokens, the weights are for %lld", common.model,
@@ -58,7 +58,7 @@ int session_open(Session *session, bool with_weights) {
     if (status != EXIT_DONE) return status;
     if (!common.model) return which_model();
     if (!strcmp(common.model, "random")) {
-        if (with_weights && !(session->llama = llama_random(common.context, 1))) return failed();
+        if (with_weights && !(session->llama = llama_random(common.context, 1, 1))) return failed();
     } else if (open_file(session, with_weights) < 0) {
         session_close(session);
         return failed();

@@ -89,7 +89,7 @@ static int check_case(Llama *llama, const Case *golden, int tokens) {
 static void check_mode(PgMode mode, int cases, int tokens) {
     open_file();
     pg_set_mode(mode);
-    Llama *llama = llama_open(gguf, 2048);
+    Llama *llama = llama_open(gguf, 2048, 1);
     CHECK(llama != NULL);
     FILE *file = open_golden();
     Case golden;
@@ -126,7 +126,7 @@ TEST(llama_perplexity_equals_transformers) {
     CHECK(fscanf(file, " nll %lf", &golden) == 1);
     fclose(file);
     pg_set_mode(PG_GRAPH);
-    Llama *llama = llama_open(gguf, 512);
+    Llama *llama = llama_open(gguf, 512, 1);
     int64_t vocabulary = llama_config(llama)->vocabulary;
     float *logits = arena_array(arena, float, 255 * vocabulary);
     CHECK_INT(llama_forward(llama, ids, 255, NULL, logits), 0);
@@ -144,7 +144,7 @@ TEST(llama_perplexity_equals_transformers) {
 TEST(llama_compiles_once) {
     open_file();
     pg_set_mode(PG_GRAPH);
-    Llama *llama = llama_open(gguf, 256);
+    Llama *llama = llama_open(gguf, 256, 1);
     int64_t vocabulary = llama_config(llama)->vocabulary;
     float *logits = arena_array(arena, float, vocabulary);
     int32_t ids[20] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20};
@@ -160,7 +160,7 @@ TEST(llama_compiles_once) {
 
 TEST(llama_refuses_what_does_not_fit) {
     open_file();
-    Llama *llama = llama_open(gguf, 16);
+    Llama *llama = llama_open(gguf, 16, 1);
     float logits[1];
     int32_t ids[17] = {0}, outside = 49152;
     CHECK_FAIL(llama_forward(llama, ids, 17, logits, NULL), "do not fit a context of 16");
@@ -175,7 +175,7 @@ TEST(llama_random_weights_eager_equals_graph) {
     float *logits[2];
     for (int mode = 0; mode < 2; mode++) {
         pg_set_mode(mode ? PG_EAGER : PG_GRAPH);
-        Llama *llama = llama_random(64, 7);
+        Llama *llama = llama_random(64, 1, 7);
         int64_t vocabulary = llama_config(llama)->vocabulary;
         logits[mode] = arena_array(arena, float, vocabulary);
         CHECK_INT(llama_forward(llama, ids, 3, logits[mode], NULL), 0);
