@@ -184,3 +184,76 @@ TEST(llama_random_weights_eager_equals_graph) {
     }
     for (int i = 0; i < 49152; i += 97) CHECK_NEAR(logits[0][i], logits[1][i], 1e-3);
 }
+
+// Sequences of different length, padded at the front, beside each one alone.
+enum { TOGETHER = 3, LONGEST = 12, STEPS = 3 };
+static const int64_t lengths[TOGETHER] = {12, 3, 7};
+
+static int32_t some_id(int64_t sequence, int64_t at) {
+    return (int32_t)(1000 + 977 * sequence + 31 * at * at);
+}
+
+static void run_alone(int64_t sequence, float *logits[STEPS + 1]) {
+    Llama *llama = llama_open(gguf, 64, 1);
+    int32_t ids[LONGEST];
+    for (int64_t i = 0; i < lengths[sequence]; i++) ids[i] = some_id(sequence, i);
+    CHECK_INT(llama_forward(llama, ids, lengths[sequence], logits[0], NULL), 0);
+    for (int i = 0; i < STEPS; i++) {
+        int32_t id = some_id(sequence, lengths[sequence] + i);
+        CHECK_INT(llama_forward(llama, &id, 1, logits[i + 1], NULL), 0);
+    }
+    llama_close(llama);
+}
+
+static void check_row(const float *got, const float *expected) {
+    for (int i = 0; i < 49152; i += 7) CHECK_NEAR(got[i], expected[i], 2e-3);
+}
+
+TEST(llama_sequences_in_step_equal_each_alone) {
+    open_file();
+    pg_set_mode(PG_GRAPH);
+    float *alone[TOGETHER][STEPS + 1], *together = arena_array(arena, float, TOGETHER * 49152);
+    for (int i = 0; i < TOGETHER; i++) {
+        for (int j = 0; j <= STEPS; j++) alone[i][j] = arena_array(arena, float, 49152);
+        run_alone(i, alone[i]);
+    }
+    Llama *llama = llama_open(gguf, 64, TOGETHER);
+    int64_t padding[TOGETHER];
+    int32_t ids[TOGETHER * LONGEST] = {0};
+    for (int i = 0; i < TOGETHER; i++) {
+        padding[i] = LONGEST - lengths[i];
+        for (int64_t j = 0; j < lengths[i]; j++)
+            ids[i * LONGEST + padding[i] + j] = some_id(i, j);
+    }
+    llama_begin(llama, padding);
+    CHECK_INT(llama_forward(llama, ids, LONGEST, together, NULL), 0);
+    for (int i = 0; i < TOGETHER; i++) check_row(together + i * 49152, alone[i][0]);
+    for (int step = 0; step < STEPS; step++) {
+        for (int i = 0; i < TOGETHER; i++) ids[i] = some_id(i, lengths[i] + step);
+        CHECK_INT(llama_forward(llama, ids, 1, together, NULL), 0);
+        for (int i = 0; i < TOGETHER; i++) check_row(together + i * 49152, alone[i][step + 1]);
+    }
+    llama_close(llama);
+}
+
+// Without layers that look at forgotten tokens, what is shifted would be as if newly read; with
+// them, only the first layer's keys and values are. Forgetting all but the first tokens equals
+// having read those alone.
+TEST(llama_shift_forgets) {
+    open_file();
+    pg_set_mode(PG_GRAPH);
+    Llama *llama = llama_open(gguf, 64, 1);
+    int32_t ids[LONGEST + 1];
+    float *expected = arena_array(arena, float, 49152), *got = arena_array(arena, float, 49152);
+    for (int i = 0; i <= LONGEST; i++) ids[i] = some_id(0, i);
+    CHECK_INT(llama_forward(llama, ids, 5, NULL, NULL), 0);
+    CHECK_INT(llama_forward(llama, ids + LONGEST, 1, expected, NULL), 0);
+    llama_rewind(llama, 0);
+    CHECK_INT(llama_forward(llama, ids, LONGEST, NULL, NULL), 0);
+    llama_shift(llama, 5, LONGEST - 5);
+    CHECK_INT(llama_position(llama), 5);
+    CHECK_INT(llama_forward(llama, ids + LONGEST, 1, got, NULL), 0);
+    check_row(got, expected);
+    CHECK_FATAL_TEXT(llama_shift(llama, 5, 2), "2 tokens after the first 5, of 6");
+    llama_close(llama);
+}
