@@ -81,6 +81,14 @@ void gguf_put_keys(GgufWriter *writer, const Gguf *from);  // all of them
 void gguf_put_tensor(GgufWriter *writer, const GgufTensor *tensor, int type);
 int gguf_writer_save(GgufWriter *writer, const char *path);  // to a temporary, then renames
 
+// output.c: a file written in parts; it appears under its name whole or not at all.
+typedef struct OutputFile OutputFile;
+OutputFile *output_open(const char *path);  // NULL with a message
+void output_add(OutputFile *output, const void *bytes, size_t count);
+bool output_failed(const OutputFile *output);  // as far as it is known: no use going on
+int output_finish(OutputFile *output);         // -1 with a message; frees it either way
+void output_give_up(OutputFile *output);       // nothing is left; NULL is allowed
+
 // utf8.c: bytes to valid UTF-8. The start of a character that is not completed, or a byte that can
 // start none, becomes one U+FFFD, as in Python's bytes.decode("utf-8", "replace"). A character
 // split over two pushes is held back until it is whole.

@@ -3,6 +3,7 @@
  * best logits is 0.01 or more; after a narrower one the two may rightly part. */
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "models/models.h"
 #include "test.h"
@@ -222,8 +223,7 @@ TEST(llama_sequences_in_step_equal_each_alone) {
     int32_t ids[TOGETHER * LONGEST] = {0};
     for (int i = 0; i < TOGETHER; i++) {
         padding[i] = LONGEST - lengths[i];
-        for (int64_t j = 0; j < lengths[i]; j++)
-            ids[i * LONGEST + padding[i] + j] = some_id(i, j);
+        for (int64_t j = 0; j < lengths[i]; j++) ids[i * LONGEST + padding[i] + j] = some_id(i, j);
     }
     llama_begin(llama, padding);
     CHECK_INT(llama_forward(llama, ids, LONGEST, together, NULL), 0);
@@ -256,4 +256,66 @@ TEST(llama_shift_forgets) {
     check_row(got, expected);
     CHECK_FATAL_TEXT(llama_shift(llama, 5, 2), "2 tokens after the first 5, of 6");
     llama_close(llama);
+}
+
+// ---- states ------------------------------------------------------------------------------------
+static const char *state_file(void) {
+    return arena_print(arena, "/tmp/picograd-state-%d", (int)getpid());
+}
+
+TEST(llama_state_resumes) {
+    open_file();
+    pg_set_mode(PG_GRAPH);
+    Llama *llama = llama_open(gguf, 64, 1);
+    float *expected = arena_array(arena, float, 49152), *got = arena_array(arena, float, 49152);
+    int32_t ids[LONGEST + 1];
+    for (int i = 0; i <= LONGEST; i++) ids[i] = some_id(0, i);
+    CHECK_INT(llama_forward(llama, ids, LONGEST, NULL, NULL), 0);
+    CHECK_INT(llama_save(llama, state_file(), ids, (TextSpan){"and more", 8}), 0);
+    CHECK_INT(llama_forward(llama, ids + LONGEST, 1, expected, NULL), 0);
+    llama_close(llama);
+    IdList found = {0};
+    TextSpan extra;
+    llama = llama_open(gguf, 32, 1);
+    CHECK_INT(llama_restore(llama, state_file(), arena, &found, &extra), 0);
+    CHECK_INT(llama_position(llama), LONGEST);
+    CHECK_INT(found.count, LONGEST);
+    for (int i = 0; i < LONGEST; i++) CHECK_INT(found.at[i], ids[i]);
+    CHECK_INT(extra.length, 8);
+    CHECK(!memcmp(extra.at, "and more", 8));
+    CHECK_INT(llama_forward(llama, ids + LONGEST, 1, got, NULL), 0);
+    for (int i = 0; i < 49152; i++) CHECK(got[i] == expected[i]);
+    llama_close(llama);
+}
+
+static void check_refused(Llama *llama, const char *bytes, size_t size, const char *why) {
+    IdList found = {0};
+    TextSpan extra;
+    const char *path = arena_print(arena, "%s.bad", state_file());
+    CHECK_INT(file_write(path, bytes, size), 0);
+    CHECK_FAIL(llama_restore(llama, path, arena, &found, &extra), why);
+    CHECK_INT(llama_position(llama), 0);
+    remove(path);
+}
+
+TEST(llama_state_of_another_kind_is_refused) {
+    open_file();
+    Llama *llama = llama_open(gguf, 64, 1), *other = llama_random(64, 1, 1);
+    Llama *small = llama_open(gguf, 4, 1);
+    size_t size;
+    char *bytes = file_read(arena, state_file(), &size);
+    CHECK(bytes != NULL);
+    check_refused(llama, bytes, size - 1, "cut short or damaged");
+    check_refused(llama, bytes, 40, "not a saved state");
+    check_refused(other, bytes, size, "of another model");
+    check_refused(small, bytes, size, "does not fit a context of 4");
+    for (size_t at = 0; at < size; at += at < 200 ? 1 : size / 50) {
+        bytes[at] ^= 1;
+        check_refused(llama, bytes, size, "");
+        bytes[at] ^= 1;
+    }
+    remove(state_file());
+    llama_close(llama);
+    llama_close(other);
+    llama_close(small);
 }
