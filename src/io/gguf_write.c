@@ -33,13 +33,14 @@ struct GgufWriter {
     Arena *arena;
     Text keys;  // as they will lie in the file
     LIST(const char *) names;
+    Map *name;
     LIST(Output) tensors;
 };
 
 GgufWriter *gguf_writer_new(void) {
     Arena *arena = arena_new();
     GgufWriter *writer = arena_object(arena, GgufWriter);
-    *writer = (GgufWriter){.arena = arena, .keys = text_new(arena)};
+    *writer = (GgufWriter){.arena = arena, .keys = text_new(arena), .name = map_new(arena)};
     return writer;
 }
 
@@ -60,11 +61,21 @@ static void add_text(Text *out, const char *at, size_t length) {
     text_add_bytes(out, at, length);
 }
 
+typedef struct {
+    const GgufWriter *writer;
+    const char *name;
+} NameQuery;
+
+static bool same_name(const void *context, int32_t i) {
+    const NameQuery *query = context;
+    return strcmp(query->writer->names.at[i], query->name) == 0;
+}
+
 // False if the name is taken; else its name and type have been written and the value comes next.
 static bool begin_key(GgufWriter *writer, const char *name, uint32_t type) {
-    for (int i = 0; i < writer->names.count; i++) {
-        if (strcmp(writer->names.at[i], name) == 0) return false;
-    }
+    uint64_t hash = hash_bytes(name, strlen(name), 0);
+    if (map_find(writer->name, hash, same_name, &(NameQuery){writer, name}) >= 0) return false;
+    map_add(writer->arena, writer->name, hash, writer->names.count);
     *list_add(writer->arena, &writer->names) = arena_text(writer->arena, name);
     add_text(&writer->keys, name, strlen(name));
     add_u32(&writer->keys, type);
@@ -72,7 +83,11 @@ static bool begin_key(GgufWriter *writer, const char *name, uint32_t type) {
 }
 
 void gguf_put_text(GgufWriter *writer, const char *name, const char *text) {
-    if (begin_key(writer, name, TEXT)) add_text(&writer->keys, text, strlen(text));
+    gguf_put_span(writer, name, (TextSpan){text, strlen(text)});
+}
+
+void gguf_put_span(GgufWriter *writer, const char *name, TextSpan text) {
+    if (begin_key(writer, name, TEXT)) add_text(&writer->keys, text.at, text.length);
 }
 
 void gguf_put_int(GgufWriter *writer, const char *name, int64_t value) {
@@ -106,6 +121,11 @@ void gguf_put_array_text(GgufWriter *writer, const char *name, const TextSpan *t
 void gguf_put_array_i32(GgufWriter *writer, const char *name, const int32_t *values,
                         int64_t count) {
     if (!begin_array(writer, name, I32, count)) return;
+    text_add_bytes(&writer->keys, (const char *)values, (size_t)count * sizeof *values);
+}
+
+void gguf_put_array_f32(GgufWriter *writer, const char *name, const float *values, int64_t count) {
+    if (!begin_array(writer, name, F32, count)) return;
     text_add_bytes(&writer->keys, (const char *)values, (size_t)count * sizeof *values);
 }
 

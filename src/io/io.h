@@ -70,12 +70,14 @@ typedef struct GgufWriter GgufWriter;
 GgufWriter *gguf_writer_new(void);
 void gguf_writer_free(GgufWriter *writer);
 void gguf_put_text(GgufWriter *writer, const char *name, const char *text);
+void gguf_put_span(GgufWriter *writer, const char *name, TextSpan text);
 void gguf_put_int(GgufWriter *writer, const char *name, int64_t value);  // as u32 where it fits
 void gguf_put_f32(GgufWriter *writer, const char *name, float value);
 void gguf_put_bool(GgufWriter *writer, const char *name, bool value);
 void gguf_put_array_text(GgufWriter *writer, const char *name, const TextSpan *texts,
                          int64_t count);
 void gguf_put_array_i32(GgufWriter *writer, const char *name, const int32_t *values, int64_t count);
+void gguf_put_array_f32(GgufWriter *writer, const char *name, const float *values, int64_t count);
 void gguf_put_keys(GgufWriter *writer, const Gguf *from);  // all of them
 // The tensor's values, converted to `type` as they are written; its data must live until the save.
 void gguf_put_tensor(GgufWriter *writer, const GgufTensor *tensor, int type);

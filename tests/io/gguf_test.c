@@ -371,6 +371,27 @@ TEST(values_print_on_a_short_line) {
     arena_free(arena);
 }
 
+TEST(writes_spans_and_floats) {
+    Arena *arena = arena_new();
+    GgufWriter *writer = gguf_writer_new();
+    gguf_put_span(writer, "span", (TextSpan){"a\0bc", 3});
+    gguf_put_array_f32(writer, "floats", (float[]){0.5f, -2, INFINITY}, 3);
+    gguf_put_array_f32(writer, "none", NULL, 0);
+    Gguf *gguf = reopened(arena, writer);
+    TextSpan text;
+    int64_t count;
+    CHECK_INT(gguf_text(gguf, "span", &text), 0);
+    CHECK(text.length == 3 && !memcmp(text.at, "a\0b", 3));
+    float *values = gguf_array_f32(gguf, "floats", arena, &count);
+    CHECK_INT(count, 3);
+    CHECK_NEAR(values[1], -2, 0);
+    CHECK(isinf(values[2]));
+    CHECK(gguf_array_f32(gguf, "none", arena, &count));
+    CHECK_INT(count, 0);
+    gguf_close(gguf);
+    arena_free(arena);
+}
+
 TEST(a_copy_keeps_keys_and_converts_tensors) {
     Arena *arena = arena_new();
     Gguf *gguf = reopened(arena, small_file(arena));
