@@ -119,7 +119,7 @@ int run_inspect(int count, char **argument) {
     const char *path = models_find(arena, name);
     Gguf *gguf = path ? gguf_open(path) : NULL;
     if (gguf) {
-        printf("%s: %s\n", path, bytes_text(arena, (int64_t)gguf_file(gguf).size));
+        printf("%s: %s\n", path, bytes_text(arena, gguf_bytes(gguf)));
         print_metadata(arena, gguf);
         print_tokenizer(arena, gguf);
         print_tensors(arena, gguf);

@@ -1,7 +1,8 @@
 /* gguf.c - reads a GGUF model file: named values, then named tensors.
  * In: a path to bytes that may be hostile.  Out: tables whose pointers go into the mapped file.
  * Invariant: gguf_open has walked the whole header and checked every count, size and offset
- * against the file, so that typed reads and tensor data need no further check.
+ * against the file, so that typed reads and tensor data need no further check. Tensors of other
+ * files (gguf_parts.c, folder.c) are added to the same table by who has checked them.
  *   "GGUF" | u32 version | u64 tensors | u64 keys | key* | tensor* | padding to alignment | data
  *   key = text name, u32 type, value       text = u64 length, bytes
  *   array = u32 type, u64 count, values    tensor = text name, u32 rank, u64 shape[rank],
@@ -43,11 +44,13 @@ static const struct {
 struct Gguf {
     Arena *arena;
     const char *path;
-    FileBytes file;
+    FileBytes file;          // that of the keys
+    LIST(FileBytes) others;  // in which further tensors lie
+    bool folder;             // made of a Hugging Face folder
     size_t alignment;
-    int64_t key_count, tensor_count;
+    int64_t key_count;
     GgufKey *keys;
-    GgufTensor *tensors;
+    LIST(GgufTensor) tensors;
     Map *key_by_name, *tensor_by_name;
 };
 
@@ -152,7 +155,7 @@ static bool same_key(const void *context, int32_t i) {
 
 static bool same_tensor(const void *context, int32_t i) {
     const NameQuery *query = context;
-    return strcmp(query->gguf->tensors[i].name, query->name) == 0;
+    return strcmp(query->gguf->tensors.at[i].name, query->name) == 0;
 }
 
 static int32_t find(const Gguf *gguf, const Map *map, MapSame *same, const char *name) {
@@ -227,24 +230,33 @@ static int take_format(Cursor *cursor, GgufTensor *tensor, int64_t elements) {
     return 0;
 }
 
-// Leaves the offset in data's place: where data starts is known only after the last tensor.
-static int take_tensor(Cursor *cursor, int64_t i, uint64_t *offset) {
-    Gguf *gguf = cursor->gguf;
-    GgufTensor *tensor = &gguf->tensors[i];
-    int64_t elements = 0;
-    if (take_name(cursor, &tensor->name, "a tensor's name")) return -1;
+int gguf_add_tensor(Gguf *gguf, const GgufTensor *tensor) {
     if (gguf_find_tensor(gguf, tensor->name))
         return fail("%s: tensor %s appears twice", gguf->path, tensor->name);
-    if (take_shape(cursor, tensor, &elements)) return -1;
-    if (take_format(cursor, tensor, elements)) return -1;
+    if (gguf->tensors.count == ENTRIES_MAX)
+        return fail("%s: a model of more than %d tensors", gguf->path, ENTRIES_MAX);
+    GgufTensor *added = list_add(gguf->arena, &gguf->tensors);
+    *added = *tensor;
+    added->name = arena_text(gguf->arena, tensor->name);
+    map_add(gguf->arena, gguf->tensor_by_name, hash_bytes(added->name, strlen(added->name), 0),
+            gguf->tensors.count - 1);
+    return 0;
+}
+
+// The offset is for later: where data starts is known only after the last tensor.
+static int take_tensor(Cursor *cursor, uint64_t *offset) {
+    Gguf *gguf = cursor->gguf;
+    GgufTensor tensor = {0};
+    int64_t elements = 0;
+    if (take_name(cursor, &tensor.name, "a tensor's name")) return -1;
+    if (take_shape(cursor, &tensor, &elements)) return -1;
+    if (take_format(cursor, &tensor, elements)) return -1;
     if (take_number(cursor, offset, sizeof *offset, "a tensor's offset")) return -1;
     if (*offset % gguf->alignment) {
         return fail("%s: tensor %s begins at offset %llu, not a multiple of the alignment %zu",
-                    gguf->path, tensor->name, (unsigned long long)*offset, gguf->alignment);
+                    gguf->path, tensor.name, (unsigned long long)*offset, gguf->alignment);
     }
-    map_add(gguf->arena, gguf->tensor_by_name, hash_bytes(tensor->name, strlen(tensor->name), 0),
-            (int32_t)i);
-    return 0;
+    return gguf_add_tensor(gguf, &tensor);
 }
 
 static int place_tensor(Gguf *gguf, size_t data_start, GgufTensor *tensor, uint64_t offset) {
@@ -255,6 +267,7 @@ static int place_tensor(Gguf *gguf, size_t data_start, GgufTensor *tensor, uint6
                     gguf->path, tensor->name, (long long)tensor->bytes, (unsigned long long)offset);
     }
     tensor->data = gguf->file.at + data_start + offset;
+    tensor->beyond = room - offset - (size_t)tensor->bytes;
     return 0;
 }
 
@@ -301,30 +314,31 @@ static int take_magic(Cursor *cursor) {
 
 static int read_header(Gguf *gguf) {
     Cursor cursor = {gguf, 0};
+    int64_t tensor_count;
     if (take_magic(&cursor)) return -1;
     // The smallest tensor has a name of one byte and rank 1, the smallest key one byte of value.
-    if (take_count(&cursor, &gguf->tensor_count, 9 + 4 + 8 + 4 + 8, "tensors")) return -1;
+    if (take_count(&cursor, &tensor_count, 9 + 4 + 8 + 4 + 8, "tensors")) return -1;
     if (take_count(&cursor, &gguf->key_count, 9 + 4 + 1, "keys")) return -1;
     gguf->keys = arena_array(gguf->arena, GgufKey, gguf->key_count);
-    gguf->tensors = arena_array(gguf->arena, GgufTensor, gguf->tensor_count);
-    uint64_t *offsets = arena_array(gguf->arena, uint64_t, gguf->tensor_count);
+    uint64_t *offsets = arena_array(gguf->arena, uint64_t, tensor_count);
     for (int64_t i = 0; i < gguf->key_count; i++) {
         if (take_key(&cursor, i)) return -1;
     }
     if (take_alignment(gguf)) return -1;
-    for (int64_t i = 0; i < gguf->tensor_count; i++) {
-        if (take_tensor(&cursor, i, &offsets[i])) return -1;
+    for (int64_t i = 0; i < tensor_count; i++) {
+        if (take_tensor(&cursor, &offsets[i])) return -1;
     }
     size_t data_start = (size_t)round_up((int64_t)cursor.at, (int64_t)gguf->alignment);
-    for (int64_t i = 0; i < gguf->tensor_count; i++) {
-        if (place_tensor(gguf, data_start, &gguf->tensors[i], offsets[i])) return -1;
+    for (int64_t i = 0; i < tensor_count; i++) {
+        if (place_tensor(gguf, data_start, &gguf->tensors.at[i], offsets[i])) return -1;
     }
     return 0;
 }
 
 Gguf *gguf_open(const char *path) {
     FileBytes file;
-    return file_map(path, &file) ? NULL : gguf_read(path, file);
+    Gguf *gguf = file_map(path, &file) ? NULL : gguf_read(path, file);
+    return gguf && gguf_find_key(gguf, "split.count") ? gguf_open_parts(gguf) : gguf;
 }
 
 Gguf *gguf_read(const char *path, FileBytes file) {
@@ -341,20 +355,42 @@ Gguf *gguf_read(const char *path, FileBytes file) {
 void gguf_close(Gguf *gguf) {
     if (!gguf) return;
     file_unmap(&gguf->file);
+    for (int i = 0; i < gguf->others.count; i++) file_unmap(&gguf->others.at[i]);
     arena_free(gguf->arena);
+}
+
+void gguf_add_file(Gguf *gguf, FileBytes file) { *list_add(gguf->arena, &gguf->others) = file; }
+
+int gguf_join(Gguf *gguf, Gguf *from) {
+    int status = 0;
+    for (int i = 0; i < from->tensors.count && !status; i++) {
+        status = gguf_add_tensor(gguf, &from->tensors.at[i]);
+    }
+    gguf_add_file(gguf, from->file);
+    from->file = (FileBytes){0};
+    gguf_close(from);
+    return status;
 }
 
 const char *gguf_path(const Gguf *gguf) { return gguf->path; }
 
 FileBytes gguf_file(const Gguf *gguf) { return gguf->file; }
 
-int64_t gguf_tensor_count(const Gguf *gguf) { return gguf->tensor_count; }
+bool gguf_is_folder(const Gguf *gguf) { return gguf->folder; }
 
-const GgufTensor *gguf_tensor(const Gguf *gguf, int64_t i) { return &gguf->tensors[i]; }
+int64_t gguf_bytes(const Gguf *gguf) {
+    size_t bytes = gguf->file.size;
+    for (int i = 0; i < gguf->others.count; i++) bytes += gguf->others.at[i].size;
+    return (int64_t)bytes;
+}
+
+int64_t gguf_tensor_count(const Gguf *gguf) { return gguf->tensors.count; }
+
+const GgufTensor *gguf_tensor(const Gguf *gguf, int64_t i) { return &gguf->tensors.at[i]; }
 
 const GgufTensor *gguf_find_tensor(const Gguf *gguf, const char *name) {
     int32_t i = find(gguf, gguf->tensor_by_name, same_tensor, name);
-    return i < 0 ? NULL : &gguf->tensors[i];
+    return i < 0 ? NULL : &gguf->tensors.at[i];
 }
 
 int64_t gguf_key_count(const Gguf *gguf) { return gguf->key_count; }

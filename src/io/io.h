@@ -26,7 +26,8 @@ typedef struct {
 } GgufFormat;
 const GgufFormat *gguf_format(int64_t type);  // NULL for a number nobody has given out
 
-// gguf.c: reads a GGUF file, version 2 or 3, little-endian. Pointers live until gguf_close.
+// gguf.c: reads a GGUF file, version 2 or 3, little-endian. Pointers live until gguf_close. Of a
+// model in several files any part is opened, and all are read.
 typedef struct Gguf Gguf;
 typedef struct {
     const char *name;
@@ -35,6 +36,7 @@ typedef struct {
     int64_t shape[4];     // shape[0] lies contiguous; 1 beyond rank
     const uint8_t *data;  // in the mapped file: no alignment promised
     int64_t bytes;
+    size_t beyond;  // bytes that can be read behind them
 } GgufTensor;
 typedef struct {
     const char *name;
@@ -47,7 +49,9 @@ Gguf *gguf_open(const char *path);                  // NULL with a message
 Gguf *gguf_read(const char *path, FileBytes file);  // takes file over; path is for messages
 void gguf_close(Gguf *gguf);                        // NULL is allowed
 const char *gguf_path(const Gguf *gguf);
-FileBytes gguf_file(const Gguf *gguf);
+FileBytes gguf_file(const Gguf *gguf);  // that of the keys
+int64_t gguf_bytes(const Gguf *gguf);   // of all its files
+bool gguf_is_folder(const Gguf *gguf);  // rows of attn_q and attn_k have Hugging Face's order
 int64_t gguf_tensor_count(const Gguf *gguf);
 const GgufTensor *gguf_tensor(const Gguf *gguf, int64_t i);
 const GgufTensor *gguf_find_tensor(const Gguf *gguf, const char *name);  // NULL, no message
@@ -64,6 +68,16 @@ int gguf_bool(const Gguf *gguf, const char *name, bool *value);
 TextSpan *gguf_array_text(const Gguf *gguf, const char *name, Arena *arena, int64_t *count);
 float *gguf_array_f32(const Gguf *gguf, const char *name, Arena *arena, int64_t *count);
 int32_t *gguf_array_i32(const Gguf *gguf, const char *name, Arena *arena, int64_t *count);
+
+// For those who present other files as one Gguf. Tensors are checked by who adds them, but for a
+// name that is there already: -1 with a message. Files are unmapped by gguf_close.
+int gguf_add_tensor(Gguf *gguf, const GgufTensor *tensor);
+void gguf_add_file(Gguf *gguf, FileBytes file);
+int gguf_join(Gguf *gguf, Gguf *from);  // adds the tensors and the file of `from`, and closes it
+
+// gguf_parts.c: NAME-00001-of-00005.gguf and its like. Takes over the part that was opened; gives
+// the whole model, or NULL with a message.
+Gguf *gguf_open_parts(Gguf *part);
 
 // gguf_write.c: builds a GGUF file. A key put twice keeps its first value: put overrides first.
 typedef struct GgufWriter GgufWriter;

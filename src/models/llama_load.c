@@ -204,11 +204,10 @@ static int load(Loading *loading, PgTensor **to, int64_t rows, int64_t columns, 
         return fail("%s: tensor %s has shape (%lld, %lld), expected (%lld, %lld)", gguf_path(gguf),
                     name, (long long)tensor->shape[1], (long long)tensor->shape[0],
                     (long long)max_i64(rows, 1), (long long)columns);
-    FileBytes file = gguf_file(gguf);
-    size_t beyond = (size_t)(file.at + file.size - (tensor->data + tensor->bytes));
     const char *format = gguf_format(tensor->type)->name;
     int64_t shape[] = {rows, columns};
-    *to = pg_from_blocks(format, rank, rows ? shape : shape + 1, tensor->data, beyond, NULL, NULL);
+    *to = pg_from_blocks(format, rank, rows ? shape : shape + 1, tensor->data, tensor->beyond, NULL,
+                         NULL);
     if (!*to) return fail("%s: tensor %s: %s is not supported yet", gguf_path(gguf), name, format);
     llama->weight_bytes += tensor->bytes;
     return 0;

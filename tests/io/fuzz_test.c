@@ -96,7 +96,7 @@ static char *whole_gguf(Arena *arena, size_t *size) {
     gguf_put_bool(writer, "tokenizer.ggml.add_bos_token", true);
     gguf_put_f32(writer, "some.number", 0.5f);
     float *values = arena_array(arena, float, 192);
-    GgufTensor tensor = {"plain", GGUF_F32, 2, {64, 3, 1, 1}, (uint8_t *)values, 192 * 4};
+    GgufTensor tensor = {"plain", GGUF_F32, 2, {64, 3, 1, 1}, (uint8_t *)values, 192 * 4, 0};
     gguf_put_tensor(writer, &tensor, GGUF_F32);
     tensor.name = "blocks";
     gguf_put_tensor(writer, &tensor, GGUF_Q4_1);

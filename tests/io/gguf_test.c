@@ -268,11 +268,11 @@ static GgufWriter *small_file(Arena *arena) {
     gguf_put_array_i32(writer, "ints", (int32_t[]){1, -2, 3, 4, 5, 6, 7}, 7);
     float *values = arena_array(arena, float, 192);
     for (int i = 0; i < 192; i++) values[i] = sinf((float)i);
-    GgufTensor tensor = {"f32.weight", GGUF_F32, 2, {64, 3, 1, 1}, (uint8_t *)values, 192 * 4};
+    GgufTensor tensor = {"f32.weight", GGUF_F32, 2, {64, 3, 1, 1}, (uint8_t *)values, 192 * 4, 0};
     gguf_put_tensor(writer, &tensor, GGUF_F32);
     tensor.name = "q8.weight";
     gguf_put_tensor(writer, &tensor, GGUF_Q8_0);
-    tensor = (GgufTensor){"norm", GGUF_F32, 1, {5, 1, 1, 1}, (uint8_t *)values, 20};
+    tensor = (GgufTensor){"norm", GGUF_F32, 1, {5, 1, 1, 1}, (uint8_t *)values, 20, 0};
     gguf_put_tensor(writer, &tensor, GGUF_BF16);
     return writer;
 }
@@ -438,6 +438,109 @@ TEST(an_unwritable_place_leaves_nothing) {
     CHECK(access(path, F_OK) != 0);
     CHECK(access(arena_print(arena, "%s.%d.tmp", path, (int)getpid()), F_OK) != 0);
     gguf_writer_free(writer);
+    arena_free(arena);
+}
+
+// ---- a model in several files ------------------------------------------------------------------
+
+typedef struct {
+    const char *name;
+    int64_t number, count, tensors;  // as its keys say; tensors < 0: no such key
+    int first, end;                  // tensors t<first> to t<end - 1>
+} Part;
+
+static const char *write_part(Arena *arena, Part part) {
+    GgufWriter *writer = gguf_writer_new();
+    gguf_put_int(writer, "split.no", part.number);
+    gguf_put_int(writer, "split.count", part.count);
+    if (part.tensors >= 0) gguf_put_int(writer, "split.tensors.count", part.tensors);
+    if (part.number == 0) gguf_put_text(writer, "general.architecture", "llama");
+    for (int i = part.first; i < part.end; i++) {
+        float *values = arena_array(arena, float, 4);
+        values[3] = (float)i;
+        GgufTensor tensor = {
+            arena_print(arena, "t%d", i), GGUF_F32, 1, {4, 1, 1, 1}, (uint8_t *)values, 16, 0};
+        gguf_put_tensor(writer, &tensor, GGUF_F32);
+    }
+    const char *path = temporary_path(arena, part.name);
+    CHECK_INT(gguf_writer_save(writer, path), 0);
+    gguf_writer_free(writer);
+    return path;
+}
+
+static const Part good_parts[] = {
+    {"m-00001-of-00003.gguf", 0, 3, 5, 0, 0},
+    {"m-00002-of-00003.gguf", 1, 3, -1, 0, 3},
+    {"m-00003-of-00003.gguf", 2, 3, -1, 3, 5},
+};
+
+static const char *write_parts(Arena *arena) {
+    for (int i = 1; i < COUNT_OF(good_parts); i++) write_part(arena, good_parts[i]);
+    return write_part(arena, good_parts[0]);
+}
+
+TEST(any_part_opens_the_whole) {
+    Arena *arena = arena_new();
+    write_parts(arena);
+    for (int i = 0; i < COUNT_OF(good_parts); i++) {
+        Gguf *gguf = gguf_open(temporary_path(arena, good_parts[i].name));
+        CHECK(gguf);
+        CHECK_INT(gguf_tensor_count(gguf), 5);
+        CHECK(gguf_find_key(gguf, "general.architecture"));
+        for (int j = 0; j < 5; j++) {
+            const GgufTensor *tensor = gguf_find_tensor(gguf, arena_print(arena, "t%d", j));
+            CHECK_NEAR(((const float *)(const void *)tensor->data)[3], j, 0);
+            CHECK(tensor->beyond >= 16);  // the writer's padding
+        }
+        CHECK(gguf_bytes(gguf) > 3 * 100);
+        gguf_close(gguf);
+    }
+    arena_free(arena);
+}
+
+TEST(parts_that_are_not_as_they_say_are_refused) {
+    const struct {
+        Part part;
+        const char *why;
+    } cases[] = {
+        {{"m-00001-of-00003.gguf", 0, 3, 6, 0, 0}, "split.tensors.count is 6, but the 3 parts"},
+        {{"m-00001-of-00003.gguf", 0, 3, -1, 0, 0}, "key split.tensors.count is missing"},
+        {{"m-00001-of-00003.gguf", 0, 3, 6, 2, 3}, "tensor t2 appears twice"},
+        {{"m-00001-of-00003.gguf", 0, 4, 5, 0, 0}, "its name does not end like -00001-of-00004"},
+        {{"m-00001-of-00003.gguf", 0, -3, 5, 0, 0}, "split.count is -3, outside 0 to 99999"},
+        {{"m-00001-of-00003.gguf", 0, 100000, 5, 0, 0}, "split.count is 100000, outside"},
+        {{"m-00001-of-00003.gguf", 1, 3, 5, 0, 0}, "split.no is 1, but as its name says"},
+        {{"m-00003-of-00003.gguf", 1, 3, 5, 0, 0}, "00003-of-00003.gguf: split.no is 1, but"},
+        {{"m-00003-of-00003.gguf", 2, 4, 5, 0, 0}, "00003-of-00003.gguf: split.count is 4, but"},
+    };
+    Arena *arena = arena_new();
+    for (int i = 0; i < COUNT_OF(cases); i++) {
+        const char *path = write_parts(arena);
+        write_part(arena, cases[i].part);
+        CHECK(!gguf_open(path));
+        CHECK(strstr(error_text(), cases[i].why));
+    }
+    const char *path = write_parts(arena);
+    unlink(temporary_path(arena, "m-00002-of-00003.gguf"));
+    CHECK(!gguf_open(path));
+    CHECK(strstr(error_text(), "part 2 of 3 is missing: cannot open "));
+    CHECK(strstr(error_text(), "/m-00002-of-00003.gguf: No such file"));
+    const char *names[] = {"x.gguf", "m-00004-of-00003.gguf", "m-0001-of-00003.gguf",
+                           "m--0001-of-00003.gguf"};
+    for (int i = 0; i < COUNT_OF(names); i++) {
+        CHECK(!gguf_open(write_part(arena, (Part){names[i], 0, 3, 5, 0, 0})));
+        CHECK(strstr(error_text(), "its name does not end like"));
+    }
+    arena_free(arena);
+}
+
+TEST(one_part_of_one_may_have_any_name) {
+    Arena *arena = arena_new();
+    for (int count = 0; count <= 1; count++) {  // 0: as llama.cpp leaves it after a merge
+        Gguf *gguf = gguf_open(write_part(arena, (Part){"one.gguf", 0, count, -1, 0, 2}));
+        CHECK_INT(gguf_tensor_count(gguf), 2);
+        gguf_close(gguf);
+    }
     arena_free(arena);
 }
 
