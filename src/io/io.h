@@ -105,6 +105,18 @@ bool output_failed(const OutputFile *output);  // as far as it is known: no use 
 int output_finish(OutputFile *output);         // -1 with a message; frees it either way
 void output_give_up(OutputFile *output);       // nothing is left; NULL is allowed
 
+// safetensors.c: what pg_load and model folders share.
+enum { SAFETENSORS_RANK_MAX = 8 };
+typedef struct {
+    const char *name, *type;  // type: as the file has it, "BF16"
+    int dtype;                // -1: picograd has none for it
+    int rank;
+    int64_t shape[SAFETENSORS_RANK_MAX];  // the last lies contiguous
+    int64_t first, end;                   // its bytes in the file
+} SafeTensor;
+// The tensors of a file, by name; each lies where the file has bytes. NULL with a message.
+SafeTensor *safetensors_read(const char *path, Arena *arena, FileBytes file, int64_t *count);
+
 // utf8.c: bytes to valid UTF-8. The start of a character that is not completed, or a byte that can
 // start none, becomes one U+FFFD, as in Python's bytes.decode("utf-8", "replace"). A character
 // split over two pushes is held back until it is whole.

@@ -1,8 +1,10 @@
 /* safetensors.c - named tensors in a file, in the safetensors format.
- * In: names and tensors; or a file that nobody has checked.  Out: the file; or tensors.
+ * In: names and tensors; or a file that nobody has checked.  Out: the file; or tensors, or where
+ * they lie.
  * Invariant: nothing is read before the whole header has been checked: strict JSON, known types, no
  * name twice, and the tensors' bytes lie end to end from the header's end to the file's.
  *   8 bytes: length | {"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}} | 8 bytes          */
+#include "io/io.h"
 #include "tensor/tensor.h"
 
 #include <stdlib.h>
@@ -10,16 +12,25 @@
 
 enum { HEADER_MAX = 100 << 20, LENGTH_BYTES = 8 };
 
-static const char *const type_names[DT_COUNT] = {
-    [DT_F32] = "F32", [DT_F16] = "F16", [DT_BF16] = "BF16", [DT_I8] = "I8",   [DT_I32] = "I32",
-    [DT_I64] = "I64", [DT_U8] = "U8",   [DT_U16] = "U16",   [DT_U32] = "U32", [DT_BOOL] = "BOOL",
+_Static_assert((int)RANK_MAX == (int)SAFETENSORS_RANK_MAX, "a tensor has room for every shape");
+
+// Types that picograd has none for are named and measured: a file may hold more than what is read.
+static const struct {
+    const char *name;
+    int bytes;  // of a value
+    int dtype;  // -1: none
+} types[] = {
+    {"F32", 4, DT_F32}, {"F16", 2, DT_F16}, {"BF16", 2, DT_BF16}, {"I8", 1, DT_I8},
+    {"I32", 4, DT_I32}, {"I64", 8, DT_I64}, {"U8", 1, DT_U8},     {"U16", 2, DT_U16},
+    {"U32", 4, DT_U32}, {"F64", 8, -1},     {"BOOL", 1, DT_BOOL}, {"I16", 2, -1},
+    {"U64", 8, -1},     {"F8_E4M3", 1, -1}, {"F8_E5M2", 1, -1},
 };
 
+// As a header is read: type NULL, rank or end < 0 are not given yet; first and end count from where
+// the header ends.
 typedef struct {
-    const char *name;
-    int dtype;  // -1: not given yet
-    Shape shape;
-    int64_t first, end;  // bytes behind the header; end < 0: not given yet
+    SafeTensor tensor;
+    int64_t value_bytes;
 } Entry;
 
 typedef LIST(Entry) EntryList;
@@ -39,13 +50,19 @@ static void put_name(Text *text, const char *name) {
     text_add(text, "\"");
 }
 
-static void put_entry(Text *text, const Entry *entry) {
-    put_name(text, entry->name);
-    text_add(text, ":{\"dtype\":\"%s\",\"shape\":[", type_names[entry->dtype]);
-    for (int i = 0; i < entry->shape.rank; i++)
-        text_add(text, "%s%lld", i ? "," : "", (long long)entry->shape.size[i]);
-    text_add(text, "],\"data_offsets\":[%lld,%lld]}", (long long)entry->first,
-             (long long)entry->end);
+static const char *type_name(DType dtype) {
+    int i = 0;
+    while (types[i].dtype != (int)dtype) i++;
+    return types[i].name;
+}
+
+static void put_entry(Text *text, const char *name, DType dtype, Shape shape, size_t first,
+                      size_t end) {
+    put_name(text, name);
+    text_add(text, ":{\"dtype\":\"%s\",\"shape\":[", type_name(dtype));
+    for (int i = 0; i < shape.rank; i++)
+        text_add(text, "%s%lld", i ? "," : "", (long long)shape.size[i]);
+    text_add(text, "],\"data_offsets\":[%zu,%zu]}", first, end);
 }
 
 int pg_save(const char *path, int count, const char *const *names, PgTensor **tensors) {
@@ -56,15 +73,12 @@ int pg_save(const char *path, int count, const char *const *names, PgTensor **te
     text_add(&header, "{");
     for (int i = 0; i < count; i++) {
         Id id = tensor_in(tensors[i]);
-        Entry entry = {.name = names[i],
-                       .dtype = node_dtype(scope->graph, id),
-                       .shape = node_shape(scope->graph, id),
-                       .first = (int64_t)body.count};
-        size_t bytes = (size_t)pg_count(tensors[i]) * (size_t)dtypes[entry.dtype].bytes;
+        DType dtype = node_dtype(scope->graph, id);
+        size_t first = body.count;
+        size_t bytes = (size_t)pg_count(tensors[i]) * (size_t)dtypes[dtype].bytes;
         text_add_bytes(&body, buffer_data(realise_whole(scope, id)), bytes);
-        entry.end = (int64_t)body.count;
         if (i) text_add(&header, ",");
-        put_entry(&header, &entry);
+        put_entry(&header, names[i], dtype, node_shape(scope->graph, id), first, body.count);
     }
     text_add(&header, "}");
     while (header.count % LENGTH_BYTES) text_add(&header, " ");
@@ -147,28 +161,33 @@ static bool take_counts(Json *json, int64_t *out, int most, int *count) {
     return take(json, ']');
 }
 
-static bool take_type(Json *json, int *dtype) {
+static bool take_type(Json *json, Entry *entry) {
     const char *text;
-    if (*dtype >= 0 || !take_text(json, &text)) return false;
-    for (*dtype = DT_COUNT - 1; *dtype >= 0; --*dtype)
-        if (!strcmp(type_names[*dtype], text)) return true;
+    if (entry->tensor.type || !take_text(json, &text)) return false;
+    for (int i = 0; i < COUNT_OF(types); i++) {
+        if (strcmp(types[i].name, text) != 0) continue;
+        entry->tensor.type = types[i].name;
+        entry->tensor.dtype = types[i].dtype;
+        entry->value_bytes = types[i].bytes;
+        return true;
+    }
     return false;
 }
 
 static bool take_field(Json *json, Entry *entry) {
     const char *key;
     if (!take_text(json, &key) || !take(json, ':')) return false;
-    if (!strcmp(key, "dtype")) return take_type(json, &entry->dtype);
+    SafeTensor *tensor = &entry->tensor;
+    if (!strcmp(key, "dtype")) return take_type(json, entry);
     if (!strcmp(key, "shape"))
-        return entry->shape.rank < 0 &&
-               take_counts(json, entry->shape.size, RANK_MAX, &entry->shape.rank);
+        return tensor->rank < 0 && take_counts(json, tensor->shape, RANK_MAX, &tensor->rank);
     int64_t range[2];
     int count;
-    if (strcmp(key, "data_offsets") != 0 || entry->end >= 0 ||
+    if (strcmp(key, "data_offsets") != 0 || tensor->end >= 0 ||
         !take_counts(json, range, 2, &count) || count != 2)
         return false;
-    entry->first = range[0];
-    entry->end = range[1];
+    tensor->first = range[0];
+    tensor->end = range[1];
     return true;
 }
 
@@ -177,7 +196,8 @@ static bool take_entry(Json *json, Entry *entry) {
     do {
         if (!take_field(json, entry)) return false;
     } while (take(json, ','));
-    return take(json, '}') && entry->dtype >= 0 && entry->shape.rank >= 0 && entry->end >= 0;
+    const SafeTensor *tensor = &entry->tensor;
+    return take(json, '}') && tensor->type && tensor->rank >= 0 && tensor->end >= 0;
 }
 
 static bool take_metadata(Json *json) {
@@ -195,9 +215,9 @@ static bool take_header(Json *json, EntryList *entries) {
     if (!take(json, '{')) return false;
     if (!take(json, '}')) {
         do {
-            Entry entry = {.dtype = -1, .shape = {.rank = -1}, .end = -1};
-            if (!take_text(json, &entry.name) || !take(json, ':')) return false;
-            if (!strcmp(entry.name, "__metadata__")) {
+            Entry entry = {.tensor = {.rank = -1, .end = -1}};
+            if (!take_text(json, &entry.tensor.name) || !take(json, ':')) return false;
+            if (!strcmp(entry.tensor.name, "__metadata__")) {
                 if (!take_metadata(json)) return false;
                 continue;
             }
@@ -213,54 +233,50 @@ static bool take_header(Json *json, EntryList *entries) {
 // ---- reading -----------------------------------------------------------------------------------
 
 static int by_place(const void *left, const void *right) {
-    const Entry *a = left, *b = right;
+    const SafeTensor *a = &((const Entry *)left)->tensor, *b = &((const Entry *)right)->tensor;
     if (a->first != b->first) return a->first < b->first ? -1 : 1;
     return (a->end > b->end) - (a->end < b->end);
 }
 
 static int by_name(const void *left, const void *right) {
-    return strcmp(((const Entry *)left)->name, ((const Entry *)right)->name);
+    return strcmp(((const SafeTensor *)left)->name, ((const SafeTensor *)right)->name);
 }
 
 // Beside an axis of 0 the others must multiply without overflow, too, as in every tensor.
 static bool has_size(const Entry *entry) {
-    int64_t bytes = dtypes[entry->dtype].bytes;
+    const SafeTensor *tensor = &entry->tensor;
+    int64_t bytes = entry->value_bytes;
     bool empty = false;
-    for (int i = 0; i < entry->shape.rank; i++) {
-        int64_t size = entry->shape.size[i];
+    for (int i = 0; i < tensor->rank; i++) {
+        int64_t size = tensor->shape[i];
         empty |= size == 0;
         if (size >= SIZE_SYMBOLIC || __builtin_mul_overflow(bytes, max_i64(size, 1), &bytes))
             return false;
     }
-    return entry->first <= entry->end && (empty ? 0 : bytes) == entry->end - entry->first;
+    return tensor->first <= tensor->end && (empty ? 0 : bytes) == tensor->end - tensor->first;
 }
 
 static int check_entries(const char *path, EntryList *entries, int64_t size) {
     int64_t end = 0;
     if (entries->count) qsort(entries->at, (size_t)entries->count, sizeof(Entry), by_place);
     for (int i = 0; i < entries->count; i++) {
-        const Entry *entry = &entries->at[i];
-        if (!has_size(entry))
+        const SafeTensor *tensor = &entries->at[i].tensor;
+        if (!has_size(&entries->at[i]))
             return fail("%s: the shape and type of tensor %s do not give its %lld bytes", path,
-                        entry->name, (long long)(entry->end - entry->first));
-        if (entry->first != end || entry->end > size)
+                        tensor->name, (long long)(tensor->end - tensor->first));
+        if (tensor->first != end || tensor->end > size)
             return fail("%s: the bytes of tensor %s, %lld to %lld of %lld, do not follow those "
                         "before",
-                        path, entry->name, (long long)entry->first, (long long)entry->end,
+                        path, tensor->name, (long long)tensor->first, (long long)tensor->end,
                         (long long)size);
-        end = entry->end;
+        end = tensor->end;
     }
-    if (end != size)
-        return fail("%s: %lld bytes at the end belong to no tensor", path, (long long)(size - end));
-    if (entries->count) qsort(entries->at, (size_t)entries->count, sizeof(Entry), by_name);
-    for (int i = 1; i < entries->count; i++)
-        if (!by_name(&entries->at[i - 1], &entries->at[i]))
-            return fail("%s: tensor %s is there twice", path, entries->at[i].name);
-    return 0;
+    if (end == size) return 0;
+    return fail("%s: %lld bytes at the end belong to no tensor", path, (long long)(size - end));
 }
 
 static int read_header(const char *path, Arena *arena, FileBytes file, EntryList *entries,
-                       const uint8_t **body) {
+                       int64_t *body) {
     uint64_t length = 0;
     if (file.size < LENGTH_BYTES) return fail("%s: too short for a safetensors file", path);
     for (int i = 0; i < LENGTH_BYTES; i++) length |= (uint64_t)file.at[i] << 8 * i;
@@ -273,25 +289,47 @@ static int read_header(const char *path, Arena *arena, FileBytes file, EntryList
     if (!take_header(&json, entries))
         return fail("%s: the safetensors header cannot be read at byte %lld", path,
                     (long long)(json.at - start));
-    *body = file.at + LENGTH_BYTES + length;
-    return check_entries(path, entries, (int64_t)(file.size - LENGTH_BYTES - length));
+    *body = (int64_t)(LENGTH_BYTES + length);
+    return check_entries(path, entries, (int64_t)file.size - *body);
+}
+
+SafeTensor *safetensors_read(const char *path, Arena *arena, FileBytes file, int64_t *count) {
+    EntryList entries = {0};
+    int64_t body;
+    if (read_header(path, arena, file, &entries, &body)) return NULL;
+    SafeTensor *tensors = arena_array(arena, SafeTensor, entries.count);
+    for (int i = 0; i < entries.count; i++) {
+        tensors[i] = entries.at[i].tensor;
+        tensors[i].first += body;
+        tensors[i].end += body;
+    }
+    *count = entries.count;
+    qsort(tensors, (size_t)entries.count, sizeof *tensors, by_name);
+    for (int i = 1; i < entries.count; i++) {
+        if (by_name(&tensors[i - 1], &tensors[i])) continue;
+        fail("%s: tensor %s is there twice", path, tensors[i].name);
+        return NULL;
+    }
+    return tensors;
 }
 
 static int load(const char *path, Arena *arena, FileBytes file, int count, const char *const *names,
                 PgTensor **out) {
-    EntryList entries = {0};
-    const uint8_t *body = NULL;
-    if (read_header(path, arena, file, &entries, &body)) return -1;
-    Entry **found = arena_array(arena, Entry *, count);
+    int64_t there;
+    const SafeTensor *tensors = safetensors_read(path, arena, file, &there);
+    if (!tensors) return -1;
+    const SafeTensor **found = arena_array(arena, const SafeTensor *, count);
     for (int i = 0; i < count; i++) {
-        Entry key = {.name = names[i]};
-        if (entries.count)
-            found[i] = bsearch(&key, entries.at, (size_t)entries.count, sizeof key, by_name);
+        SafeTensor key = {.name = names[i]};
+        found[i] = bsearch(&key, tensors, (size_t)there, sizeof key, by_name);
         if (!found[i]) return fail("%s: there is no tensor %s in it", path, names[i]);
+        if (found[i]->dtype < 0)
+            return fail("%s: tensor %s is %s, which picograd has no type for", path, names[i],
+                        found[i]->type);
     }
     for (int i = 0; i < count; i++)
-        out[i] = pg_from_data((PgType)found[i]->dtype, found[i]->shape.rank, found[i]->shape.size,
-                              body + found[i]->first);
+        out[i] = pg_from_data((PgType)found[i]->dtype, found[i]->rank, found[i]->shape,
+                              file.at + found[i]->first);
     return 0;
 }
 

@@ -54,6 +54,12 @@ TEST(other_writers) {
     CHECK_VALUES(x, 0);
     file_of("{}", 0);
     CHECK_INT(pg_load(path, 0, NULL, NULL), 0);
+    file_of("{\"v\":{\"dtype\":\"F64\",\"shape\":[1],\"data_offsets\":[0,8]},"
+            "\"w\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[8,9]}}",
+            9);
+    CHECK_INT(pg_load(path, 1, &name, &x), 0);
+    name = "v";
+    CHECK_FAIL(pg_load(path, 1, &name, &x), "tensor v is F64, which picograd has no type for");
     unlink(path);
     pg_scope_end();
 }
