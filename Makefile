@@ -35,7 +35,8 @@ COMMAND      := $(if $(CLI),$(BUILD)/picograd)
 # --- flags ------------------------------------------------------------------------------------
 CFLAGS   ?= -O2 -g
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes $(if $(WERROR),-Werror)
-DIALECT  := -std=gnu11 -fPIC -fvisibility=hidden -Isrc -Iinclude -DPG_VERSION='"$(VERSION)"'
+# -ffp-contract=off: a product and a sum are fused only where the source says so, on every machine.
+DIALECT  := -std=gnu11 -ffp-contract=off -fPIC -fvisibility=hidden -Isrc -Iinclude -DPG_VERSION='"$(VERSION)"'
 CHECKS   := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 
 # Optional libraries: PG_HAVE_PCRE2 is defined and libpcre2-8 linked where pkg-config finds it.
@@ -61,10 +62,9 @@ quiet = $(if $(V),,@echo '$(1) $@' &&)
 COMPILE := $(CC) $(DIALECT) $(WARNINGS) $(CPPFLAGS) $(CFLAGS) $(CHECKS) $(FOUND_FLAGS)
 LINK    := $(CC) $(CFLAGS) $(CHECKS) $(LDFLAGS) -Wl,--as-needed
 
-# The kernel library is one source, compiled once for each instruction set. -ffp-contract=off:
-# where a multiply and an add are fused is written in the source. -Wno-pass-failed: not every loop
-# over an op can become vectors (an integer division cannot), and clang would list each.
-KERNEL_FLAGS := -O3 -fno-math-errno -fno-trapping-math -ffp-contract=off -Wno-pass-failed
+# The kernel library is one source, compiled once for each instruction set. -Wno-pass-failed: not
+# every loop over an op can become vectors (an integer division cannot), and clang would list each.
+KERNEL_FLAGS := -O3 -fno-math-errno -fno-trapping-math -Wno-pass-failed
 ISA_avx2     := -mavx2 -mfma -mf16c
 ISA_avx512   := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c
 

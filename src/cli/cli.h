@@ -18,11 +18,16 @@ int failed(void);                                       // prints error_text(); 
 int usage_wrong(const char *format, ...) PRINTF(1, 2);  // prints what is wrong; EXIT_USAGE
 
 // ---- options.c ---------------------------------------------------------------------------------
-typedef enum { OPTION_FLAG, OPTION_INT, OPTION_NUMBER, OPTION_TEXT } OptionKind;
+typedef enum { OPTION_FLAG, OPTION_INT, OPTION_NUMBER, OPTION_TEXT, OPTION_TEXTS } OptionKind;
+enum { OPTION_TEXTS_MAX = 256 };
+typedef struct {  // of an option that may be given often
+    const char *at[OPTION_TEXTS_MAX];
+    int count;
+} OptionTexts;
 typedef struct {
     const char *name, *letter;  // "--threads", "-t"; letter may be NULL
     OptionKind kind;
-    void *to;                  // bool, int64_t, double or const char *
+    void *to;                  // bool, int64_t, double, const char * or OptionTexts
     double low, high;          // of INT and NUMBER
     const char *value, *help;  // "N", "threads to use"
 } Option;
@@ -82,6 +87,56 @@ int prompt_read(Arena *arena, const char *prompt, const char *file, TextSpan *te
 // What takes a while, in a line that a terminal shows until the next hint or hint_clear.
 void hint(const char *format, ...) PRINTF(1, 2);
 void hint_clear(void);
+
+// ---- sampling.c: the options of a sampler, llama.cpp's names and defaults ----------------------
+typedef struct {
+    Sampler sampler;
+    int64_t seed;
+    OptionTexts biases;  // "198-inf"
+    bool ignore_end;
+} Sampling;
+#define SAMPLING_DEFAULTS \
+    { .sampler = {SAMPLER_DEFAULTS}, .seed = -1 }
+// clang-format off
+#define SAMPLER_OPTIONS(s)                                                                    \
+    {"--temp", NULL, OPTION_NUMBER, &(s).sampler.temperature, 0, 100, "T",                    \
+     "temperature: 0 takes the likeliest token, more is bolder (0.8)"},                       \
+    {"--top-k", NULL, OPTION_INT, &(s).sampler.top_k, 0, 1 << 24, "K",                        \
+     "choose among the K likeliest tokens; 0: all (40)"},                                     \
+    {"--typical", NULL, OPTION_NUMBER, &(s).sampler.typical_p, 0, 1, "P",                     \
+     "choose among the most typical that together have probability P; 1: all (1)"},           \
+    {"--top-p", NULL, OPTION_NUMBER, &(s).sampler.top_p, 0, 1, "P",                           \
+     "choose among the likeliest that together have probability P; 1: all (0.95)"},           \
+    {"--min-p", NULL, OPTION_NUMBER, &(s).sampler.min_p, 0, 1, "P",                           \
+     "choose none with less than P times the likeliest's probability; 0: all (0.05)"},        \
+    {"--mirostat", NULL, OPTION_INT, &(s).sampler.mirostat, 0, 2, "N",                        \
+     "2: mirostat 2 instead of --top-k to --min-p; 0: no (0)"},                                   \
+    {"--mirostat-ent", NULL, OPTION_NUMBER, &(s).sampler.mirostat_tau, 0, 100, "TAU",         \
+     "the surprise that mirostat aims at, in bits a token (5)"},                              \
+    {"--mirostat-lr", NULL, OPTION_NUMBER, &(s).sampler.mirostat_eta, 0, 1, "ETA",            \
+     "how fast mirostat gets there (0.1)"},                                                   \
+    {"--repeat-penalty", NULL, OPTION_NUMBER, &(s).sampler.repeat_penalty, 0.01, 100, "R",    \
+     "make tokens that were there less likely; 1: no (1)"},                                   \
+    {"--frequency-penalty", NULL, OPTION_NUMBER, &(s).sampler.frequency_penalty, -100, 100,   \
+     "F", "take F off a token's logit for each time that it was there (0)"},                  \
+    {"--presence-penalty", NULL, OPTION_NUMBER, &(s).sampler.presence_penalty, -100, 100,     \
+     "F", "take F off the logit of each token that was there (0)"},                           \
+    {"--repeat-last-n", NULL, OPTION_INT, &(s).sampler.repeat_last, -1, 1 << 24, "N",         \
+     "how many of the last tokens penalties look at; -1: all (64)"},                          \
+    {"--logit-bias", "-l", OPTION_TEXTS, &(s).biases, 0, 0, "ID+X",                           \
+     "add X to the logit of token ID, or ID-X; 198-inf: never token 198; may be repeated"},   \
+    {"--ignore-eos", NULL, OPTION_FLAG, &(s).ignore_end, 0, 0, NULL,                          \
+     "never end by itself: the tokens that end a text or turn are never chosen"},             \
+    {"--seed", "-s", OPTION_INT, &(s).seed, -1, 9e15, "S",                                    \
+     "the same seed gives the same text (-1: another each time)"}
+// clang-format on
+// For the help of commands with these options.
+#define SAMPLER_HELP                                                                         \
+    "A token is chosen in this order: logit bias, penalties, --top-k, --typical, --top-p,\n" \
+    "--min-p, --temp, draw; with --mirostat: logit bias, penalties, --temp, mirostat, draw."
+// Biases, ends and seed into the sampler, once the model is open; EXIT_*, says why.
+int sampling_open(Sampling *sampling, Arena *arena, const Session *session);
+void sampling_close(Sampling *sampling);
 
 // ---- metrics.c ---------------------------------------------------------------------------------
 typedef struct {

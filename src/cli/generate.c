@@ -12,16 +12,15 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 typedef struct {
     Session session;
     Arena *arena;
     const char *prompt, *file, *stop;
-    int64_t count, seed;
+    int64_t count;
     bool ids, chat;
-    Sampler sampler;
+    Sampling sampling;
     IdList history;  // the prompt, then what was generated
     int64_t prompt_count, generated;
     Text out;  // generated text, valid UTF-8
@@ -148,8 +147,8 @@ static int generate_tokens(Generate *run) {
     if (read_prompt(run, logits) < 0) return -1;
     run->prompt_compile = engine_compile_seconds() - compiled;
     for (bool stopped = false; !stopped && !interrupted && run->generated < wanted;) {
-        int32_t id =
-            sampler_next(&run->sampler, logits, vocabulary, run->history.at, run->history.count);
+        int32_t id = sampler_next(&run->sampling.sampler, logits, vocabulary, run->history.at,
+                                  run->history.count);
         if (session_is_end(&run->session, id)) return 0;
         note_time(run);
         if (show_token(run, id, &stopped) < 0) return -1;
@@ -263,7 +262,7 @@ static void print_start(const Generate *run) {
         "%llu",
         (long long)config->layers, (long long)config->width, (long long)config->heads,
         (long long)config->key_heads, (long long)config->vocabulary, (long long)config->context,
-        (unsigned long long)run->sampler.state);
+        (unsigned long long)run->sampling.sampler.state);
     fprintf(stderr, "picograd: prompt ids:");
     for (int32_t i = 0; i < run->history.count; i++) fprintf(stderr, " %d", run->history.at[i]);
     fputc('\n', stderr);
@@ -284,6 +283,7 @@ static int generate(Generate *run) {
         return usage_wrong("generate: --stop is not valid UTF-8, so it could never come up");
     int status = prompt_read(run->arena, run->prompt, run->file, &prompt);
     if (status == EXIT_DONE) status = session_open(&run->session, true);
+    if (status == EXIT_DONE) status = sampling_open(&run->sampling, run->arena, &run->session);
     if (status != EXIT_DONE) return status;
     if (!run->session.gguf) say("these are random weights: the words mean nothing");
     if (encode_prompt(run, prompt) < 0) return failed();
@@ -300,10 +300,8 @@ static int generate(Generate *run) {
 }
 
 int run_generate(int count, char **argument) {
-    Generate run = {.count = -1, .seed = -1};
+    Generate run = {.count = -1, .sampling = SAMPLING_DEFAULTS};
     // clang-format off
-    run.sampler = (Sampler){.temperature = 0.8, .top_k = 40, .top_p = 0.95, .min_p = 0.05,
-                            .repeat_penalty = 1, .repeat_last = 64};
     const Option table[] = {
         MODEL_OPTION,
         {"--prompt", "-p", OPTION_TEXT, &run.prompt, 0, 0, "TEXT",
@@ -314,18 +312,7 @@ int run_generate(int count, char **argument) {
         CONTEXT_OPTION,
         {"--chat", NULL, OPTION_FLAG, &run.chat, 0, 0, NULL,
          "ask: put the prompt into the model's chat template (ChatML)"},
-        {"--temp", NULL, OPTION_NUMBER, &run.sampler.temperature, 0, 100, "T",
-         "temperature: 0 takes the likeliest token, more is bolder (0.8)"},
-        {"--top-k", NULL, OPTION_INT, &run.sampler.top_k, 0, 1 << 24, "K",
-         "choose among the K likeliest tokens; 0: all (40)"},
-        {"--top-p", NULL, OPTION_NUMBER, &run.sampler.top_p, 0, 1, "P",
-         "choose among the likeliest that together have probability P (0.95)"},
-        {"--min-p", NULL, OPTION_NUMBER, &run.sampler.min_p, 0, 1, "P",
-         "choose none with less than P times the likeliest's probability (0.05)"},
-        {"--repeat-penalty", NULL, OPTION_NUMBER, &run.sampler.repeat_penalty, 0.01, 100, "R",
-         "make the last 64 tokens less likely; 1: no (1)"},
-        {"--seed", "-s", OPTION_INT, &run.seed, -1, 9e15, "S",
-         "the same seed gives the same text (-1: another each time)"},
+        SAMPLER_OPTIONS(run.sampling),
         {"--stop", NULL, OPTION_TEXT, &run.stop, 0, 0, "TEXT", "end before this text"},
         {"--ids", NULL, OPTION_FLAG, &run.ids, 0, 0, NULL,
          "print token ids, on one line, instead of text"},
@@ -334,11 +321,10 @@ int run_generate(int count, char **argument) {
     // clang-format on
     int rests, parsed = OPTIONS_PARSE("generate", table, count, argument, 0, NULL, &rests);
     if (parsed) return parsed < 0 ? EXIT_USAGE : EXIT_DONE;
-    run.sampler.state =
-        run.seed < 0 ? (uint64_t)time(NULL) ^ (uint64_t)getpid() << 32 : (uint64_t)run.seed;
     run.arena = arena_new();
     run.out = text_new(run.arena);
     int status = generate(&run);
+    sampling_close(&run.sampling);
     session_close(&run.session);
     arena_free(run.arena);
     return status;

@@ -16,6 +16,7 @@ int run_explain(int, char **), run_cache(int, char **);
 const Command commands[] = {
     {"generate", "-m MODEL -p TEXT [options]", "continue a text",
      "Standard output carries the generated text alone; everything else goes to standard error.\n"
+     SAMPLER_HELP "\n"
      "  picograd generate -m smollm2 -p \"The sky is blue because\" -n 64\n"
      "  echo \"Why is the sky blue?\" | picograd generate -m smollm2 --chat -p - --temp 0\n"
      "  picograd generate -m random -p \"no model at hand\" -n 16",

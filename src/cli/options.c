@@ -129,6 +129,21 @@ static const Option *find_option(const Option *option, int options, const char *
     return NULL;
 }
 
+static int set_value(const char *command, const Option *option, const char *word,
+                     const char *value) {
+    OptionTexts *texts = option->to;
+    if (option->kind == OPTION_INT || option->kind == OPTION_NUMBER)
+        return set_number(command, option, word, value);
+    if (option->kind == OPTION_TEXT) {
+        *(const char **)option->to = value;
+        return 0;
+    }
+    if (texts->count == OPTION_TEXTS_MAX)
+        return wrong(command, "%s is given more than %d times.", option->name, OPTION_TEXTS_MAX);
+    texts->at[texts->count++] = value;
+    return 0;
+}
+
 int options_parse(const char *command, const Option *option, int options, int count,
                   char **argument, int rest_max, const char **rest, int *rests) {
     *rests = 0;
@@ -152,10 +167,7 @@ int options_parse(const char *command, const Option *option, int options, int co
         }
         if (!value && ++i == count) return wrong(command, "%s needs a value.", word);
         if (!value) value = argument[i];
-        if (found->kind == OPTION_TEXT)
-            *(const char **)found->to = value;
-        else if (set_number(command, found, word, value) < 0)
-            return -1;
+        if (set_value(command, found, word, value) < 0) return -1;
     }
     return 0;
 }

@@ -55,16 +55,44 @@ int llama_save(const Llama *llama, const char *path, const int32_t *ids, TextSpa
 // not fit the context. ids and extra are made in the arena.
 int llama_restore(Llama *llama, const char *path, Arena *arena, IdList *ids, TextSpan *extra);
 
-// ---- sampler.c ---------------------------------------------------------------------------------
+// ---- sampler.c: its head comment has the order -------------------------------------------------
 typedef struct {
-    double temperature;     // 0: the most likely token
-    int64_t top_k;          // 0: all
-    double top_p, min_p;    // 1 and 0: all
-    double repeat_penalty;  // 1: none
-    int64_t repeat_last;    // tokens that it looks back at
-    uint64_t state;         // starts as the seed
+    int32_t id;
+    float add;  // -infinity: never
+} LogitBias;
+typedef struct SamplerRoom SamplerRoom;
+typedef struct {
+    double temperature;                          // 0: the most likely token
+    int64_t top_k;                               // 0: all
+    double typical_p, top_p, min_p;              // 1, 1 and 0: all
+    int64_t mirostat;                            // 0: none; 2: instead of top_k to min_p
+    double mirostat_tau, mirostat_eta;           // the surprise to aim at, in bits; how fast
+    double repeat_penalty;                       // 1: none
+    double frequency_penalty, presence_penalty;  // 0: none; subtracted for each time, and once
+    int64_t repeat_last;                         // tokens that penalties look back at; -1: all
+    const LogitBias *bias;                       // added to logits
+    int64_t biases;
+    uint64_t state;     // starts as the seed
+    double correction;  // of mirostat so far; starts as 0
+    SamplerRoom *room;  // starts as NULL
 } Sampler;
-// Changes logits. history: the prompt and what was generated so far.
+// llama.cpp's defaults.
+#define SAMPLER_DEFAULTS                                                           \
+    .temperature = 0.8, .top_k = 40, .typical_p = 1, .top_p = 0.95, .min_p = 0.05, \
+    .mirostat_tau = 5, .mirostat_eta = 0.1, .repeat_penalty = 1, .repeat_last = 64
+// -1 with a message where a value is out of range, or a bias is of no token.
+int sampler_check(const Sampler *sampler, int64_t vocabulary);
+// Changes logits. history: the prompt and what was generated so far. Allocates on its first call.
 int32_t sampler_next(Sampler *sampler, float *logits, int64_t vocabulary, const int32_t *history,
                      int64_t count);
+void sampler_free(Sampler *sampler);  // it may be used again; a used one is not to be copied
+// What sampler_next would draw from, in the order of ids; until the next call.
+typedef struct {
+    int32_t id;
+    float logit;    // after bias and penalties
+    double chance;  // they sum to 1
+    double score;   // scratch
+} SamplerChoice;
+const SamplerChoice *sampler_choices(Sampler *sampler, float *logits, int64_t vocabulary,
+                                     const int32_t *history, int64_t count, int64_t *choices);
 #endif

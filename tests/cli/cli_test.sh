@@ -85,6 +85,12 @@ refuses 2 "--temp takes a number" generate --temp nan
 refuses 2 "-n takes an integer from -1 to 16777216, not 1.5" generate -n 1.5
 refuses 2 "--predict takes an integer" generate --predict=-5
 refuses 2 "--seed takes an integer from -1 to 9000000000000000" generate --seed 1e16
+refuses 2 "--mirostat takes an integer from 0 to 2" generate --mirostat 3
+refuses 2 "mirostat 1:" generate -m random -p some --mirostat 1
+refuses 2 "vocabulary has 49152 tokens" generate -m random -p some --logit-bias 49152+1
+for bias in 1 +1 1*2 1+ 1+x 1+inf 1-nan 1+0x2 1+1e9 9999999999+1; do
+    refuses 2 "give a token's id and what to add" generate -m random -p some -l $bias
+done
 refuses 2 "no option -m=random" generate -m=random
 refuses 2 "-c takes an integer from 1" generate -c 0
 refuses 2 "not valid UTF-8" generate -m random -p some --stop $'\x9f'
