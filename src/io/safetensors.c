@@ -295,7 +295,7 @@ static int read_header(const char *path, Arena *arena, FileBytes file, EntryList
 
 SafeTensor *safetensors_read(const char *path, Arena *arena, FileBytes file, int64_t *count) {
     EntryList entries = {0};
-    int64_t body;
+    int64_t body = 0;
     if (read_header(path, arena, file, &entries, &body)) return NULL;
     SafeTensor *tensors = arena_array(arena, SafeTensor, entries.count);
     for (int i = 0; i < entries.count; i++) {

@@ -95,4 +95,56 @@ typedef struct {
 } SamplerChoice;
 const SamplerChoice *sampler_choices(Sampler *sampler, float *logits, int64_t vocabulary,
                                      const int32_t *history, int64_t count, int64_t *choices);
+
+// ---- generation.c ------------------------------------------------------------------------------
+typedef enum {
+    GENERATION_GOES_ON,
+    GENERATION_END,        // the model ended the text: end_id says by which token
+    GENERATION_STOP,       // the stop text came up
+    GENERATION_COUNT,      // as many tokens as were asked for
+    GENERATION_FULL,       // the context is full
+    GENERATION_CANCELLED,  // a callback said so
+} GenerationEnd;
+enum { GENERATION_GUESS = 7 };
+typedef struct {
+    Sampler *sampler;
+    int64_t count;     // tokens at most; -1: until the text ends or the context is full
+    const char *stop;  // ends before this text; NULL: none
+    bool shift;        // when the context is full: forget the older half, and go on
+    int64_t keep;      // of it, the first tokens that stay
+    bool lookup;  // prompt lookup: the same tokens, in fewer steps where the text repeats itself
+    // Each token, with the text that can be shown now; at the end, with id -1, what was held back.
+    // False ends the run.
+    bool (*show)(void *context, int32_t id, TextSpan text);
+    bool (*reading)(void *context, int64_t done, int64_t count);  // before each piece of the prompt
+    void *context;
+} GenerationHow;
+typedef struct {
+    GenerationEnd end;
+    int32_t end_id;                 // -1 but for GENERATION_END; it is not in history
+    int64_t prompt_count;           // tokens that were read before the first was chosen
+    int64_t count;                  // tokens chosen
+    int64_t steps;                  // of the model after the prompt
+    int64_t guessed;                // tokens that lookup had right
+    int64_t forgotten;              // tokens, as the context was full
+    TextSpan text;                  // what was shown; until the next run
+    double start;                   // clock
+    double first_seconds, seconds;  // from the start to the first token, and to the last
+    double prompt_compile_seconds, compile_seconds;
+    double *interval;  // seconds between tokens, count - 1 of them; until the next run
+} GenerationResult;
+typedef struct Generation Generation;
+// Without a tokenizer tokens are shown as letters. One for a Llama, whose cache it empties.
+Generation *generation_new(Llama *llama, const Tokenizer *tokenizer);
+void generation_free(Generation *generation);  // NULL is allowed; the Llama stays open
+// All tokens so far; the cache may be behind by those added since, and by the last one chosen.
+const IdList *generation_history(const Generation *generation);
+void generation_add(Generation *generation, const int32_t *ids, int64_t count);
+void generation_rewind(Generation *generation, int64_t count);  // keeps the first `count` tokens
+// Reads what was added, then chooses tokens. -1 with error_text(); *result is filled in either way.
+int generation_run(Generation *generation, const GenerationHow *how, GenerationResult *result);
+// As llama_save and llama_restore; tokens that the cache does not hold yet are not saved.
+int generation_save(const Generation *generation, const char *path, TextSpan extra);
+int generation_restore(Generation *generation, const char *path, Arena *arena, TextSpan *extra);
+TextSpan generation_piece(const Tokenizer *tokenizer, int32_t id);
 #endif
