@@ -148,11 +148,29 @@ typedef struct {
     double prompt_tok_s, decode_tok_s;  // compiling left out
     double total_tok_s;                 // generated, over the whole time: compiling and prompt too
     int64_t weights_bytes, kv_bytes;
+    double energy_j;  // from the prompt's ids to the last token; NAN where it cannot be read
 } Metrics;
 int metrics_check(const char *path);  // -1 with error_text() if it could not be written
 int metrics_write(const char *path, const Metrics *metrics);               // -1 with error_text()
 int64_t peak_rss_bytes(void);                                              // of this process
 void metrics_intervals(Metrics *metrics, double *seconds, int64_t count);  // itl_*; sorts seconds
+
+// ---- energy.c ----------------------------------------------------------------------------------
+typedef struct {
+    char folder[256];
+    int64_t range, last;  // of its counter, in microjoules
+} EnergyPackage;
+typedef struct {
+    bool known;
+    int packages;
+    double joules, read_at;  // up to this clock
+    EnergyPackage package[16];
+} Energy;
+// Counters below `folder`, NULL: the machine's. -1 with error_text() where they cannot be read;
+// energy_joules gives NAN then.
+int energy_start(Energy *energy, const char *folder);
+void energy_note(Energy *energy);      // at least once a minute: counters wrap around
+double energy_joules(Energy *energy);  // of all packages, since the start
 
 // ---- sample.c: what is measured, and how often -------------------------------------------------
 enum { SAMPLES_MAX = 100 };

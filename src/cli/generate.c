@@ -29,6 +29,7 @@ typedef struct {
     double start, first, last;  // clock: before the prompt, at the first and the last token
     double *interval;           // seconds between tokens
     double prompt_compile;      // seconds
+    Energy energy;
 } Generate;
 
 // ---- Ctrl-C ------------------------------------------------------------------------------------
@@ -135,6 +136,7 @@ static void note_time(Generate *run) {
     else
         run->interval[run->generated - 1] = now - run->last;
     run->last = now;
+    energy_note(&run->energy);
 }
 
 static int generate_tokens(Generate *run) {
@@ -143,6 +145,7 @@ static int generate_tokens(Generate *run) {
     float *logits = arena_array(run->arena, float, vocabulary);
     run->interval = arena_array(run->arena, double, wanted + 1);
     double compiled = engine_compile_seconds();
+    energy_start(&run->energy, NULL);
     run->start = clock_seconds();
     if (read_prompt(run, logits) < 0) return -1;
     run->prompt_compile = engine_compile_seconds() - compiled;
@@ -180,6 +183,7 @@ static Metrics measure(Generate *run) {
         .total_tok_s = per_second(run->generated, run->last - run->start),
         .weights_bytes = llama_weight_bytes(run->session.llama),
         .kv_bytes = llama_cache_bytes(run->session.llama),
+        .energy_j = energy_joules(&run->energy),
     };
     metrics_intervals(&metrics, run->interval, intervals);
     return metrics;

@@ -42,6 +42,16 @@ int metrics_check(const char *path) {
     return error ? fail("cannot write --metrics %s: %s", path, strerror(error)) : 0;
 }
 
+// null: could not be read.
+static void add_energy(Text *to, const Metrics *metrics) {
+    if (!(metrics->energy_j > 0)) {
+        text_add(to, "  \"energy_j\": null,\n  \"tokens_per_j\": null,\n");
+        return;
+    }
+    text_add(to, "  \"energy_j\": %.3f,\n  \"tokens_per_j\": %.4f,\n", metrics->energy_j,
+             (double)metrics->generated_tokens / metrics->energy_j);
+}
+
 int metrics_write(const char *path, const Metrics *metrics) {
     Arena *arena = arena_new();
     Text text = text_new(arena);
@@ -58,6 +68,7 @@ int metrics_write(const char *path, const Metrics *metrics) {
              "  \"peak_rss_bytes\": %lld,\n  \"weights_bytes\": %lld,\n  \"kv_bytes\": %lld,\n",
              (long long)peak_rss_bytes(), (long long)metrics->weights_bytes,
              (long long)metrics->kv_bytes);
+    add_energy(&text, metrics);
     text_add(&text, "  \"mode\": \"%s\",\n  \"device\": \"cpu\",\n  \"precision\": \"%s\",\n",
              mode_name(), common.precision ? common.precision : "fp32");
     text_add(&text, "  \"threads\": %d,\n  \"isa\": \"%s\"\n}\n", thread_count(), target()->name);

@@ -249,8 +249,8 @@ try perplexity -m random -f "$work/short.txt" --ctx 16777216
 check "perplexity: --ctx is more than there is" is $status 0
 try generate -m random -p abc -c 8 -n 3 --metrics "$work/metrics.json" -t 1
 for field in load_ms compile_ms ttft_ms itl_ms p50 p95 max prompt_tokens generated_tokens \
-    prompt_tok_s decode_tok_s total_tok_s peak_rss_bytes weights_bytes kv_bytes mode device \
-    precision threads isa; do
+    prompt_tok_s decode_tok_s total_tok_s peak_rss_bytes weights_bytes kv_bytes energy_j \
+    tokens_per_j mode device precision threads isa; do
     check "--metrics has $field" grep -qF "\"$field\": " "$work/metrics.json"
 done
 number='\([0-9.]*\)'
@@ -258,6 +258,9 @@ sed -n "s/.*\"p50\": $number, \"p95\": $number, \"max\": $number}.*/\1 \2 \3/p" 
     "$work/metrics.json" >"$work/itl"
 check "--metrics: percentiles rise" awk '{ exit !(0 < $1 && $1 <= $2 && $2 <= $3) }' "$work/itl"
 check "--metrics counts tokens" grep -qF '"generated_tokens": 3' "$work/metrics.json"
+joules=$(sed -n 's/.*"energy_j": \(.*\),/\1/p' "$work/metrics.json")
+check "--metrics: tokens a joule" awk -v joules="$joules" '/tokens_per_j/ {
+    exit !(joules == "null" ? $2 == "null," : ($2 * joules - 3) ^ 2 < 0.01) }' "$work/metrics.json"
 if command -v python3 >/dev/null; then
     check "--metrics is JSON" python3 -c 'import json, sys; json.load(open(sys.argv[1]))' \
         "$work/metrics.json"
