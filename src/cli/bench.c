@@ -281,7 +281,8 @@ static int bench_model(Bench *bench) {
 
 static int bench_all(Bench *bench, int count, const char **name) {
     if (bench->list) {
-        rows_print(true);
+        rows_add(&bench->lines, true);
+        fputs(bench->lines.at, stdout);
         return EXIT_DONE;
     }
     if (strcmp(bench->form, "md") && strcmp(bench->form, "csv") && strcmp(bench->form, "json"))

@@ -14,6 +14,7 @@ typedef struct {
 } Command;
 extern const Command commands[];
 extern const int command_count;
+const Command *command_find(const char *name);          // NULL, having said what is near
 int failed(void);                                       // prints error_text(); EXIT_FAILED
 int usage_wrong(const char *format, ...) PRINTF(1, 2);  // prints what is wrong; EXIT_USAGE
 
@@ -40,6 +41,13 @@ int options_parse(const char *command, const Option *option, int options, int co
 // The one of `count` names that `word` was probably meant to be; NULL if none is near.
 typedef const char *NameAt(const void *table, int i);
 const char *closest_name(const char *word, const void *table, int count, NameAt *name);
+
+// ---- help.c: `picograd help`, --help ------------------------------------------------------------
+void help_overview(FILE *to);
+// Of a command with these options, in the form that was asked for.
+void help_of_options(const char *name, const Option *option, int options);
+int run_help(int count, char **argument);
+void explain_help(Text *to);  // explain.c: its stages and rows
 
 // ---- session.c: a model opened as the common options say ---------------------------------------
 typedef struct {
@@ -194,7 +202,7 @@ typedef struct {
 extern const Row rows[];
 extern const int row_count;
 const Row *row_find(const char *text, int64_t *size);  // of name:size; NULL, having said why
-void rows_print(bool of_models);
+void rows_add(Text *to, bool of_models);               // a line each
 typedef struct {
     PgFunction *function;
     PgTensor *in[2];

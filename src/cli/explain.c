@@ -37,14 +37,13 @@ static bool is_stage(const char *name) {
     return false;
 }
 
-static void print_stages(void) {
+void explain_help(Text *to) {
     const char *about, *name;
-    puts("\nStages, in order:");
-    for (int i = 0; (name = engine_pass(i, &about)); i++) printf("  %-9s %s\n", name, about);
-    printf("  %-9s what each kernel takes\n", time_stage);
-    puts("\nRows:");
-    rows_print(false);
-    puts("\nAny command prints stages to standard error: PG_DUMP=render picograd generate ...");
+    text_add(to, "\nStages, in order:\n");
+    for (int i = 0; (name = engine_pass(i, &about)); i++) text_add(to, "  %-9s %s\n", name, about);
+    text_add(to, "  %-9s what each kernel takes\n\nRows:\n", time_stage);
+    rows_add(to, false);
+    text_add(to, "\nAny command prints stages to standard error: PG_DUMP=render picograd ...\n");
 }
 
 // ---- one step ----------------------------------------------------------------------------------
@@ -123,7 +122,6 @@ int run_explain(int count, char **argument) {
     };
     // clang-format on
     int names, parsed = OPTIONS_PARSE("explain", table, count, argument, 1, &name, &names);
-    if (parsed > 0) print_stages();
     if (parsed) return parsed < 0 ? EXIT_USAGE : EXIT_DONE;
     int status = open_and_explain(&run, names, &name);
     work_close(&run.work);

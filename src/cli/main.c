@@ -72,25 +72,11 @@ int usage_wrong(const char *format, ...) {
     return EXIT_USAGE;
 }
 
-static void print_usage(FILE *to) {
-    fprintf(to,
-            "picograd %s: runs language models, and shows how.\n\n"
-            "usage: picograd COMMAND [options]\n\n",
-            PG_VERSION);
-    for (int i = 0; i < command_count; i++)
-        fprintf(to, "  %-11s %s\n", commands[i].name, commands[i].about);
-    fputs("\npicograd COMMAND --help says more. A first try:\n"
-          "  picograd models pull smollm2\n"
-          "  picograd generate -m smollm2 -p \"Once upon a time\" -n 64\n\n"
-          "Exit status: 0 done, 1 the work failed, 2 the command line was wrong.\n",
-          to);
-}
-
 static const char *command_name(const void *table, int i) {
     return ((const Command *)table)[i].name;
 }
 
-static const Command *find_command(const char *name) {
+const Command *command_find(const char *name) {
     for (int i = 0; i < command_count; i++)
         if (!strcmp(commands[i].name, name)) return &commands[i];
     const char *near = closest_name(name, commands, command_count, command_name);
@@ -103,22 +89,18 @@ static const Command *find_command(const char *name) {
 
 static int run(int count, char **argument) {
     if (count < 2) {
-        print_usage(stderr);
+        help_overview(stderr);
         return EXIT_USAGE;
     }
     const char *name = argument[1];
-    bool help = !strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help");
-    if (help && count == 2) {
-        print_usage(stdout);
-        return EXIT_DONE;
-    }
+    if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help"))
+        return run_help(count - 2, argument + 2);
     if (!strcmp(name, "--version")) {
         printf("picograd %s\n", PG_VERSION);
         return EXIT_DONE;
     }
-    const Command *command = find_command(help ? argument[2] : name);
-    if (!command) return EXIT_USAGE;
-    return help ? command->run(1, (char *[]){"--help"}) : command->run(count - 2, argument + 2);
+    const Command *command = command_find(name);
+    return command ? command->run(count - 2, argument + 2) : EXIT_USAGE;
 }
 
 int main(int count, char **argument) {

@@ -9,39 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-// A long help text goes on below itself.
-static void print_option(const Option *option) {
-    enum { LEFT = 26, WIDTH = 90 };
-    char left[64];
-    snprintf(left, sizeof left, "%s%s%s%s%s", option->letter ? option->letter : "",
-             option->letter ? ", " : "", option->name, option->value ? " " : "",
-             option->value ? option->value : "");
-    printf("  %-*s", LEFT - 2, left);
-    int column = LEFT;
-    for (const char *word = option->help; *word;) {
-        int length = (int)strcspn(word, " ");
-        if (column + 1 + length > WIDTH && column > LEFT) {
-            printf("\n%*s", LEFT, "");
-            column = LEFT;
-        }
-        printf("%s%.*s", column > LEFT ? " " : "", length, word);
-        column += length + (column > LEFT);
-        word += length + (word[length] == ' ');
-    }
-    putchar('\n');
-}
-
-static void print_help(const char *name, const Option *option, int options) {
-    for (int i = 0; i < command_count; i++) {
-        if (strcmp(commands[i].name, name)) continue;
-        const char *about = commands[i].about;
-        printf("usage: picograd %s %s\n%c%s.\n\n", name, commands[i].arguments,
-               about[0] - 'a' + 'A', about + 1);
-        for (int j = 0; j < options; j++) print_option(&option[j]);
-        if (commands[i].help) printf("%s%s\n", options ? "\n" : "", commands[i].help);
-    }
-}
-
 // ---- words that are nearly right ---------------------------------------------------------------
 // Levenshtein's distance, of words up to 31 letters.
 static int distance(const char *a, const char *b) {
@@ -150,7 +117,7 @@ int options_parse(const char *command, const Option *option, int options, int co
     for (int i = 0; i < count; i++) {
         const char *word = argument[i], *value;
         if (!strcmp(word, "--help") || !strcmp(word, "-h")) {
-            print_help(command, option, options);
+            help_of_options(command, option, options);
             return 1;
         }
         if (word[0] != '-' || !word[1]) {

@@ -37,11 +37,11 @@ const Row rows[] = {
 // clang-format on
 const int row_count = COUNT_OF(rows);
 
-void rows_print(bool of_models) {
+void rows_add(Text *to, bool of_models) {
     for (int i = 0; i < row_count; i++)
         if (of_models || !rows[i].of_model)
-            printf("  %s:N%*s %-50s %s\n", rows[i].name, 8 - (int)strlen(rows[i].name), "",
-                   rows[i].about, rows[i].unit);
+            text_add(to, "  %s:N%*s %-50s %s\n", rows[i].name, 8 - (int)strlen(rows[i].name), "",
+                     rows[i].about, rows[i].unit);
 }
 
 const Row *row_find(const char *text, int64_t *size) {
