@@ -30,10 +30,11 @@ OBJECTS      := $(SOURCES:%.c=$(BUILD)/%.o) \
 CLI_OBJECTS  := $(CLI:%.c=$(BUILD)/%.o)
 TEST_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,tests/main.c $(HELPERS) $(TESTS))
 PROGRAMS     := $(TESTS:%.c=$(BUILD)/%)
-COMMAND      := $(if $(CLI),$(BUILD)/picograd)
+COMMAND      := $(BUILD)/picograd
 
 # --- flags ------------------------------------------------------------------------------------
 CFLAGS   ?= -O2 -g
+OBJCOPY  ?= objcopy
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes $(if $(WERROR),-Werror)
 # -ffp-contract=off: a product and a sum are fused only where the source says so, on every machine.
 DIALECT  := -std=gnu11 -ffp-contract=off -fPIC -fvisibility=hidden -Isrc -Iinclude -DPG_VERSION='"$(VERSION)"'
@@ -169,27 +170,56 @@ bench: build ## measure beside the peers
 	@bench/run.sh
 
 # --- install ----------------------------------------------------------------------------------
-LIBDIR := $(DESTDIR)$(PREFIX)/lib
-INCDIR := $(DESTDIR)$(PREFIX)/include
-BINDIR := $(DESTDIR)$(PREFIX)/bin
+# The folders of GNU's conventions: make install prefix=/usr libdir=/usr/lib/x86_64-linux-gnu
+prefix     = $(PREFIX)
+BINDIR     = $(prefix)/bin
+LIBDIR     = $(prefix)/lib
+INCLUDEDIR = $(prefix)/include
+DATADIR    = $(prefix)/share
+MANDIR     = $(datadir)/man
+bindir     = $(BINDIR)
+libdir     = $(LIBDIR)
+includedir = $(INCLUDEDIR)
+datadir    = $(DATADIR)
+mandir     = $(MANDIR)
 
-install: build ## PREFIX=/usr/local DESTDIR=
-	install -d $(LIBDIR)/pkgconfig $(INCDIR) $(BINDIR)
-	install -m 755 $(BUILD)/libpicograd.so $(LIBDIR)/libpicograd.so.$(VERSION)
-	ln -sf libpicograd.so.$(VERSION) $(LIBDIR)/$(SONAME)
-	ln -sf $(SONAME) $(LIBDIR)/libpicograd.so
-	install -m 644 $(BUILD)/libpicograd.a $(LIBDIR)
-	install -m 644 include/picograd.h $(INCDIR)
-	$(if $(COMMAND),install -m 755 $(COMMAND) $(BINDIR))
-	printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' \
-	 'Name: picograd' 'Description: a small deep-learning framework and compiler' \
-	 'Version: $(VERSION)' 'Requires.private: $(FOUND)' 'Cflags: -I$${includedir}' \
-	 'Libs: -L$${libdir} -lpicograd' 'Libs.private: -lm -ldl -lpthread' \
-	 > $(LIBDIR)/pkgconfig/picograd.pc
+PUBLIC := $(BUILD)/public/libpicograd.a $(BUILD)/public/picograd.bash $(BUILD)/public/man/picograd.1
 
-uninstall:
-	rm -f $(LIBDIR)/libpicograd.so.$(VERSION) $(LIBDIR)/$(SONAME) $(LIBDIR)/libpicograd.so \
-	 $(LIBDIR)/libpicograd.a $(LIBDIR)/pkgconfig/picograd.pc $(INCDIR)/picograd.h $(BINDIR)/picograd
+# One object, in which only pg_ names are global: a program may have a `fail` or `say` of its own.
+$(BUILD)/public/libpicograd.a: $(OBJECTS)
+	@mkdir -p $(@D) && rm -f $@
+	$(call quiet,archive) $(LD) -r $^ -o $(@D)/picograd.o && \
+	 $(OBJCOPY) --localize-hidden $(@D)/picograd.o && $(AR) rcs $@ $(@D)/picograd.o
+
+$(BUILD)/public/picograd.bash: $(COMMAND)
+	@mkdir -p $(@D)
+	$(call quiet,write) $(COMMAND) help --bash > $@
+
+$(BUILD)/public/man/picograd.1: $(COMMAND)
+	@rm -rf $(@D) && mkdir -p $(@D)
+	$(call quiet,write) $(COMMAND) help --man > $@ && \
+	 for name in $$($(COMMAND) help --commands); do \
+	  $(COMMAND) help --man $$name > $(@D)/picograd-$$name.1 || exit 1; \
+	 done
+
+# By the environment: no quoting then. What of LIBS only the command uses, a program need not link.
+install uninstall: export build := $(BUILD)
+install uninstall: export version := $(VERSION)
+install uninstall: export soname := $(SONAME)
+install uninstall: export libs := $(filter-out -ledit,$(LIBS))
+install uninstall: export prefix := $(prefix)
+install uninstall: export bindir := $(bindir)
+install uninstall: export libdir := $(libdir)
+install uninstall: export includedir := $(includedir)
+install uninstall: export datadir := $(datadir)
+install uninstall: export mandir := $(mandir)
+install uninstall: export DESTDIR := $(DESTDIR)
+
+install: build $(PUBLIC) ## PREFIX=/usr/local DESTDIR= bindir= libdir= includedir= mandir=
+	@scripts/install.sh install
+
+uninstall: ## with the same
+	@scripts/install.sh uninstall
 
 clean:  ## remove $(BUILD)
 	rm -rf $(BUILD)

@@ -1,9 +1,9 @@
 #!/bin/bash
-# header_test.sh - picograd.h stands alone, in C11 and in C++, and a C++ program can call it.
+# header_test.sh - picograd.h stands alone, in C from C99 on and in C++, and a C++ program can call it.
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-flags="-Wall -Wextra -Wshadow -Werror -Iinclude"
+flags="-Wall -Wextra -Wshadow -pedantic -Werror -Iinclude"
 cat > "$work/use.c" <<'END'
 #include "picograd.h"
 PgTensor *use(PgTensor *x);
@@ -14,10 +14,13 @@ PgTensor *use(PgTensor *x) {
 }
 END
 cp "$work/use.c" "$work/use.cc"
-${CC:-cc} -std=c11 -pedantic $flags -fsyntax-only "$work/use.c"
+for standard in c99 c11 c17; do
+    ${CC:-cc} -std=$standard $flags -fsyntax-only "$work/use.c"
+done
 command -v c++ >/dev/null || { echo "no C++ compiler"; exit 77; }
 for compiler in c++ clang++; do
     command -v $compiler >/dev/null || continue
-    $compiler -std=c++11 $flags -fsyntax-only "$work/use.cc"
-    $compiler -std=c++20 $flags -fsyntax-only "$work/use.cc"
+    for standard in c++11 c++17 c++20; do
+        $compiler -std=$standard $flags -fsyntax-only "$work/use.cc"
+    done
 done
