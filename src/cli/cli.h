@@ -53,6 +53,7 @@ void explain_help(Text *to);  // explain.c: its stages and rows
 typedef struct {
     const char *model, *device, *mode, *precision, *metrics;
     int64_t context, threads;
+    int64_t sequences;  // that run in step; 0: one
     bool verbose;
 } Common;
 extern Common common;
@@ -87,7 +88,6 @@ int session_open(Session *session, bool with_weights);  // EXIT_*; says why
 void session_close(Session *session);
 int session_encode(const Session *session, Arena *arena, const char *text, size_t length,
                    bool special, IdList *ids);
-TextSpan session_piece(const Session *session, int32_t id);
 bool session_is_end(const Session *session, int32_t id);
 const char *mode_name(void);  // as --mode takes it
 // The text of -p ("-": standard input) or of the file of -f, for *text; EXIT_*, says why.
@@ -146,6 +146,22 @@ typedef struct {
 int sampling_open(Sampling *sampling, Arena *arena, const Session *session);
 void sampling_close(Sampling *sampling);
 
+// ---- interrupt.c -------------------------------------------------------------------------------
+void interrupt_catch(void);  // from now on; the second Ctrl-C ends the process
+bool interrupted(void);      // since then
+
+// ---- generate.c, parallel.c --------------------------------------------------------------------
+typedef struct {
+    const Session *session;
+    const Sampler *sampler;  // copied for each sequence
+    TextSpan *line;          // the prompts
+    int64_t lines;
+    int64_t count;  // tokens at most; -1: until the texts end or the context is full
+    bool ids;
+} Parallel;
+void parallel_lines(Parallel *parallel, Arena *arena, TextSpan text);  // empty ones are left out
+int parallel_run(const Parallel *parallel);                            // -1 with error_text()
+
 // ---- metrics.c ---------------------------------------------------------------------------------
 typedef struct {
     double load_ms;     // opening the model
@@ -153,13 +169,16 @@ typedef struct {
     double ttft_ms;     // from the prompt's ids to the first token, as the user waits for it
     double itl_p50_ms, itl_p95_ms, itl_max_ms;  // from one token to the next
     int64_t prompt_tokens, generated_tokens;
-    double prompt_tok_s, decode_tok_s;  // compiling left out
-    double total_tok_s;                 // generated, over the whole time: compiling and prompt too
+    int64_t steps;                      // of the model after the prompt
+    double prompt_tok_s, decode_tok_s;  // compiling left out; decode of one sequence
+    double total_tok_s;  // generated, over the whole time: compiling and prompt too; of several
+                         // sequences in step, over the time between tokens
     int64_t weights_bytes, kv_bytes;
     double energy_j;  // from the prompt's ids to the last token; NAN where it cannot be read
 } Metrics;
 int metrics_check(const char *path);  // -1 with error_text() if it could not be written
 int metrics_write(const char *path, const Metrics *metrics);               // -1 with error_text()
+void print_speed(const Metrics *metrics);                                  // generate.c
 int64_t peak_rss_bytes(void);                                              // of this process
 void metrics_intervals(Metrics *metrics, double *seconds, int64_t count);  // itl_*; sorts seconds
 

@@ -1,7 +1,7 @@
 /* generate.c - picograd generate: text in, text out.
  * In: a model and a prompt.  Out: the generated text alone on standard output, as it comes; all
  * else on standard error.
- * Invariant: what is shown is valid UTF-8 and never the beginning of the stop text.
+ * Invariant: a text is shown once, as generation.c gives it out.
  *   picograd generate -m smollm2 -p "Once upon a time" -n 64 --temp 0                            */
 #define _GNU_SOURCE  // memmem
 #include "cli/cli.h"
@@ -9,7 +9,6 @@
 #include "runtime/runtime.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -17,150 +16,49 @@
 typedef struct {
     Session session;
     Arena *arena;
-    const char *prompt, *file, *stop;
-    int64_t count;
-    bool ids, chat;
+    const char *prompt, *file, *stop, *state, *on_full;
+    int64_t count, keep, parallel;
+    bool ids, chat, lookup;
     Sampling sampling;
-    IdList history;  // the prompt, then what was generated
-    int64_t prompt_count, generated;
-    Text out;  // generated text, valid UTF-8
-    size_t shown;
-    Utf8Stream stream;
-    double start, first, last;  // clock: before the prompt, at the first and the last token
-    double *interval;           // seconds between tokens
-    double prompt_compile;      // seconds
+    IdList tokens;  // of the prompt
+    Generation *generation;
+    GenerationResult result;
+    int64_t shown;  // tokens
+    bool lost;      // what was shown could not be written
     Energy energy;
 } Generate;
 
-// ---- Ctrl-C ------------------------------------------------------------------------------------
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int number) {
-    (void)number;
-    interrupted = 1;
-}
-
-// The first one ends the text, the next one the process.
-static void catch_interrupt(void) {
-    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
-    sigaction(SIGINT, &action, NULL);
-}
-
 // ---- what is printed ---------------------------------------------------------------------------
-static int show_bytes(const char *bytes, size_t count) {
-    if (!count || (fwrite(bytes, 1, count, stdout) == count && !fflush(stdout))) return 0;
-    return fail("cannot write standard output: %s", strerror(errno));
+static bool print_bytes(const char *bytes, size_t count) {
+    if (!count || (fwrite(bytes, 1, count, stdout) == count && !fflush(stdout))) return true;
+    fail("cannot write standard output: %s", strerror(errno));
+    return false;
 }
 
-static int show_up_to(Generate *run, size_t end) {
-    if (run->ids || end <= run->shown) return 0;
-    size_t begin = run->shown;
-    run->shown = end;
-    return show_bytes(run->out.at + begin, end - begin);
-}
-
-// Where the stop text begins, else where text ends that cannot become it.
-static size_t find_stop(const Generate *run, bool *found) {
-    size_t stop = run->stop ? strlen(run->stop) : 0, end = run->out.count;
-    size_t unseen = end - run->shown;  // what was shown holds no beginning of it
-    if (!stop || !unseen) return end;
-    const char *from = run->out.at + run->shown, *at = memmem(from, unseen, run->stop, stop);
-    *found = at != NULL;
-    if (at) return (size_t)(at - run->out.at);
-    for (size_t held = stop < unseen ? stop : unseen; held > 0; held--)
-        if (!memcmp(run->out.at + end - held, run->stop, held)) return end - held;
-    return end;
-}
-
-// *stopped: the stop text has come up.
-static int show_token(Generate *run, int32_t id, bool *stopped) {
-    char number[16];
-    int digits = snprintf(number, sizeof number, run->generated ? " %d" : "%d", id);
-    if (run->ids && show_bytes(number, (size_t)digits) < 0) return -1;
-    bool hidden = run->session.tokenizer && tokenizer_is_control(run->session.tokenizer, id);
-    TextSpan piece = session_piece(&run->session, id);
-    if (!hidden) utf8_push(&run->stream, piece.at, piece.length, &run->out);
-    return show_up_to(run, find_stop(run, stopped));
-}
-
-static int show_end(Generate *run) {
-    bool found = false;
-    utf8_finish(&run->stream, &run->out);
-    size_t end = find_stop(run, &found);
-    if (show_up_to(run, found ? end : run->out.count) < 0) return -1;
-    return run->ids || isatty(STDOUT_FILENO) ? show_bytes("\n", 1) : 0;
-}
-
-// ---- the loop ----------------------------------------------------------------------------------
 static const char *busy(void) { return pg_mode() == PG_GRAPH ? "compiling ..." : "thinking ..."; }
 
-// In pieces as large as llama's own, so that Ctrl-C need not wait for all of it.
-static int read_prompt(Generate *run, float *logits) {
-    enum { PIECE = 512 };
-    for (int64_t done = 0; done < run->prompt_count && !interrupted;) {
-        int64_t piece = min_i64(PIECE, run->prompt_count - done);
-        if (done)
-            hint("read %lld of %lld tokens ...", (long long)done, (long long)run->prompt_count);
-        else
-            hint("%s", busy());
-        const int32_t *ids = run->history.at + done;
-        done += piece;
-        float *to = done == run->prompt_count ? logits : NULL;
-        if (llama_forward(run->session.llama, ids, piece, to, NULL) < 0) return -1;
-    }
+// What is compiled for the second token shows as a hint behind the first.
+static bool show(void *context, int32_t id, TextSpan text) {
+    Generate *run = context;
+    char number[16];
+    int digits = snprintf(number, sizeof number, run->shown ? " %d" : "%d", id);
     hint_clear();
-    run->first = run->last = clock_seconds();  // until there is a token
-    return 0;
-}
-
-static int next_logits(Generate *run, int32_t id, float *logits) {
-    if (run->generated == 1 && pg_mode() == PG_GRAPH) hint(" %s", busy());
-    int status = llama_forward(run->session.llama, &id, 1, logits, NULL);
-    if (run->generated == 1) hint_clear();
-    return status;
-}
-
-static int64_t tokens_wanted(const Generate *run) {
-    int64_t context = llama_config(run->session.llama)->context;
-    int64_t room = context - run->prompt_count;
-    if (run->count > room)
-        say("%lld tokens are asked for, %lld fit into the context of %lld. Hint: a larger -c",
-            (long long)run->count, (long long)room, (long long)context);
-    return run->count < 0 ? room : min_i64(run->count, room);
-}
-
-static void note_time(Generate *run) {
-    double now = clock_seconds();
-    if (run->generated == 0)
-        run->first = now;
-    else
-        run->interval[run->generated - 1] = now - run->last;
-    run->last = now;
     energy_note(&run->energy);
+    bool done = run->ids ? id < 0 || print_bytes(number, (size_t)digits)
+                         : print_bytes(text.at, text.length);
+    run->shown += id >= 0;
+    run->lost |= !done;
+    if (done && id >= 0 && run->shown == 1 && pg_mode() == PG_GRAPH) hint(" %s", busy());
+    return done && !interrupted();
 }
 
-static int generate_tokens(Generate *run) {
-    int64_t vocabulary = llama_config(run->session.llama)->vocabulary;
-    int64_t wanted = tokens_wanted(run);
-    float *logits = arena_array(run->arena, float, vocabulary);
-    run->interval = arena_array(run->arena, double, wanted + 1);
-    double compiled = engine_compile_seconds();
-    energy_start(&run->energy, NULL);
-    run->start = clock_seconds();
-    if (read_prompt(run, logits) < 0) return -1;
-    run->prompt_compile = engine_compile_seconds() - compiled;
-    for (bool stopped = false; !stopped && !interrupted && run->generated < wanted;) {
-        int32_t id = sampler_next(&run->sampling.sampler, logits, vocabulary, run->history.at,
-                                  run->history.count);
-        if (session_is_end(&run->session, id)) return 0;
-        note_time(run);
-        if (show_token(run, id, &stopped) < 0) return -1;
-        *list_add(run->arena, &run->history) = id;
-        run->generated++;
-        bool more = !stopped && !interrupted && run->generated < wanted;
-        if (more && next_logits(run, id, logits) < 0) return -1;
-    }
-    return 0;
+static bool reading(void *context, int64_t done, int64_t count) {
+    (void)context;
+    if (done)
+        hint("read %lld of %lld tokens ...", (long long)done, (long long)count);
+    else
+        hint("%s", busy());
+    return !interrupted();
 }
 
 // ---- what was measured -------------------------------------------------------------------------
@@ -169,23 +67,26 @@ static double per_second(int64_t count, double seconds) {
 }
 
 static Metrics measure(Generate *run) {
-    int64_t intervals = max_i64(run->generated - 1, 0);
-    double compile = engine_compile_seconds(), prefill = run->first - run->start;
-    double decode = run->last - run->first - (compile - run->prompt_compile);
+    const GenerationResult *result = &run->result;
+    int64_t intervals = max_i64(result->count - 1, 0);
+    double decode = result->seconds - result->first_seconds;
+    decode -= result->compile_seconds - result->prompt_compile_seconds;
     Metrics metrics = {
         .load_ms = 1e3 * run->session.load_seconds,
-        .compile_ms = 1e3 * compile,
-        .ttft_ms = 1e3 * prefill,
-        .prompt_tokens = run->prompt_count,
-        .generated_tokens = run->generated,
-        .prompt_tok_s = per_second(run->prompt_count, prefill - run->prompt_compile),
+        .compile_ms = 1e3 * engine_compile_seconds(),
+        .ttft_ms = 1e3 * result->first_seconds,
+        .prompt_tokens = result->prompt_count,
+        .generated_tokens = result->count,
+        .steps = result->steps,
+        .prompt_tok_s = per_second(result->prompt_count,
+                                   result->first_seconds - result->prompt_compile_seconds),
         .decode_tok_s = per_second(intervals, decode),
-        .total_tok_s = per_second(run->generated, run->last - run->start),
+        .total_tok_s = per_second(result->count, result->seconds),
         .weights_bytes = llama_weight_bytes(run->session.llama),
         .kv_bytes = llama_cache_bytes(run->session.llama),
         .energy_j = energy_joules(&run->energy),
     };
-    metrics_intervals(&metrics, run->interval, intervals);
+    metrics_intervals(&metrics, result->interval, intervals);
     return metrics;
 }
 
@@ -196,10 +97,10 @@ static bool one_output(void) {
            out.st_ino == err.st_ino;
 }
 
-static void print_speed(const Metrics *metrics) {
+void print_speed(const Metrics *metrics) {
     if (isatty(STDERR_FILENO) || one_output()) fputc('\n', stderr);
     char speed[64] = "";  // one token has no interval to the next
-    if (metrics->generated_tokens > 1)
+    if (metrics->decode_tok_s > 0)
         snprintf(speed, sizeof speed, " at %.1f tokens/s", metrics->decode_tok_s);
     say("%lld prompt token%s at %.1f tokens/s, %lld generated%s", (long long)metrics->prompt_tokens,
         metrics->prompt_tokens == 1 ? "" : "s", metrics->prompt_tok_s,
@@ -247,16 +148,37 @@ static int add_chat(Generate *run, TextSpan *prompt) {
 
 static int encode_prompt(Generate *run, TextSpan prompt) {
     if (run->chat && add_chat(run, &prompt) < 0) return -1;
-    IdList *ids = &run->history;
+    IdList *ids = &run->tokens;
     if (session_encode(&run->session, run->arena, prompt.at, prompt.length, true, ids) < 0)
         return -1;
     int64_t context = llama_config(run->session.llama)->context;
-    run->prompt_count = run->history.count;
-    if (!run->prompt_count) return fail("the prompt is empty: there is nothing to continue");
-    if (run->prompt_count + (run->count != 0) > context)
-        return fail("the prompt has %lld tokens, which leave no room in a context of %lld. Give a "
+    if (!ids->count) return fail("the prompt is empty: there is nothing to continue");
+    if (ids->count + (run->count != 0) > context)
+        return fail("the prompt has %d tokens, which leave no room in a context of %lld. Give a "
                     "larger -c or a shorter prompt",
-                    (long long)run->prompt_count, (long long)context);
+                    ids->count, (long long)context);
+    bool ends = !run->on_full || strcmp(run->on_full, "shift") != 0;
+    if (ends && run->count > context - ids->count)
+        say("%lld tokens are asked for, %lld fit into the context of %lld. Hint: a larger -c, or "
+            "--on-full shift",
+            (long long)run->count, (long long)(context - ids->count), (long long)context);
+    return 0;
+}
+
+// What the state file has of the prompt need not be read again, but for the last token, whose
+// logits are wanted.
+static int resume(Generate *run) {
+    const IdList *ids = &run->tokens, *kept = generation_history(run->generation);
+    int32_t same = 0;
+    TextSpan extra;
+    if (run->state && !access(run->state, F_OK) &&
+        generation_restore(run->generation, run->state, run->arena, &extra) < 0)
+        return -1;
+    while (same < kept->count && same < ids->count - 1 && kept->at[same] == ids->at[same]) same++;
+    generation_rewind(run->generation, same);
+    generation_add(run->generation, ids->at + same, ids->count - same);
+    if (same && common.verbose)
+        say("%d of %d prompt tokens are in %s", same, ids->count, run->state);
     return 0;
 }
 
@@ -268,8 +190,53 @@ static void print_start(const Generate *run) {
         (long long)config->key_heads, (long long)config->vocabulary, (long long)config->context,
         (unsigned long long)run->sampling.sampler.state);
     fprintf(stderr, "picograd: prompt ids:");
-    for (int32_t i = 0; i < run->history.count; i++) fprintf(stderr, " %d", run->history.at[i]);
+    for (int32_t i = 0; i < run->tokens.count; i++) fprintf(stderr, " %d", run->tokens.at[i]);
     fputc('\n', stderr);
+}
+
+// ---- the run -----------------------------------------------------------------------------------
+static int generate_text(Generate *run) {
+    GenerationHow how = {.sampler = &run->sampling.sampler,
+                         .count = run->count,
+                         .stop = run->stop,
+                         .shift = run->on_full && !strcmp(run->on_full, "shift"),
+                         .keep = run->keep < 0 ? run->tokens.count : run->keep,
+                         .lookup = run->lookup,
+                         .show = show,
+                         .reading = reading,
+                         .context = run};
+    run->generation = generation_new(run->session.llama, run->session.tokenizer);
+    if (resume(run) < 0) return -1;
+    interrupt_catch();
+    energy_start(&run->energy, NULL);
+    int status = generation_run(run->generation, &how, &run->result);
+    hint_clear();
+    if (run->lost || (status < 0 && !interrupted())) return -1;  // Ctrl-C reaches a compiler, too
+    if ((run->ids || isatty(STDOUT_FILENO)) && !print_bytes("\n", 1)) return -1;
+    if (run->result.end == GENERATION_FULL && run->count < 0)
+        say("the context of %lld tokens is full. Hint: a larger -c, or --on-full shift",
+            (long long)llama_config(run->session.llama)->context);
+    if (run->state && generation_save(run->generation, run->state, (TextSpan){"", 0}) < 0)
+        return -1;
+    Metrics metrics = measure(run);
+    print_speed(&metrics);
+    return common.metrics ? metrics_write(common.metrics, &metrics) : 0;
+}
+
+static int generate_parallel(Generate *run, TextSpan prompts) {
+    Parallel parallel = {.session = &run->session,
+                         .sampler = &run->sampling.sampler,
+                         .count = run->count,
+                         .ids = run->ids};
+    parallel_lines(&parallel, run->arena, prompts);
+    common.sequences = min_i64(run->parallel, parallel.lines);
+    if (!parallel.lines) return usage_wrong("generate: --parallel: there is no prompt in the file");
+    int status = session_open(&run->session, true);
+    if (status == EXIT_DONE) status = sampling_open(&run->sampling, run->arena, &run->session);
+    if (status != EXIT_DONE) return status;
+    interrupt_catch();
+    if (parallel_run(&parallel) < 0) return failed();
+    return interrupted() ? EXIT_INTERRUPTED : EXIT_DONE;
 }
 
 // What is printed is UTF-8; another stop text could be found inside a character.
@@ -281,26 +248,30 @@ static bool is_utf8(Arena *arena, const char *text) {
     return !strcmp(valid.at, text);
 }
 
-static int generate(Generate *run) {
-    TextSpan prompt;
+static int check_options(const Generate *run) {
     if (run->stop && !is_utf8(run->arena, run->stop))
         return usage_wrong("generate: --stop is not valid UTF-8, so it could never come up");
-    int status = prompt_read(run->arena, run->prompt, run->file, &prompt);
+    if (run->on_full && strcmp(run->on_full, "stop") && strcmp(run->on_full, "shift"))
+        return usage_wrong("generate: --on-full %.60s: stop or shift", run->on_full);
+    if (run->parallel && (run->stop || run->state || run->chat || run->lookup || run->on_full))
+        return usage_wrong("generate: --parallel goes without --stop, --state, --chat, --lookup "
+                           "and --on-full");
+    return EXIT_DONE;
+}
+
+static int generate(Generate *run) {
+    TextSpan prompt;
+    int status = check_options(run);
+    if (status == EXIT_DONE) status = prompt_read(run->arena, run->prompt, run->file, &prompt);
+    if (status == EXIT_DONE && run->parallel) return generate_parallel(run, prompt);
     if (status == EXIT_DONE) status = session_open(&run->session, true);
     if (status == EXIT_DONE) status = sampling_open(&run->sampling, run->arena, &run->session);
     if (status != EXIT_DONE) return status;
     if (!run->session.gguf) say("these are random weights: the words mean nothing");
     if (encode_prompt(run, prompt) < 0) return failed();
     if (common.verbose) print_start(run);
-    catch_interrupt();
-    int done = generate_tokens(run);
-    hint_clear();
-    if (done < 0 && !interrupted) return failed();  // Ctrl-C reaches a compiler at work, too
-    if (show_end(run) < 0) return failed();
-    Metrics metrics = measure(run);
-    print_speed(&metrics);
-    if (common.metrics && metrics_write(common.metrics, &metrics) < 0) return failed();
-    return interrupted ? EXIT_INTERRUPTED : EXIT_DONE;
+    if (generate_text(run) < 0) return failed();
+    return interrupted() ? EXIT_INTERRUPTED : EXIT_DONE;
 }
 
 int run_generate(int count, char **argument) {
@@ -314,10 +285,21 @@ int run_generate(int count, char **argument) {
         {"--predict", "-n", OPTION_INT, &run.count, -1, 1 << 24, "N",
          "tokens at most (-1: until the model ends the text or the context is full)"},
         CONTEXT_OPTION,
+        {"--on-full", NULL, OPTION_TEXT, &run.on_full, 0, 0, "HOW",
+         "when the context is full: stop (the default), or shift: forget the older half"},
+        {"--keep", NULL, OPTION_INT, &run.keep, -1, 1 << 24, "N",
+         "with shift: never forget the first N tokens; -1: the prompt (0)"},
         {"--chat", NULL, OPTION_FLAG, &run.chat, 0, 0, NULL,
          "ask: put the prompt into the model's chat template (ChatML)"},
         SAMPLER_OPTIONS(run.sampling),
         {"--stop", NULL, OPTION_TEXT, &run.stop, 0, 0, "TEXT", "end before this text"},
+        {"--lookup", NULL, OPTION_FLAG, &run.lookup, 0, 0, NULL,
+         "guess tokens from what the text repeats: the same text, sooner where it does"},
+        {"--state", NULL, OPTION_TEXT, &run.state, 0, 0, "FILE",
+         "keep the cache of keys and values there: what another prompt begins with as this one "
+         "did is not read again"},
+        {"--parallel", NULL, OPTION_INT, &run.parallel, 1, 256, "N",
+         "continue each line of the prompt, N of them in one step"},
         {"--ids", NULL, OPTION_FLAG, &run.ids, 0, 0, NULL,
          "print token ids, on one line, instead of text"},
         RUN_OPTIONS, METRICS_OPTION,
@@ -326,8 +308,8 @@ int run_generate(int count, char **argument) {
     int rests, parsed = OPTIONS_PARSE("generate", table, count, argument, 0, NULL, &rests);
     if (parsed) return parsed < 0 ? EXIT_USAGE : EXIT_DONE;
     run.arena = arena_new();
-    run.out = text_new(run.arena);
     int status = generate(&run);
+    generation_free(run.generation);
     sampling_close(&run.sampling);
     session_close(&run.session);
     arena_free(run.arena);

@@ -59,8 +59,10 @@ int metrics_write(const char *path, const Metrics *metrics) {
              metrics->load_ms, metrics->compile_ms, metrics->ttft_ms);
     text_add(&text, "  \"itl_ms\": {\"p50\": %.3f, \"p95\": %.3f, \"max\": %.3f},\n",
              metrics->itl_p50_ms, metrics->itl_p95_ms, metrics->itl_max_ms);
-    text_add(&text, "  \"prompt_tokens\": %lld,\n  \"generated_tokens\": %lld,\n",
-             (long long)metrics->prompt_tokens, (long long)metrics->generated_tokens);
+    text_add(&text,
+             "  \"prompt_tokens\": %lld,\n  \"generated_tokens\": %lld,\n  \"steps\": %lld,\n",
+             (long long)metrics->prompt_tokens, (long long)metrics->generated_tokens,
+             (long long)metrics->steps);
     text_add(&text,
              "  \"prompt_tok_s\": %.3f,\n  \"decode_tok_s\": %.3f,\n  \"total_tok_s\": %.3f,\n",
              metrics->prompt_tok_s, metrics->decode_tok_s, metrics->total_tok_s);

@@ -39,7 +39,7 @@ static int open_file(Session *session, bool with_weights) {
     session->tokenizer = tokenizer_open(session->gguf);
     if (!session->tokenizer) return -1;
     if (!with_weights) return 0;
-    session->llama = llama_open(session->gguf, common.context, 1);
+    session->llama = llama_open(session->gguf, common.context, max_i64(1, common.sequences));
     if (!session->llama) return -1;
     if (tokenizer_count(session->tokenizer) <= llama_config(session->llama)->vocabulary) return 0;
     return fail("%s: the tokenizer has %d tokens, the weights are for %lld", common.model,
@@ -58,7 +58,9 @@ int session_open(Session *session, bool with_weights) {
     if (status != EXIT_DONE) return status;
     if (!common.model) return which_model();
     if (!strcmp(common.model, "random")) {
-        if (with_weights && !(session->llama = llama_random(common.context, 1, 1))) return failed();
+        int64_t sequences = max_i64(1, common.sequences);
+        if (with_weights && !(session->llama = llama_random(common.context, sequences, 1)))
+            return failed();
     } else if (open_file(session, with_weights) < 0) {
         session_close(session);
         return failed();
@@ -81,12 +83,6 @@ int session_encode(const Session *session, Arena *arena, const char *text, size_
         return tokenizer_encode(session->tokenizer, arena, text, length, flags, ids);
     for (size_t i = 0; i < length; i++) *list_add(arena, ids) = (uint8_t)text[i];
     return 0;
-}
-
-TextSpan session_piece(const Session *session, int32_t id) {
-    if (session->tokenizer) return tokenizer_piece(session->tokenizer, id);
-    static const char letters[] = "e t a o i n s h r d l u c m w f g y p b ";
-    return (TextSpan){letters + (uint32_t)id % (sizeof letters - 1), 1};
 }
 
 bool session_is_end(const Session *session, int32_t id) {
