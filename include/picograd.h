@@ -141,9 +141,9 @@ PG_API size_t pg_format(PgTensor *x, char *text, size_t size); /* the same, as s
  * used; it may be NULL. */
 PG_API PgTensor *pg_wrap(PgType type, int rank, const int64_t *shape, const void *data,
                          size_t beyond, void (*release)(void *owner), void *owner);
-/* The same for weights stored as F32, F16, BF16 or GGUF's Q8_0, Q4_0, Q4_1 (blocks of 32 elements
- * along the last axis): an f32 tensor that is unpacked where it is used, never as a whole.
- * NULL for another format. */
+/* The same for weights stored as F32, F16, BF16 or GGUF's Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL
+ * (blocks of 32 elements along the last axis), Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_XS (of 256): an
+ * f32 tensor that is unpacked where it is used, never as a whole. NULL for another format. */
 PG_API PgTensor *pg_from_blocks(const char *format, int rank, const int64_t *shape,
                                 const void *data, size_t beyond, void (*release)(void *owner),
                                 void *owner);

@@ -214,8 +214,8 @@ static int take_format(Cursor *cursor, GgufTensor *tensor, int64_t elements) {
     const GgufFormat *format = gguf_format(type);
     if (!format) return fail("%s: tensor %s has unknown type %u", path, tensor->name, type);
     if (!format->length) {
-        return fail("%s: tensor %s has type %s, which is not supported yet; convert the file to "
-                    "F32, F16, BF16, Q8_0, Q4_0 or Q4_1",
+        return fail("%s: tensor %s has type %s, which is not supported; F32, F16, BF16, Q4_0 to "
+                    "Q8_0, Q2_K to Q6_K, IQ4_NL and IQ4_XS are",
                     path, tensor->name, format->name);
     }
     if (tensor->shape[0] % format->length) {

@@ -146,7 +146,8 @@ void gguf_put_keys(GgufWriter *writer, const Gguf *from) {
 
 void gguf_put_tensor(GgufWriter *writer, const GgufTensor *tensor, int type) {
     const GgufFormat *format = gguf_format(type);
-    if (!format || !format->length || tensor->shape[0] % format->length) {
+    bool kept = tensor->type == type;
+    if (!format || (!kept && !format->encode) || tensor->shape[0] % format->length) {
         fatal("gguf_put_tensor: %s, with rows of %lld values, can not be stored as type %d (%s). "
               "Hint: keep its own type",
               tensor->name, (long long)tensor->shape[0], type, format ? format->name : "unknown");
@@ -196,8 +197,8 @@ static void write_tensor(FILE *file, const Output *output) {
     int64_t count = output->bytes / to->bytes * to->length;
     for (int64_t i = 0; i < count && !ferror(file); i += CHUNK) {
         int64_t part = min_i64(CHUNK, count - i);
-        from->decode(output->source.data + i / from->length * from->bytes, values, part);
-        to->encode(values, blocks, part);
+        gguf_decode(from, output->source.data + i / from->length * from->bytes, values, part);
+        gguf_encode(to, values, blocks, part);
         fwrite(blocks, 1, (size_t)(part / to->length * to->bytes), file);
     }
 }

@@ -14,17 +14,75 @@ typedef struct {
 } TextSpan;
 
 // blocks.c: how a GGUF tensor's values lie in bytes. A row of a tensor is a whole number of blocks.
-enum { GGUF_F32 = 0, GGUF_F16 = 1, GGUF_Q4_0 = 2, GGUF_Q4_1 = 3, GGUF_Q8_0 = 8, GGUF_BF16 = 30 };
+enum {
+    GGUF_F32 = 0,
+    GGUF_F16 = 1,
+    GGUF_Q4_0 = 2,
+    GGUF_Q4_1 = 3,
+    GGUF_Q5_0 = 6,
+    GGUF_Q5_1 = 7,
+    GGUF_Q8_0 = 8,
+    GGUF_Q2_K = 10,
+    GGUF_Q3_K = 11,
+    GGUF_Q4_K = 12,
+    GGUF_Q5_K = 13,
+    GGUF_Q6_K = 14,
+    GGUF_IQ4_NL = 20,
+    GGUF_IQ4_XS = 23,
+    GGUF_BF16 = 30
+};
+// A block's values are numbered by a nest of axes, outermost first; the first of them number groups
+// of values that share a scale. A field is a few bits of the block for each index of the nest, that
+// lie within a byte: from bit at + sum(step * index), counted from the lowest of byte 0.
+enum { BLOCK_AXES = 5, BLOCK_LENGTH_MAX = 256, BLOCK_BYTES_MAX = 256 };
 typedef struct {
+    int bits, at;
+    int up;  // the field counts 2^up
+    int step[BLOCK_AXES];
+} BlockField;
+typedef struct {
+    BlockField field[2];   // their sum; the second one may have 0 bits
+    const uint8_t *table;  // what the sum stands for; NULL: itself
+    bool is_signed;        // of 8 bits, the highest is the sign
+    int zero;              // subtracted at last
+} BlockNumber;
+// value = f16 at scale_at * scale * code + f16 at offset_at * offset
+typedef struct {
+    int axis[BLOCK_AXES];       // 0: no more; axis[0] is 0 in formats of plain numbers
+    int groups;                 // how many axes number groups
+    BlockNumber code;           // of a value
+    BlockNumber scale, offset;  // of a group; of 0 bits: 1
+    int scale_at, offset_at;    // bytes; offset_at 0: none
+    bool is_negative;           // the offset is subtracted
+} BlockLayout;
+typedef struct GgufFormat GgufFormat;
+struct GgufFormat {
     int type;  // as the file numbers it
     const char *name;
     int length;  // values in a block; 0: named here for messages, but not supported
     int bytes;   // of a block
-    // count: values, a multiple of length. encode gives the bytes of ggml's reference quantisers.
-    void (*decode)(const uint8_t *blocks, float *values, int64_t count);
-    void (*encode)(const float *values, uint8_t *blocks, int64_t count);
-} GgufFormat;
-const GgufFormat *gguf_format(int64_t type);  // NULL for a number nobody has given out
+    BlockLayout layout;
+    // The bytes of ggml's reference quantiser for the block's values; NULL: not written here.
+    void (*encode)(const GgufFormat *format, const float *values, uint8_t *block);
+};
+const GgufFormat *gguf_format(int64_t type);            // NULL for a number nobody has given out
+const GgufFormat *gguf_format_named(const char *name);  // "Q4_K" or "q4_k"; NULL if there is none
+// count: values, a multiple of the format's length.
+void gguf_decode(const GgufFormat *format, const uint8_t *blocks, float *values, int64_t count);
+void gguf_encode(const GgufFormat *format, const float *values, uint8_t *blocks, int64_t count);
+int block_axes(const BlockLayout *layout);
+// The numbers of a block, index by index of the first `axes` axes. And back into bits that are 0:
+// there a number is the fields' sum, before table, sign and zero.
+void block_unpack(const BlockLayout *layout, int axes, const BlockNumber *number,
+                  const uint8_t *block, int *numbers);
+void block_pack(const BlockLayout *layout, int axes, const BlockNumber *number, const int *numbers,
+                uint8_t *block);
+
+// quantize.c: one block each, for the table of formats.
+typedef void EncodeBlock(const GgufFormat *format, const float *values, uint8_t *block);
+EncodeBlock encode_f32, encode_f16, encode_bf16, encode_q8_0;
+EncodeBlock encode_symmetric;  // Q4_0, Q5_0
+EncodeBlock encode_ranged;     // Q4_1, Q5_1
 
 // gguf.c: reads a GGUF file, version 2 or 3, little-endian. Pointers live until gguf_close. Of a
 // model in several files any part is opened, and all are read.

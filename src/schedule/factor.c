@@ -71,6 +71,8 @@ static Id multiply(Kernel *kernel, Id product, Id factor) {
     return product < 0 ? factor : node_binary(kernel->graph, OP_MUL, product, factor);
 }
 
+static Id factored(Kernel *kernel, Id id);
+
 // constant factors * (sum over the inner loops of the others)
 static Id factored_term(Kernel *kernel, const Product *term, int inner, const int32_t *loop) {
     Id outside = -1, inside = -1;
@@ -83,7 +85,8 @@ static Id factored_term(Kernel *kernel, const Product *term, int inner, const in
             outside = multiply(kernel, outside, term->factor[i]);
     }
     if (inside < 0) inside = node_const_float(kernel->graph, DT_F32, (Shape){0}, 1);
-    return multiply(kernel, outside, kernel_reduce(kernel, OP_ADD, inside, inner, loop));
+    Id sum = kernel_reduce(kernel, OP_ADD, inside, inner, loop);
+    return multiply(kernel, outside, factored(kernel, sum));
 }
 
 static Id factored(Kernel *kernel, Id id) {

@@ -16,7 +16,7 @@ typedef struct {
 // Where a loop's number is divided on its way into an index (a packed group's 32, a reshape's row),
 // cutting the loop there makes the index affine. Loops are counted as they are made; a kernel with
 // cuts is lowered a second time.
-enum { CUTS_MAX = 4, MADE_MAX = 64 };
+enum { CUTS_MAX = 6, MADE_MAX = 64 };
 typedef struct {
     int count;
     int64_t every[CUTS_MAX];  // descending, each divides the one before and the extent

@@ -111,7 +111,7 @@ static void decode_all(const Gguf *gguf, Arena *arena) {
         const GgufTensor *tensor = gguf_tensor(gguf, i);
         const GgufFormat *format = gguf_format(tensor->type);
         int64_t count = tensor->bytes / format->bytes * format->length;
-        format->decode(tensor->data, arena_array(arena, float, count), count);
+        gguf_decode(format, tensor->data, arena_array(arena, float, count), count);
     }
 }
 

@@ -197,7 +197,8 @@ TEST(refuses_bad_tensors) {
         {1ull << 62, GGUF_F32, 0, "more than a file can hold"},
         {1ull << 40, GGUF_F32, 0, "beyond the end of the file"},
         {8, 200, 0, "tensor w has unknown type 200"},
-        {256, 14, 0, "Q6_K, which is not supported yet"},
+        {256, 16, 0, "IQ2_XXS, which is not supported"},
+        {128, GGUF_Q6_K, 0, "rows of 128 values, but Q6_K"},
         {31, GGUF_Q4_0, 0, "rows of 31 values, but Q4_0"},
         {8, GGUF_F32, 16, "not a multiple of the alignment"},
         {8, GGUF_F32, 32, "beyond the end of the file"},
@@ -292,7 +293,7 @@ TEST(reads_what_was_written) {
     CHECK_INT(tensor->shape[2], 1);
     CHECK_INT(tensor->bytes, 192 / 32 * 34);
     float values[192];
-    gguf_format(tensor->type)->decode(tensor->data, values, 192);
+    gguf_decode(gguf_format(tensor->type), tensor->data, values, 192);
     for (int i = 0; i < 192; i++) CHECK_NEAR(values[i], sin(i), 0.005);
     CHECK_INT(gguf_find_tensor(gguf, "norm")->bytes, 10);
     CHECK(!gguf_find_tensor(gguf, "no"));
@@ -409,12 +410,13 @@ TEST(a_copy_keeps_keys_and_converts_tensors) {
     CHECK_INT(gguf_key_count(copy), 7);
     CHECK_INT(gguf_int(copy, "int", &value), 0);
     CHECK_INT(value, 7);
-    gguf_format(GGUF_Q4_1)->encode((const float *)(const void *)tensor->data, blocks, 192);
+    gguf_encode(gguf_format(GGUF_Q4_1), (const float *)(const void *)tensor->data, blocks, 192);
     CHECK_INT(gguf_tensor(copy, 0)->bytes, sizeof blocks);
     CHECK(!memcmp(gguf_tensor(copy, 0)->data, blocks, sizeof blocks));
     writer = gguf_writer_new();
     CHECK_FATAL_TEXT(gguf_put_tensor(writer, gguf_find_tensor(gguf, "norm"), GGUF_Q4_0),
                      "rows of 5 values");
+    CHECK_FATAL_TEXT(gguf_put_tensor(writer, tensor, GGUF_IQ4_XS), "type 23 (IQ4_XS)");
     gguf_writer_free(writer);
     gguf_close(copy);
     gguf_close(gguf);

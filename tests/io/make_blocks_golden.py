@@ -1,17 +1,23 @@
 #!/usr/bin/env python3
-"""Writes tests/io/golden/blocks.txt: what ggml's own quantisers make of some rows.
+"""Writes tests/io/golden/blocks.txt, what ggml's own quantisers make of some rows, and decoded.txt,
+what the gguf package makes of some blocks.
 
     pip install gguf==0.19.0
     python3 make_blocks_golden.py
 
-Lines: type, the 64 floats of a row as the bytes of f32 in hexadecimal, its blocks the same way.
+blocks.txt: type, the 64 floats of a row as the bytes of f32 in hexadecimal, its blocks the same way.
+decoded.txt: type, blocks of 256 values, and these values, in hexadecimal.
 """
 import os
 
 import numpy
-from gguf import GGMLQuantizationType, quants
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants
 
 ROW = 64
+# Where a block has numbers of 16 bits.
+HALVES = {"Q8_0": [0], "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q2_K": [80, 82],
+          "Q3_K": [108], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "IQ4_NL": [0],
+          "IQ4_XS": [0]}
 
 
 def rows():
@@ -27,9 +33,30 @@ def rows():
         yield dice.normal(size=ROW) * scale
 
 
+def random_blocks(dice, name):
+    """Any codes, and scales that are ordinary numbers."""
+    kind = GGMLQuantizationType[name]
+    length, size = GGML_QUANT_SIZES[kind]
+    blocks = dice.integers(0, 256, (256 // length, size)).astype(numpy.uint8)
+    for at in HALVES[name]:
+        halves = dice.normal(size=len(blocks)).astype(numpy.float16)
+        blocks[:, at:at + 2] = halves.view(numpy.uint8).reshape(-1, 2)
+    return blocks
+
+
+def open_golden(name):
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "golden", name)
+    return open(path, "w", encoding="utf-8", newline="\n")
+
+
 def main():
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "golden", "blocks.txt")
-    with open(path, "w", encoding="utf-8", newline="\n") as file:
+    dice = numpy.random.default_rng(4321)
+    with open_golden("decoded.txt") as file:
+        for name in HALVES:
+            blocks = random_blocks(dice, name)
+            values = quants.dequantize(blocks, GGMLQuantizationType[name]).astype(numpy.float32)
+            file.write(f"{name} {blocks.tobytes().hex()} {values.tobytes().hex()}\n")
+    with open_golden("blocks.txt") as file:
         for name in ("F16", "BF16", "Q8_0", "Q4_0", "Q4_1"):
             for row in rows():
                 row = row.astype(numpy.float32)

@@ -177,6 +177,23 @@ TEST(factor_moves_scale_and_offset_out_of_a_group) {
     done();
 }
 
+// Blocks k with a scale d, in them groups g with a scale s.
+TEST(factor_moves_each_scale_out_as_far_as_it_goes) {
+    arena = arena_new();
+    const char *buffers =
+        "kernel q\nin d f32[2]\nin s f32[6]\nin c f32[24]\nin x f32[24]\nout y f32[1]\n";
+    const char *sum =
+        "y[0] = (reduce add k<2 g<3 b<4 (mul x[12*k + 4*g + b] (mul (mul d[k] s[3*k + g]) "
+        "c[12*k + 4*g + b])))\n";
+    Kernel *kernel = kernel_parse(arena, "factor_test", arena_print(arena, "%s%s", buffers, sum));
+    factor(kernel);
+    const char *sums =
+        "y[0] = (reduce add k<2 (mul d[k] (reduce add g<3 (mul s[3*k + g] (reduce add b<4 "
+        "(mul x[12*k + 4*g + b] c[12*k + 4*g + b]))))))\n";
+    CHECK_TEXT(kernel_print(arena, kernel), arena_print(arena, "%s%s", buffers, sums));
+    done();
+}
+
 TEST(cost_counts_operations_and_bytes_once) {
     arena = arena_new();
     fused(arena_print(arena, "%s%s", matmul, "%7 = contiguous f32 (4, 6) %6\nout %7\n"));
