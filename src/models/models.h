@@ -147,4 +147,27 @@ int generation_run(Generation *generation, const GenerationHow *how, GenerationR
 int generation_save(const Generation *generation, const char *path, TextSpan extra);
 int generation_restore(Generation *generation, const char *path, Arena *arena, TextSpan *extra);
 TextSpan generation_piece(const Tokenizer *tokenizer, int32_t id);
+
+// ---- template.c --------------------------------------------------------------------------------
+typedef enum { BY_SYSTEM, BY_USER, BY_ASSISTANT } Speaker;
+typedef struct {
+    Speaker by;
+    const char *text;
+    size_t length;
+} Message;
+typedef struct Template Template;
+// The one of this name, or (NULL) the one that the model's file has the text of. NULL with
+// error_text() if the file's is none of those known, or if the model lacks its tokens.
+Template *template_open(Arena *arena, const Gguf *gguf, const Tokenizer *tokenizer,
+                        const char *name);
+const char *template_name(const Template *template);
+const char *template_system(const Template *template);  // the message used if none is given; NULL
+const char *template_names(Arena *arena);               // "chatml, llama2, ..."
+// Appends the ids of a conversation, which ends with what the user said, up to where the answer
+// begins. from > 0: only what follows the text of message `from`, an answer that ended by itself
+// with the token ended_by (and this token), or did not (-1). -1 with error_text() if the roles do
+// not take turns.
+int template_encode(const Template *template, const Tokenizer *tokenizer, Arena *arena,
+                    const Message *messages, int64_t count, int64_t from, int32_t ended_by,
+                    IdList *ids);
 #endif

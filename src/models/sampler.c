@@ -15,7 +15,7 @@
  * Every machine draws the same: nothing but +, -, *, / of doubles in a fixed order, which IEEE 754
  * specifies to the bit (the build forbids fused products), exp and log made of these, and equals
  * ordered by id. Logits of two devices may differ in their last bits; so what is left after the
- * cuts is drawn from in the order of ids, where another bit of a chance moves a border by as little,
+ * cuts is drawn from in the order of ids, where another bit of a chance moves a border by as much,
  * and not by rank, where two tokens would change places.
  *
  * Sources: A. Holtzman and others, The Curious Case of Neural Text Degeneration (2020): top-p;
