@@ -49,6 +49,10 @@ void help_of_options(const char *name, const Option *option, int options);
 int run_help(int count, char **argument);
 void explain_help(Text *to);  // explain.c: its stages and rows
 
+// ---- quote.c -----------------------------------------------------------------------------------
+void quote_json(Text *to, const char *at, size_t length);
+void quote_json_text(Text *to, const char *text);  // NULL: null
+
 // ---- session.c: a model opened as the common options say ---------------------------------------
 typedef struct {
     const char *model, *device, *mode, *precision, *metrics;

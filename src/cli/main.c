@@ -10,7 +10,7 @@
 
 int run_generate(int, char **), run_tokenize(int, char **), run_perplexity(int, char **);
 int run_models(int, char **), run_inspect(int, char **), run_bench(int, char **);
-int run_explain(int, char **), run_cache(int, char **);
+int run_explain(int, char **), run_cache(int, char **), run_devices(int, char **);
 
 // clang-format off
 const Command commands[] = {
@@ -48,6 +48,9 @@ const Command commands[] = {
      "  picograd explain matmul:256 --stage render\n"
      "  picograd explain -m smollm2 --stage time     one token through the model",
      run_explain},
+    {"devices", "[--json]", "print what the machine offers, and what of it a run takes",
+     "Of a GPU it says that it is there; this build does not run on it.",
+     run_devices},
     {"cache", "info | clear", "say what compiled kernels are kept, or remove them",
      "Kernels are compiled once and kept in $PG_CACHE, else $XDG_CACHE_HOME/picograd, else\n"
      "~/.cache/picograd. Removing them is safe: what is needed is compiled again.",

@@ -19,8 +19,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-extern char **environ;
-
 // Kernels are linked with -nostdlib: they call nothing but what compilers make of loops, memcpy and
 // memset, which this process has. gcc 11 does not turn lists of lanes into vectors unless told to.
 static const char base_flags[] =
@@ -46,8 +44,7 @@ static char *find_on_path(Arena *arena, const char *name) {
     return NULL;
 }
 
-// NULL with a message.
-static char *find_compiler(Arena *arena) {
+char *compiler_path(Arena *arena) {
     static const char *const names[] = {"cc", "gcc", "clang"};
     const char *chosen = env_text("CC", NULL);
     char *path = chosen ? find_on_path(arena, chosen) : NULL;
@@ -63,13 +60,13 @@ static char *find_compiler(Arena *arena) {
 
 bool compiler_available(void) {
     Arena *arena = arena_new();
-    bool available = find_compiler(arena);
+    bool available = compiler_path(arena);
     arena_free(arena);
     return available;
 }
 
 char *compiler_key(Arena *arena) {
-    char *path = find_compiler(arena);
+    char *path = compiler_path(arena);
     struct stat facts;
     if (!path) return NULL;
     if (stat(path, &facts)) {
@@ -175,7 +172,7 @@ static void remove_paths(const Paths *paths) {
 }
 
 char *compiler_assembly(Arena *arena, const char *source) {
-    char *compiler = find_compiler(arena), *folder = compiler ? open_workplace(arena) : NULL;
+    char *compiler = compiler_path(arena), *folder = compiler ? open_workplace(arena) : NULL;
     if (!folder) return NULL;
     Paths paths = paths_of(arena, folder, 0, "s");
     char *text = NULL;
@@ -327,7 +324,7 @@ static int compile_missing(Batch *batch, const int *missing, int count) {
 }
 
 static int compile_all(Batch *batch) {
-    batch->compiler = find_compiler(batch->arena);
+    batch->compiler = compiler_path(batch->arena);
     const char *key = batch->compiler ? compiler_key(batch->arena) : NULL;
     if (!key) return -1;
     batch->name = arena_array(batch->arena, const char *, batch->count);

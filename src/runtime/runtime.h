@@ -60,7 +60,8 @@ typedef struct {
     KernelFunction *function;  // filled in; stays loaded until the process ends
     bool from_cache;           // filled in
 } CompileUnit;
-bool compiler_available(void);  // PG_CC, else cc, gcc, clang on PATH
+char *compiler_path(Arena *arena);  // PG_CC, else cc, gcc, clang on PATH; NULL with a message
+bool compiler_available(void);
 // Runs a compiler process a core; -1 with the compiler's first error.
 int compile_units(CompileUnit *unit, int count);
 char *compiler_key(Arena *arena);  // path, mtime, size, flags; NULL if there is none
