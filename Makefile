@@ -22,14 +22,17 @@ SOURCES := $(foreach layer,$(LAYERS),$(wildcard src/$(layer)/*.c))
 LIBRARY := $(wildcard src/runtime/library/*.c)
 CLI     := $(wildcard src/cli/*.c)
 TESTS   := $(wildcard tests/*/*_test.c)
-HELPERS := $(filter-out $(TESTS),$(wildcard tests/*/*.c))
+FUZZERS := $(wildcard tests/fuzz/*_fuzz.c)
+FUZZING := $(FUZZERS) $(addprefix tests/fuzz/,fuzz.c driver.c corpus.c)
+HELPERS := $(filter-out $(TESTS) $(FUZZING),$(wildcard tests/*/*.c))
 SCRIPTS := $(wildcard tests/*/*_test.sh)
 
 OBJECTS      := $(SOURCES:%.c=$(BUILD)/%.o) \
                 $(foreach isa,c avx2 avx512,$(LIBRARY:%.c=$(BUILD)/%.$(isa).o))
 CLI_OBJECTS  := $(CLI:%.c=$(BUILD)/%.o)
-TEST_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,tests/main.c $(HELPERS) $(TESTS))
+TEST_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,tests/main.c $(HELPERS) $(TESTS) $(FUZZING))
 PROGRAMS     := $(TESTS:%.c=$(BUILD)/%)
+TARGETS      := $(FUZZERS:%.c=$(BUILD)/%)
 COMMAND      := $(BUILD)/picograd
 
 # --- flags ------------------------------------------------------------------------------------
@@ -70,7 +73,7 @@ ISA_avx2     := -mavx2 -mfma -mf16c
 ISA_avx512   := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c
 
 # --- build ------------------------------------------------------------------------------------
-.PHONY: all build deps run test check asan hostile size layers format format-fix bench install \
+.PHONY: all build deps run test check asan hostile fuzz fuzzers size layers format format-fix bench install \
         uninstall clean help FORCE
 .DELETE_ON_ERROR:
 all: build
@@ -120,6 +123,16 @@ $(BUILD)/tests/helpers.a: $(HELPERS:%.c=$(BUILD)/%.o)
 $(PROGRAMS): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/main.o $(BUILD)/tests/helpers.a $(BUILD)/libpicograd.a
 	$(call quiet,link) $(LINK) $^ $(TEST_LIBS) $(LIBS) -o $@
 
+# FUZZER=-fsanitize=fuzzer: clang's libFuzzer in place of our driver.
+$(TARGETS): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/fuzz/fuzz.o $(if $(FUZZER),,$(BUILD)/tests/fuzz/driver.o) \
+            $(BUILD)/tests/helpers.a $(BUILD)/libpicograd.a
+	$(call quiet,link) $(LINK) $(FUZZER) $^ $(LIBS) -o $@
+
+$(BUILD)/tests/fuzz/corpus: $(BUILD)/tests/fuzz/corpus.o $(BUILD)/tests/helpers.a $(BUILD)/libpicograd.a
+	$(call quiet,link) $(LINK) $^ $(LIBS) -o $@
+
+fuzzers: $(TARGETS) $(BUILD)/tests/fuzz/corpus
+
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
 # --- use --------------------------------------------------------------------------------------
@@ -144,7 +157,7 @@ test:   ## set up, build, run every test
 	@$(BUILD)/picograd models pull smollm2 || echo "note: tests that need smollm2 will be skipped" >&2
 	@$(MAKE) --no-print-directory check
 
-check: build $(PROGRAMS)    ## the tests alone, without set-up
+check: build $(PROGRAMS) fuzzers    ## the tests alone, without set-up
 	@scripts/test.sh $(BUILD) $(PROGRAMS) $(SCRIPTS) scripts/size.sh scripts/layers.sh
 
 # llama_test takes minutes there.
@@ -153,6 +166,16 @@ asan:   ## the tests under the address and undefined-behaviour sanitizers
 
 hostile: ## the same with one object per arena chunk and two-slot hash tables
 	@PG_HOSTILE=1 $(MAKE) --no-print-directory asan
+
+# With clang its libFuzzer, else gcc's sanitizers and our own driver. SECONDS: of each target.
+fuzz:   ## fuzz what reads files and texts, SECONDS=60 each; findings stay in build/fuzz
+	@if scripts/fuzz.sh clang; then \
+	   $(MAKE) --no-print-directory fuzzers BUILD=build/fuzz CC=clang \
+	     SANITIZE=fuzzer-no-link,address,undefined FUZZER=-fsanitize=fuzzer; \
+	 else \
+	   $(MAKE) --no-print-directory fuzzers BUILD=build/fuzz SANITIZE=address,undefined; \
+	 fi
+	@scripts/fuzz.sh build/fuzz '$(or $(SECONDS),60)' $(FUZZ)
 
 size:   ## lines of code of the core, per folder, against their caps
 	@scripts/size.sh

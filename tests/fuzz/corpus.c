@@ -1,0 +1,76 @@
+/* corpus.c - writes the inputs that the fuzzers start from, one folder for each target.
+ * In: a folder.  Out: FOLDER/<target>/<name>; those that are text lie in tests/fuzz/corpus. */
+#include "fuzz/small_files.h"
+
+#include <string.h>
+
+static void put(Arena *arena, const char *folder, const char *target, const char *name,
+                FileBytes bytes) {
+    folder = arena_print(arena, "%s/%s", folder, target);
+    const char *path = arena_print(arena, "%s/%s", folder, name);
+    if (folder_make(folder) || file_write(path, bytes.at, bytes.size)) fatal("%s", error_text());
+}
+
+static void put_text(Arena *arena, const char *folder, const char *target, const char *name,
+                     const char *text) {
+    put(arena, folder, target, name, (FileBytes){(const uint8_t *)text, strlen(text), false});
+}
+
+static FileBytes tokenizer_file(Arena *arena, const char *rule) {
+    GgufWriter *writer = gguf_writer_new();
+    small_tokenizer(writer, arena, rule);
+    return small_gguf(arena, writer);
+}
+
+static FileBytes model_file(Arena *arena, int64_t vocabulary) {
+    GgufWriter *writer = gguf_writer_new();
+    small_llama(writer, arena, vocabulary);
+    return small_gguf(arena, writer);
+}
+
+// One array of texts, one of numbers, a value of each simple type.
+static FileBytes values_file(Arena *arena) {
+    GgufWriter *writer = gguf_writer_new();
+    TextSpan texts[] = {{"one", 3}, {"", 0}, {"three", 5}};
+    int32_t numbers[] = {1, -1, INT32_MAX};
+    float values[64] = {1, 2, 3};
+    GgufTensor tensor = {"t", GGUF_F32, 2, {32, 2, 1, 1}, (uint8_t *)values, sizeof values};
+    gguf_put_int(writer, "general.alignment", 32);
+    gguf_put_array_text(writer, "texts", texts, COUNT_OF(texts));
+    gguf_put_array_i32(writer, "numbers", numbers, COUNT_OF(numbers));
+    gguf_put_f32(writer, "number", 0.5f);
+    gguf_put_bool(writer, "truth", true);
+    gguf_put_text(writer, "text", "a text");
+    gguf_put_tensor(writer, &tensor, GGUF_F32);
+    tensor.name = "u";
+    gguf_put_tensor(writer, &tensor, GGUF_Q8_0);
+    return small_gguf(arena, writer);
+}
+
+static void put_kernels(Arena *arena, const char *folder) {
+    static const char *const names[] = {"attention", "matmul", "q4_1_matvec", "rmsnorm_matmul"};
+    for (int i = 0; i < COUNT_OF(names); i++) {
+        char *kernel =
+            file_read(arena, arena_print(arena, "tests/kernels/%s.kernel", names[i]), NULL);
+        char *schedule =
+            file_read(arena, arena_print(arena, "tests/kernels/%s.schedule", names[i]), NULL);
+        if (!kernel || !schedule) fatal("%s. Hint: run this from the top folder", error_text());
+        put_text(arena, folder, "ir", names[i], kernel);
+        put_text(arena, folder, "schedule", names[i],
+                 arena_print(arena, "%s\n---\n%s", kernel, schedule));
+    }
+}
+
+int main(int count, char **arguments) {
+    if (count != 2) fatal("usage: corpus FOLDER");
+    const char *folder = arguments[1];
+    Arena *arena = arena_new();
+    put(arena, folder, "gguf", "values", values_file(arena));
+    put(arena, folder, "gguf", "model", model_file(arena, 8));
+    put(arena, folder, "llama", "model", model_file(arena, 8));
+    put(arena, folder, "tokenizer", "gpt-2", tokenizer_file(arena, "gpt-2"));
+    put(arena, folder, "tokenizer", "llama-bpe", tokenizer_file(arena, "llama-bpe"));
+    put(arena, folder, "safetensors", "two", small_safetensors(arena));
+    put_kernels(arena, folder);
+    arena_free(arena);
+}

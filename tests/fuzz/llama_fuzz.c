@@ -1,0 +1,37 @@
+/* llama_fuzz.c - bytes as a GGUF file with a model: opened, run for a few tokens, sampled from. */
+#include "fuzz/fuzz.h"
+#include "models/models.h"
+
+static void run(Llama *llama, Arena *arena) {
+    int64_t vocabulary = llama_config(llama)->vocabulary;
+    int32_t ids[] = {0, (int32_t)(vocabulary - 1), 0};
+    float *logits = arena_array(arena, float, vocabulary);
+    fuzz_check(!llama_forward(llama, ids, 2, logits, NULL), "two tokens");
+    Sampler sampler = {.temperature = 1,
+                       .top_p = 0.9,
+                       .min_p = 0.01,
+                       .repeat_penalty = 1.1,
+                       .repeat_last = 8,
+                       .state = 1};
+    ids[2] = sampler_next(&sampler, logits, vocabulary, ids, 2);
+    fuzz_check(ids[2] >= 0 && ids[2] < vocabulary, "a token outside the vocabulary");
+    fuzz_check(!llama_forward(llama, ids + 2, 1, logits, NULL), "the third token");
+}
+
+void fuzz_one(const uint8_t *data, size_t size) {
+    // What a model keeps lives in the scope around the one that it is opened in.
+    pg_scope_begin();
+    pg_scope_begin();
+    Gguf *gguf = gguf_read("fuzz.gguf", (FileBytes){.at = data, .size = size});
+    Llama *llama = gguf ? llama_open(gguf, 4) : NULL;
+    if (!llama) fuzz_refused("fuzz.gguf");
+    if (llama) {
+        Arena *arena = arena_new();
+        run(llama, arena);
+        arena_free(arena);
+        llama_close(llama);
+    }
+    pg_scope_end();
+    pg_scope_end();
+    gguf_close(gguf);
+}

@@ -1,0 +1,118 @@
+#include "fuzz/small_files.h"
+
+#include "picograd.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+// bytes_to_unicode in GPT-2's encoder.py.
+static void add_character(Text *out, int byte) {
+    int c = byte <= 0x20 ? 0x100 + byte : byte >= 0x7f && byte <= 0xa0 ? 0xa2 + byte : byte;
+    if (byte == 0xad) c = 0x143;
+    if (c >= 0x80) text_add_bytes(out, &(char){(char)(0xc0 | c >> 6)}, 1);
+    text_add_bytes(out, &(char){(char)(c < 0x80 ? c : 0x80 | (c & 0x3f))}, 1);
+}
+
+void small_tokenizer(GgufWriter *writer, Arena *arena, const char *rule) {
+    static const char *const merges[] = {"h e", "l l", "o r", "he ll", "1 2", "\u0120 w"};
+    static const char *const joined[] = {"he", "ll", "or", "hell", "12", "\u0120w"};
+    static const char *const special[] = {"<|endoftext|>", "<|im_end|>", "<user>"};
+    TextSpan tokens[SMALL_VOCABULARY], merge[COUNT_OF(merges)];
+    int32_t kinds[SMALL_VOCABULARY], count = 0;
+    for (; count < 256; count++) {
+        Text text = text_new(arena);
+        add_character(&text, count);
+        tokens[count] = (TextSpan){text.at, text.count};
+        kinds[count] = 1;
+    }
+    for (int i = 0; i < COUNT_OF(merges); i++) {
+        merge[i] = (TextSpan){merges[i], strlen(merges[i])};
+        tokens[count] = (TextSpan){joined[i], strlen(joined[i])};
+        kinds[count++] = 1;
+    }
+    for (int i = 0; i < COUNT_OF(special); i++) {
+        tokens[count] = (TextSpan){special[i], strlen(special[i])};
+        kinds[count++] = i < 2 ? 3 : 4;  // control, user-defined
+    }
+    gguf_put_text(writer, "tokenizer.ggml.model", "gpt2");
+    gguf_put_text(writer, "tokenizer.ggml.pre", rule);
+    gguf_put_array_text(writer, "tokenizer.ggml.tokens", tokens, count);
+    gguf_put_array_i32(writer, "tokenizer.ggml.token_type", kinds, count);
+    gguf_put_array_text(writer, "tokenizer.ggml.merges", merge, COUNT_OF(merge));
+    gguf_put_int(writer, "tokenizer.ggml.bos_token_id", count - 3);
+    gguf_put_int(writer, "tokenizer.ggml.eos_token_id", count - 2);
+}
+
+static void put_weights(GgufWriter *writer, Arena *arena, const char *name, int64_t rows,
+                        int64_t columns, int type) {
+    int64_t count = columns * (rows ? rows : 1);
+    float *values = arena_array(arena, float, count);
+    for (int64_t i = 0; i < count; i++) values[i] = rows ? (float)(i * 37 % 19 - 9) / 64 : 1;
+    GgufTensor tensor = {
+        name,     GGUF_F32, rows ? 2 : 1, {columns, rows ? rows : 1, 1, 1}, (uint8_t *)values,
+        count * 4};
+    gguf_put_tensor(writer, &tensor, type);
+}
+
+void small_llama(GgufWriter *writer, Arena *arena, int64_t vocabulary) {
+    gguf_put_text(writer, "general.architecture", "llama");
+    gguf_put_int(writer, "llama.block_count", 1);
+    gguf_put_int(writer, "llama.context_length", 16);
+    gguf_put_int(writer, "llama.embedding_length", 32);
+    gguf_put_int(writer, "llama.feed_forward_length", 32);
+    gguf_put_int(writer, "llama.attention.head_count", 2);
+    gguf_put_int(writer, "llama.attention.head_count_kv", 1);
+    gguf_put_f32(writer, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    gguf_put_f32(writer, "llama.rope.freq_base", 10000);
+    gguf_put_int(writer, "llama.rope.dimension_count", 16);
+    put_weights(writer, arena, "token_embd.weight", vocabulary, 32, GGUF_Q4_0);
+    put_weights(writer, arena, "output_norm.weight", 0, 32, GGUF_F32);
+    put_weights(writer, arena, "rope_freqs.weight", 0, 8, GGUF_F32);
+    put_weights(writer, arena, "blk.0.attn_norm.weight", 0, 32, GGUF_F32);
+    put_weights(writer, arena, "blk.0.attn_q.weight", 32, 32, GGUF_Q4_1);
+    put_weights(writer, arena, "blk.0.attn_k.weight", 16, 32, GGUF_Q8_0);
+    put_weights(writer, arena, "blk.0.attn_v.weight", 16, 32, GGUF_F16);
+    put_weights(writer, arena, "blk.0.attn_output.weight", 32, 32, GGUF_Q4_1);
+    put_weights(writer, arena, "blk.0.ffn_norm.weight", 0, 32, GGUF_F32);
+    put_weights(writer, arena, "blk.0.ffn_gate.weight", 32, 32, GGUF_Q4_1);
+    put_weights(writer, arena, "blk.0.ffn_up.weight", 32, 32, GGUF_Q4_1);
+    put_weights(writer, arena, "blk.0.ffn_down.weight", 32, 32, GGUF_Q4_1);
+}
+
+// The writers know only files.
+static FileBytes taken(Arena *arena, const char *path) {
+    FileBytes file;
+    if (file_map(path, &file)) fatal("%s", error_text());
+    FileBytes copy = {.at = arena_copy(arena, file.at, file.size), .size = file.size};
+    file_unmap(&file);
+    unlink(path);
+    return copy;
+}
+
+static const char *temporary(Arena *arena) {
+    const char *folder = getenv("TMPDIR");
+    return arena_print(arena, "%s/picograd-small-%d", folder ? folder : "/tmp", (int)getpid());
+}
+
+FileBytes small_gguf(Arena *arena, GgufWriter *writer) {
+    const char *path = temporary(arena);
+    int status = gguf_writer_save(writer, path);
+    gguf_writer_free(writer);
+    if (status) fatal("%s", error_text());
+    return taken(arena, path);
+}
+
+FileBytes small_safetensors(Arena *arena) {
+    static const char *const names[] = {"a", "b"};
+    const char *path = temporary(arena);
+    pg_scope_begin();
+    PgTensor *tensors[] = {
+        pg_from_data(PG_F32, PG_SHAPE(2, 3), (float[]){1, 2, 3, 4, 5, 6}),
+        pg_from_data(PG_U8, PG_SHAPE(4), (uint8_t[]){1, 2, 3, 4}),
+    };
+    int status = pg_save(path, 2, names, tensors);
+    pg_scope_end();
+    if (status) fatal("%s", error_text());
+    return taken(arena, path);
+}
