@@ -199,6 +199,7 @@ static void unpack_and_multiply(const Unpacking *unpacking, Interpreter *interpr
     int64_t start[AXES_MAX], extent[AXES_MAX], size = 1;
     int inside = 0, axes = 0, order[AXES_MAX], batches = 0;
     float *base[3] = {contraction->base[A], contraction->base[B], contraction->base[C]};
+    base[unpacking->packed] = tile;  // whose strides are 0 but for those given below
     for (int i = 0; i < contraction->axes; i++) {
         Axis next = contraction->axis[i];
         bool outside = !next.folded && next.used[A] && next.used[B];
@@ -224,7 +225,6 @@ static void unpack_and_multiply(const Unpacking *unpacking, Interpreter *interpr
         axis[order[i]].stride[unpacking->packed] = size;
     interpreter_box(interpreter, contraction->value[unpacking->packed], inside, loop, start, extent,
                     tile);
-    base[unpacking->packed] = tile;
     run_plain(axis, axes, base);
 }
 
