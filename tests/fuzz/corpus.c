@@ -28,13 +28,30 @@ static FileBytes model_file(Arena *arena, int64_t vocabulary) {
     return small_gguf(arena, writer);
 }
 
+// Three tokens of a model of eight.
+static FileBytes state_file(Arena *arena) {
+    static const int32_t ids[] = {1, 2, 3};
+    Gguf *gguf = gguf_read("state.gguf", model_file(arena, 8));
+    Llama *llama = gguf ? llama_open(gguf, 6, 1) : NULL;
+    if (!llama || llama_forward(llama, ids, COUNT_OF(ids), NULL, NULL)) fatal("%s", error_text());
+    FileBytes file = small_state(arena, llama, ids);
+    llama_close(llama);
+    gguf_close(gguf);
+    return file;
+}
+
 // One array of texts, one of numbers, a value of each simple type.
 static FileBytes values_file(Arena *arena) {
     GgufWriter *writer = gguf_writer_new();
     TextSpan texts[] = {{"one", 3}, {"", 0}, {"three", 5}};
     int32_t numbers[] = {1, -1, INT32_MAX};
     float values[64] = {1, 2, 3};
-    GgufTensor tensor = {"t", GGUF_F32, 2, {32, 2, 1, 1}, (uint8_t *)values, sizeof values};
+    GgufTensor tensor = {.name = "t",
+                         .type = GGUF_F32,
+                         .rank = 2,
+                         .shape = {32, 2, 1, 1},
+                         .data = (uint8_t *)values,
+                         .bytes = sizeof values};
     gguf_put_int(writer, "general.alignment", 32);
     gguf_put_array_text(writer, "texts", texts, COUNT_OF(texts));
     gguf_put_array_i32(writer, "numbers", numbers, COUNT_OF(numbers));
@@ -65,12 +82,15 @@ int main(int count, char **arguments) {
     if (count != 2) fatal("usage: corpus FOLDER");
     const char *folder = arguments[1];
     Arena *arena = arena_new();
+    thread_set_count(1);
+    pg_set_mode(PG_EAGER);
     put(arena, folder, "gguf", "values", values_file(arena));
     put(arena, folder, "gguf", "model", model_file(arena, 8));
     put(arena, folder, "llama", "model", model_file(arena, 8));
     put(arena, folder, "tokenizer", "gpt-2", tokenizer_file(arena, "gpt-2"));
     put(arena, folder, "tokenizer", "llama-bpe", tokenizer_file(arena, "llama-bpe"));
     put(arena, folder, "safetensors", "two", small_safetensors(arena));
+    put(arena, folder, "state", "three", state_file(arena));
     put_kernels(arena, folder);
     arena_free(arena);
 }

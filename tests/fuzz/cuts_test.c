@@ -153,7 +153,7 @@ static void read_model(const uint8_t *bytes, size_t size) {
     pg_scope_begin();
     pg_scope_begin();
     Gguf *gguf = gguf_read("cut.gguf", (FileBytes){.at = bytes, .size = size});
-    Llama *llama = gguf ? llama_open(gguf, 4) : NULL;
+    Llama *llama = gguf ? llama_open(gguf, 4, 1) : NULL;
     if (llama && llama_config(llama)->vocabulary <= COUNT_OF(logits))
         llama_forward(llama, (int32_t[]){0}, 1, logits, NULL);
     if (llama) llama_close(llama);

@@ -7,14 +7,10 @@ static void run(Llama *llama, Arena *arena) {
     int32_t ids[] = {0, (int32_t)(vocabulary - 1), 0};
     float *logits = arena_array(arena, float, vocabulary);
     fuzz_check(!llama_forward(llama, ids, 2, logits, NULL), "two tokens");
-    Sampler sampler = {.temperature = 1,
-                       .top_p = 0.9,
-                       .min_p = 0.01,
-                       .repeat_penalty = 1.1,
-                       .repeat_last = 8,
-                       .state = 1};
+    Sampler sampler = {SAMPLER_DEFAULTS, .state = 1};
     ids[2] = sampler_next(&sampler, logits, vocabulary, ids, 2);
     fuzz_check(ids[2] >= 0 && ids[2] < vocabulary, "a token outside the vocabulary");
+    sampler_free(&sampler);
     fuzz_check(!llama_forward(llama, ids + 2, 1, logits, NULL), "the third token");
 }
 
@@ -23,7 +19,7 @@ void fuzz_one(const uint8_t *data, size_t size) {
     pg_scope_begin();
     pg_scope_begin();
     Gguf *gguf = gguf_read("fuzz.gguf", (FileBytes){.at = data, .size = size});
-    Llama *llama = gguf ? llama_open(gguf, 4) : NULL;
+    Llama *llama = gguf ? llama_open(gguf, 4, 1) : NULL;
     if (!llama) fuzz_refused("fuzz.gguf");
     if (llama) {
         Arena *arena = arena_new();

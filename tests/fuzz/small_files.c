@@ -1,7 +1,5 @@
 #include "fuzz/small_files.h"
 
-#include "picograd.h"
-
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -49,9 +47,12 @@ static void put_weights(GgufWriter *writer, Arena *arena, const char *name, int6
     int64_t count = columns * (rows ? rows : 1);
     float *values = arena_array(arena, float, count);
     for (int64_t i = 0; i < count; i++) values[i] = rows ? (float)(i * 37 % 19 - 9) / 64 : 1;
-    GgufTensor tensor = {
-        name,     GGUF_F32, rows ? 2 : 1, {columns, rows ? rows : 1, 1, 1}, (uint8_t *)values,
-        count * 4};
+    GgufTensor tensor = {.name = name,
+                         .type = GGUF_F32,
+                         .rank = rows ? 2 : 1,
+                         .shape = {columns, rows ? rows : 1, 1, 1},
+                         .data = (uint8_t *)values,
+                         .bytes = count * 4};
     gguf_put_tensor(writer, &tensor, type);
 }
 
@@ -100,6 +101,12 @@ FileBytes small_gguf(Arena *arena, GgufWriter *writer) {
     int status = gguf_writer_save(writer, path);
     gguf_writer_free(writer);
     if (status) fatal("%s", error_text());
+    return taken(arena, path);
+}
+
+FileBytes small_state(Arena *arena, const Llama *llama, const int32_t *ids) {
+    const char *path = temporary(arena);
+    if (llama_save(llama, path, ids, (TextSpan){"extra", 5})) fatal("%s", error_text());
     return taken(arena, path);
 }
 

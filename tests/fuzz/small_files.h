@@ -2,7 +2,7 @@
  * the fuzzers, and what tests cut and change. */
 #ifndef PICOGRAD_TESTS_SMALL_FILES_H
 #define PICOGRAD_TESTS_SMALL_FILES_H
-#include "io/io.h"
+#include "models/models.h"
 
 // Keys of a byte-level vocabulary: the 256 bytes, a few merges, three special tokens.
 enum { SMALL_VOCABULARY = 256 + 6 + 3 };
@@ -11,5 +11,6 @@ void small_tokenizer(GgufWriter *writer, Arena *arena, const char *rule);
 void small_llama(GgufWriter *writer, Arena *arena, int64_t vocabulary);
 // As the writer saves it. The bytes live in the arena.
 FileBytes small_gguf(Arena *arena, GgufWriter *writer);
+FileBytes small_state(Arena *arena, const Llama *llama, const int32_t *ids);  // its cache, "extra"
 FileBytes small_safetensors(Arena *arena);  // "a" (2, 3) f32, "b" (4) u8
 #endif

@@ -246,7 +246,8 @@ TEST(names_twice_and_empty) {  // llama.cpp 19856: duplicates; 24263: an empty k
 
 // ---- typed reads -------------------------------------------------------------------------------
 
-// llama.cpp 24888, 26690: scores and token types read with four bytes an element, whatever they had.
+// llama.cpp 24888, 26690: scores and token types were read with four bytes an element, whatever it
+// was in the file.
 TEST(element_types_that_are_not_what_the_reader_assumes) {
     Arena *arena = arena_new();
     for (uint32_t type = U8; type <= F64; type++) {
