@@ -29,7 +29,7 @@ static const char *processor(const char *facts, int number) {
     return at && *at ? at : NULL;
 }
 
-// What stands behind the colon of a line that begins with `name`, in a block that ends with an empty
+// What stands behind the colon of a line that begins with `name`, in a block that ends with a blank
 // line.
 static TextSpan processor_fact(const char *block, const char *name) {
     size_t length = strlen(name);

@@ -1,7 +1,7 @@
 /* output.c - a file too large to be made in memory first, written in parts.
  * In: bytes, in order.  Out: a file.
  * Invariant: it appears under its name whole or not at all; until then it has another, beside it.
- *   OutputFile *out = output_open("state");  output_add(out, bytes, 12);  output_finish(out)         */
+ *   OutputFile *out = output_open("state");  output_add(out, bytes, 12);  output_finish(out)     */
 #include "io/io.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* generation.c - text from a model, token by token: the loop that every command and the library run.
+/* generation.c - text from a model, token by token: the loop of every command and of the library.
  * In: tokens to continue, and how.  Out: tokens, and their text as it comes.
  * Invariants: the cache holds the first llama_position tokens of history, and those behind are
  * given to the model before the next is chosen; what is shown is valid UTF-8 and never the

@@ -1,4 +1,4 @@
-/* llama_state.c - the cache of keys and values as a thing: parts of it forgotten, or kept in a file.
+/* llama_state.c - the cache of keys and values as a thing: parts forgotten, or all kept in a file.
  * In: a model with tokens in its cache.  Out: the cache with tokens gone; a file, and back.
  * Invariant: see llama.c; a file that is not whole, or of another model, changes nothing.        */
 #include "models/llama.h"
@@ -48,8 +48,8 @@ void llama_shift(Llama *llama, int64_t keep, int64_t count) {
 }
 
 // ---- files -------------------------------------------------------------------------------------
-// header | ids (i32) | extra | of each layer keys, then values (f32), (K, position, D) | hash of all
-// before. The header has fixed fields, in the machine's byte order, which is little-endian.
+// header | ids (i32) | extra | of each layer keys, then values (f32), (K, position, D) | hash of
+// all before. The header has fixed fields, in the machine's byte order, which is little-endian.
 typedef struct {
     char magic[8];
     uint32_t version, header_bytes;

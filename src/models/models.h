@@ -48,8 +48,8 @@ int llama_forward(Llama *llama, const int32_t *ids, int64_t count, float *logits
 // Forgets the `count` tokens after the first `keep`: those behind move up, as if they had come
 // right after. What they took from the forgotten ones stays in them.
 void llama_shift(Llama *llama, int64_t keep, int64_t count);
-// The cache in a file, with its tokens (as many as llama_position) and what else the caller wants to
-// find again. -1 with error_text(); the file is whole or not there.
+// The cache in a file, with its tokens (as many as llama_position) and what else the caller wants
+// to find again. -1 with error_text(); the file is whole or not there.
 int llama_save(const Llama *llama, const char *path, const int32_t *ids, TextSpan extra);
 // -1 with error_text(), and nothing has changed, if the file is damaged, of another model or does
 // not fit the context. ids and extra are made in the arena.

@@ -1,4 +1,4 @@
-/* state_fuzz.c - bytes as a saved cache of a small model: restored whole, or refused and nothing has
+/* state_fuzz.c - bytes as a saved cache of a small model: restored, or refused and nothing has
  * changed. The sum at the end is made right first, and so is what names the model: no input would
  * come past them by chance. */
 #include "fuzz/fuzz.h"
