@@ -333,6 +333,70 @@ typedef struct {
 PG_API void pg_adamw(PgTensor *weight, PgTensor *grad, PgTensor *mean, PgTensor *square,
                      PgTensor *step, PgTensor *rate, PgAdam how);
 
+/* ---- language models -------------------------------------------------------------------------
+ *   PgModel *model = pg_model_open("model.gguf", 0);
+ *   if (!model || pg_model_generate(model, "Once upon a time", NULL) < 0) puts(pg_error());
+ *
+ * A model reads tokens (ids of its vocabulary) and gives logits, one for each token that may come
+ * next. It remembers what it has read, in a cache of keys and values, so each call goes on where the
+ * last one ended. A model is used by one thread at a time; several threads may each use their own.
+ * What fails here is a file, a text too long for the context, or the compiler: -1 or NULL. */
+typedef struct PgModel PgModel;
+/* A GGUF file (of a model in parts, any), a Hugging Face folder, or a name of `picograd models`.
+ * context: tokens there is room for; 0: 4096, or fewer if the model was trained on fewer. */
+PG_API PgModel *pg_model_open(const char *path, int64_t context);
+PG_API void pg_model_close(PgModel *model); /* NULL is allowed */
+PG_API int64_t pg_model_vocabulary(const PgModel *model);
+PG_API int64_t pg_model_context(const PgModel *model);
+PG_API int64_t pg_model_position(const PgModel *model); /* tokens read so far */
+/* Forgets what was read after the first `position` tokens. */
+PG_API void pg_model_rewind(PgModel *model, int64_t position);
+/* The ids of a text, as many as `max` into ids; the result is how many there are. At position 0 they
+ * begin with the token that begins texts, if the model has one. special: the texts of control
+ * tokens, like <|im_end|>, become those tokens; not for text from strangers. */
+PG_API int64_t pg_model_tokenize(const PgModel *model, const char *text, size_t length,
+                                 bool special, int32_t *ids, int64_t max);
+/* The bytes of a token, not always whole characters; used as snprintf is. */
+PG_API size_t pg_model_piece(const PgModel *model, int32_t id, char *text, size_t size);
+PG_API bool pg_model_is_end(const PgModel *model, int32_t id); /* ends a text or a turn */
+/* Reads tokens: many at once, or the next one. logits (vocabulary) are those after the last; NULL if
+ * they are not wanted. */
+PG_API int pg_model_prefill(PgModel *model, const int32_t *ids, int64_t count, float *logits);
+PG_API int pg_model_decode(PgModel *model, int32_t id, float *logits);
+/* How a token is chosen. A field that is 0 means: not used, but for temperature, where 0 takes the
+ * largest logit. The order is that of the fields; README of `picograd generate --help` has more. */
+typedef struct {
+    double repeat_penalty, frequency_penalty, presence_penalty;
+    int64_t top_k;
+    double typical_p, top_p, min_p;
+    double temperature;
+    uint64_t seed;
+} PgSampling;
+typedef struct PgSampler PgSampler; /* a sampling, and where its random numbers are */
+PG_API PgSampler *pg_sampler_new(PgSampling sampling);
+PG_API void pg_sampler_free(PgSampler *sampler);
+/* Changes logits. history: the tokens so far, which penalties look at; NULL and 0: none. */
+PG_API int32_t pg_sample(PgSampler *sampler, float *logits, int64_t vocabulary,
+                         const int32_t *history, int64_t count);
+/* The whole loop. token is called with each token and the text that can be shown now (valid UTF-8,
+ * length bytes, perhaps none), at the end with id -1 and what was held back; false ends the run. */
+typedef struct {
+    PgSampling sampling;
+    int64_t count;    /* tokens at most; 0: until the text ends or the context is full */
+    const char *stop; /* the text ends before this; NULL: by itself */
+    bool special;     /* the prompt's, as in pg_model_tokenize */
+    bool (*token)(void *context, int32_t id, const char *text, size_t length);
+    void *context;
+} PgGenerate;
+/* Reads the prompt and generates; the result is how many tokens. how NULL: the largest logits, until
+ * the text ends, to standard output. */
+PG_API int64_t pg_model_generate(PgModel *model, const char *prompt, const PgGenerate *how);
+/* From another thread or a signal's handler: ends the generation that runs now. */
+PG_API void pg_model_cancel(PgModel *model);
+/* What was read, with the cache, to a file and back; of this very model. */
+PG_API int pg_model_save(const PgModel *model, const char *path);
+PG_API int pg_model_load(PgModel *model, const char *path);
+
 #ifdef __cplusplus
 }
 template <typename T> inline int pg_list_count(std::initializer_list<T> list) {

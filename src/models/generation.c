@@ -250,7 +250,8 @@ static int run(Generation *g) {
     g->result.start = g->last = clock_seconds();
     if (g->history.count <= llama_position(g->llama))
         return fail("there is nothing to continue: the prompt is empty");
-    if (!has_place(g) && g->how->count != 0) {
+    bool full = !g->how->shift && g->history.count == llama_config(g->llama)->context;
+    if (full && g->how->count != 0) {
         g->result.end = GENERATION_FULL;
         return 0;
     }
