@@ -338,8 +338,8 @@ PG_API void pg_adamw(PgTensor *weight, PgTensor *grad, PgTensor *mean, PgTensor 
  *   if (!model || pg_model_generate(model, "Once upon a time", NULL) < 0) puts(pg_error());
  *
  * A model reads tokens (ids of its vocabulary) and gives logits, one for each token that may come
- * next. It remembers what it has read, in a cache of keys and values, so each call goes on where the
- * last one ended. A model is used by one thread at a time; several threads may each use their own.
+ * next. It remembers what it has read, in a cache of keys and values, so each call goes on where
+ * the last one ended. A model is used by one thread at a time; several threads may each use their own.
  * What fails here is a file, a text too long for the context, or the compiler: -1 or NULL. */
 typedef struct PgModel PgModel;
 /* A GGUF file (of a model in parts, any), a Hugging Face folder, or a name of `picograd models`.
@@ -351,20 +351,20 @@ PG_API int64_t pg_model_context(const PgModel *model);
 PG_API int64_t pg_model_position(const PgModel *model); /* tokens read so far */
 /* Forgets what was read after the first `position` tokens. */
 PG_API void pg_model_rewind(PgModel *model, int64_t position);
-/* The ids of a text, as many as `max` into ids; the result is how many there are. At position 0 they
- * begin with the token that begins texts, if the model has one. special: the texts of control
+/* The ids of a text, as many as `max` into ids; the result is how many there are. At position 0
+ * they begin with the token that begins texts, if the model has one. special: the texts of control
  * tokens, like <|im_end|>, become those tokens; not for text from strangers. */
 PG_API int64_t pg_model_tokenize(const PgModel *model, const char *text, size_t length,
                                  bool special, int32_t *ids, int64_t max);
 /* The bytes of a token, not always whole characters; used as snprintf is. */
 PG_API size_t pg_model_piece(const PgModel *model, int32_t id, char *text, size_t size);
 PG_API bool pg_model_is_end(const PgModel *model, int32_t id); /* ends a text or a turn */
-/* Reads tokens: many at once, or the next one. logits (vocabulary) are those after the last; NULL if
- * they are not wanted. */
+/* Reads tokens: many at once, or the next one. logits (vocabulary) are those after the last; NULL
+ * if they are not wanted. */
 PG_API int pg_model_prefill(PgModel *model, const int32_t *ids, int64_t count, float *logits);
 PG_API int pg_model_decode(PgModel *model, int32_t id, float *logits);
 /* How a token is chosen. A field that is 0 means: not used, but for temperature, where 0 takes the
- * largest logit. The order is that of the fields; README of `picograd generate --help` has more. */
+ * largest logit. The order is that of the fields. */
 typedef struct {
     double repeat_penalty, frequency_penalty, presence_penalty;
     int64_t top_k;
@@ -388,8 +388,8 @@ typedef struct {
     bool (*token)(void *context, int32_t id, const char *text, size_t length);
     void *context;
 } PgGenerate;
-/* Reads the prompt and generates; the result is how many tokens. how NULL: the largest logits, until
- * the text ends, to standard output. */
+/* Reads the prompt and generates; the result is how many tokens. how NULL: the largest logits,
+ * until the text ends, to standard output. */
 PG_API int64_t pg_model_generate(PgModel *model, const char *prompt, const PgGenerate *how);
 /* From another thread or a signal's handler: ends the generation that runs now. */
 PG_API void pg_model_cancel(PgModel *model);

@@ -5,7 +5,8 @@
  *
  * Three shapes of kernel are told apart by what their innermost sums do:
  *   tile   a product of matrices: both operands are read again and again
- *          =>  a packed panel, and a tile of the result in registers
+ *          =>  a packed panel, and a tile of the result in registers; turned around where the panel
+ *              would have to be transposed
  *   lanes  a sum along contiguous memory: a dot product, a norm
  *          =>  partial sums in the lanes of vectors
  *   rows   a sum across rows of contiguous memory, or no sum at all
@@ -402,6 +403,62 @@ static void add_tile(Heuristic *to, const Product *product, const Tile *tile) {
     add_unrolled(to, name_of(to, product->sum[product->sums - 1]), tile);
 }
 
+// How the operand that moves with the columns moves along `loop`: by 1.
+static bool packs_along(const Heuristic *to, const Product *product, int32_t loop) {
+    AccessList accesses = kernel_accesses(to->arena, to->kernel, product->update, -1);
+    for (int i = 0; i < accesses.count; i++) {
+        int64_t stride;
+        if (accesses.at[i].buffer == product->packed &&
+            index_stride(to->indices, accesses.at[i].index, loop, &stride) && stride == 1)
+            return true;
+    }
+    return false;
+}
+
+// Weights (out, in), packed ones too, lie contiguous along the sum: a panel of their columns would
+// be transposed element by element. Turned around, their rows are unpacked in order, vectors at a
+// time, and an element of theirs meets a vector of rows of the other operand, which is transposed
+// once. The tile is m columns by n rows then; rows are padded to whole vectors.
+static const char *turned_schedule(Heuristic *to) {
+    enum { PANEL = 1 << 15, FEW = 64 };  // floats of a panel; rows that any panel is right for
+    const MatrixUnit *unit = to->target->unit ? matrix_unit_find(to->target->unit) : NULL;
+    Product product;
+    int64_t rows, columns, depth = 1, last, lanes = to->target->lanes;
+    if (!unit || to->loops != 2 || !find_product(to, &product)) return NULL;
+    for (int sum = 0; sum < product.sums; sum++, depth *= last)
+        if (!constant_extent(to, product.sum[sum], &last)) return NULL;
+    int32_t inner = product.sum[product.sums - 1];
+    if (!constant_extent(to, product.rows, &rows) || rows < 4 || last % lanes ||
+        !constant_extent(to, product.columns, &columns) || !packs_along(to, &product, inner))
+        return NULL;
+    int64_t n = rows % to->target->tile_n ? lanes : to->target->tile_n;
+    int64_t m = rows_of_tile(columns, min_i64(12, (unit->registers - 1) / (n / lanes) - 1));
+    if (columns % m || (rows > FEW && m * depth > PANEL)) return NULL;
+    const char *i = name_of(to, product.rows), *j = name_of(to, product.columns);
+    const char *a = to->kernel->buffers.at[product.rows_buffer].name, *k = name_of(to, inner);
+    const char *b = to->kernel->buffers.at[product.packed].name;
+    const char *s = to->kernel->buffers.at[product.update->buffer].name;
+    to->text = text_new(to->arena);
+    text_add(&to->text, "SPLIT %s %lld pad\nORDER %s %s0 %s1\n", i, (long long)n, j, i, i);
+    text_add(&to->text, "SPLIT %s %lld\nORDER %s0 %s0 %s1 %s1\n", j, (long long)m, j, i, j, i);
+    text_add(&to->text, "STAGE %s at %s0 in reg\nORDER", s, i);
+    add_sums(to, &product, name_of(to, product.sum[0]));
+    text_add(&to->text, " %s1 %s1\nSTAGE %s at %s0 over %s1", j, i, b, j, j);
+    add_sums(to, &product, name_of(to, product.sum[0]));
+    text_add(&to->text, " in L2 convert\nSTAGE %s at top over %s0", a, i);
+    add_sums(to, &product, name_of(to, product.sum[0]));
+    text_add(&to->text, " %s1 in shared convert\nSPILL %s\n", i, s);
+    if (n > lanes) text_add(&to->text, "SPLIT %s1_finish %lld\n", i, (long long)lanes);
+    if (rows % n == 0) text_add(&to->text, "VECTORIZE %s1_finish%s\n", i, n > lanes ? "1" : "");
+    text_add(&to->text, "TENSORCORE %s %lldx%lld on %s\n", to->target->unit, (long long)m,
+             (long long)n, s);
+    if (last > lanes) text_add(&to->text, "SPLIT %s_%s %lld\n", k, b, (long long)lanes);
+    text_add(&to->text, "VECTORIZE %s_%s%s\nTHREAD %s0\n", k, b, last > lanes ? "1" : "", j);
+    text_add(&to->text, "THREAD %s_%s\n", name_of(to, product.sum[0]), a);
+    add_unrolled(to, k, &(Tile){.m = m, .n = n});
+    return to->text.at;
+}
+
 // What does not fill a tile is peeled off.
 static const char *tile_schedule(Heuristic *to) {
     Product product;
@@ -443,6 +500,8 @@ int schedule_candidates(Arena *arena, Kernel *kernel, const ScheduleTarget *targ
                     .split = -1};
     int candidates = 0;
     find_chain(&to);
+    const char *turned = turned_schedule(&to);
+    if (turned) candidate[candidates++] = turned;
     const char *tile = tile_schedule(&to), *row = tile ? tile : row_schedule(&to);
     if (row) candidate[candidates++] = row;
     candidate[candidates++] = plain_schedule(&to);

@@ -128,3 +128,26 @@ TEST(heuristic_vectorizes_chains) {
         "1)\n}\n",
         "VECTORIZE", NULL);
 }
+
+// Weights (out, in): their rows are read in order, the other operand is transposed.
+static void check_linear(int rows, int columns, int k, const char *word) {
+    Arena *arena = arena_new();
+    check_heuristic(
+        arena_print(arena,
+                    "kernel linear\nout c f32[%d]\nin a f32[%d]\nin w f16[%d]\nfor i < %d {\n "
+                    "for j < %d {\n  c[%d*i + j] = (exp2 (reduce add k<%d h<16 (mul a[%d*i + 16*k "
+                    "+ h] (cast:f32 w[%d*j + 16*k + h]))))\n }\n}\n",
+                    rows * columns, rows * 16 * k, columns * 16 * k, rows, columns, columns, k,
+                    16 * k, 16 * k),
+        word, NULL);
+    arena_free(arena);
+}
+
+TEST(heuristic_turns_products_with_weights) {
+    check_linear(16, 24, 2, "in shared convert");
+    check_linear(32, 12, 1, "in shared convert");
+    check_linear(8, 24, 2, "in shared convert");
+    check_linear(13, 36, 1, "in shared convert");
+    check_linear(4, 12, 3, "in shared convert");
+    check_linear(16, 26, 1, NULL);  // no tile fills its columns
+}
