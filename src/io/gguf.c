@@ -11,7 +11,9 @@
 #include "io/io.h"
 #include <limits.h>
 #include <string.h>
+#include <sys/stat.h>
 
+enum { VECTOR_BYTES = 64 };  // that a kernel may read at once
 enum { NAME_MAX_BYTES = 255, ENTRIES_MAX = 1 << 20, SHOWN_BYTES = 60, SHOWN_ELEMENTS = 6 };
 
 typedef enum {
@@ -46,7 +48,7 @@ struct Gguf {
     const char *path;
     FileBytes file;          // that of the keys
     LIST(FileBytes) others;  // in which further tensors lie
-    bool folder;             // made of a Hugging Face folder
+    GgufWriter *writer;      // which holds the keys of a folder; else NULL
     size_t alignment;
     int64_t key_count;
     GgufKey *keys;
@@ -337,14 +339,16 @@ static int read_header(Gguf *gguf) {
 
 Gguf *gguf_open(const char *path) {
     FileBytes file;
+    struct stat facts;
+    if (!stat(path, &facts) && S_ISDIR(facts.st_mode)) return folder_open(path);
     Gguf *gguf = file_map(path, &file) ? NULL : gguf_read(path, file);
     return gguf && gguf_find_key(gguf, "split.count") ? gguf_open_parts(gguf) : gguf;
 }
 
-Gguf *gguf_read(const char *path, FileBytes file) {
+static Gguf *read_file(const char *path, FileBytes file, GgufWriter *writer) {
     Arena *arena = arena_new();
     Gguf *gguf = arena_object(arena, Gguf);
-    *gguf = (Gguf){.arena = arena, .path = arena_text(arena, path), .file = file};
+    *gguf = (Gguf){.arena = arena, .path = arena_text(arena, path), .file = file, .writer = writer};
     gguf->key_by_name = map_new(arena);
     gguf->tensor_by_name = map_new(arena);
     if (read_header(gguf) == 0) return gguf;
@@ -352,14 +356,36 @@ Gguf *gguf_read(const char *path, FileBytes file) {
     return NULL;
 }
 
+Gguf *gguf_read(const char *path, FileBytes file) { return read_file(path, file, NULL); }
+
+Gguf *gguf_of_folder(const char *path, GgufWriter *writer) {
+    Text header = gguf_writer_header(writer);
+    FileBytes file = {.at = (const uint8_t *)header.at, .size = header.count};
+    return read_file(path, file, writer);
+}
+
 void gguf_close(Gguf *gguf) {
     if (!gguf) return;
     file_unmap(&gguf->file);
     for (int i = 0; i < gguf->others.count; i++) file_unmap(&gguf->others.at[i]);
+    gguf_writer_free(gguf->writer);
     arena_free(gguf->arena);
 }
 
 void gguf_add_file(Gguf *gguf, FileBytes file) { *list_add(gguf->arena, &gguf->others) = file; }
+
+int gguf_add_values(Gguf *gguf, const char *name, const float *values, int64_t count) {
+    size_t bytes = (size_t)count * sizeof *values;
+    uint8_t *data = arena_alloc(gguf->arena, bytes + VECTOR_BYTES);
+    memcpy(data, values, bytes);
+    return gguf_add_tensor(gguf, &(GgufTensor){.name = name,
+                                               .type = GGUF_F32,
+                                               .rank = 1,
+                                               .shape = {count, 1, 1, 1},
+                                               .data = data,
+                                               .bytes = (int64_t)bytes,
+                                               .beyond = VECTOR_BYTES});
+}
 
 int gguf_join(Gguf *gguf, Gguf *from) {
     int status = 0;
@@ -376,7 +402,7 @@ const char *gguf_path(const Gguf *gguf) { return gguf->path; }
 
 FileBytes gguf_file(const Gguf *gguf) { return gguf->file; }
 
-bool gguf_is_folder(const Gguf *gguf) { return gguf->folder; }
+bool gguf_is_folder(const Gguf *gguf) { return gguf->writer != NULL; }
 
 int64_t gguf_bytes(const Gguf *gguf) {
     size_t bytes = gguf->file.size;

@@ -14,6 +14,7 @@
 enum {
     ALIGNMENT = 32,  // the default, so that no key need say it
     CHUNK = 4096,    // values; a multiple of every format's block length
+    U8 = 0,
     U32 = 4,
     I32 = 5,
     F32 = 6,
@@ -118,6 +119,11 @@ void gguf_put_array_text(GgufWriter *writer, const char *name, const TextSpan *t
     for (int64_t i = 0; i < count; i++) add_text(&writer->keys, texts[i].at, texts[i].length);
 }
 
+void gguf_put_array_u8(GgufWriter *writer, const char *name, const uint8_t *values, int64_t count) {
+    if (!begin_array(writer, name, U8, count)) return;
+    text_add_bytes(&writer->keys, (const char *)values, (size_t)count);
+}
+
 void gguf_put_array_i32(GgufWriter *writer, const char *name, const int32_t *values,
                         int64_t count) {
     if (!begin_array(writer, name, I32, count)) return;
@@ -159,7 +165,7 @@ void gguf_put_tensor(GgufWriter *writer, const GgufTensor *tensor, int type) {
     output->bytes = tensor->bytes / from->bytes * from->length / format->length * format->bytes;
 }
 
-static Text header(GgufWriter *writer) {
+Text gguf_writer_header(GgufWriter *writer) {
     Text out = text_new(writer->arena);
     uint64_t offset = 0;
     text_add(&out, "GGUF");
@@ -217,7 +223,7 @@ int gguf_writer_save(GgufWriter *writer, const char *path) {
     const char *temporary = arena_print(writer->arena, "%s.%d.tmp", path, (int)getpid());
     FILE *file = fopen(temporary, "wbx");
     if (!file) return fail("cannot write %s: %s", temporary, strerror(errno));
-    Text top = header(writer);
+    Text top = gguf_writer_header(writer);
     fwrite(top.at, 1, top.count, file);
     if (writer->tensors.count) pad(file, (int64_t)top.count);
     for (int i = 0; i < writer->tensors.count; i++) {

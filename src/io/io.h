@@ -85,8 +85,9 @@ EncodeBlock encode_symmetric;  // Q4_0, Q5_0
 EncodeBlock encode_ranged;     // Q4_1, Q5_1
 
 // gguf.c: reads a GGUF file, version 2 or 3, little-endian. Pointers live until gguf_close. Of a
-// model in several files any part is opened, and all are read.
+// model in several files any part is opened, and all are read; a Hugging Face folder reads as one.
 typedef struct Gguf Gguf;
+typedef struct GgufWriter GgufWriter;
 typedef struct {
     const char *name;
     int type;             // of gguf_format, length > 0
@@ -132,36 +133,17 @@ int32_t *gguf_array_i32(const Gguf *gguf, const char *name, Arena *arena, int64_
 int gguf_add_tensor(Gguf *gguf, const GgufTensor *tensor);
 void gguf_add_file(Gguf *gguf, FileBytes file);
 int gguf_join(Gguf *gguf, Gguf *from);  // adds the tensors and the file of `from`, and closes it
+int gguf_add_values(Gguf *gguf, const char *name, const float *values, int64_t count);  // copied
+// The keys that the writer has, checked like a file's, for a folder. Takes the writer over.
+Gguf *gguf_of_folder(const char *path, GgufWriter *writer);
+
+// folder*.c: a Hugging Face folder as a Gguf: config.json and the tokenizer's files as keys, the
+// tensors of its safetensors files under GGUF's names.
+Gguf *folder_open(const char *path);  // NULL with a message
 
 // gguf_parts.c: NAME-00001-of-00005.gguf and its like. Takes over the part that was opened; gives
 // the whole model, or NULL with a message.
 Gguf *gguf_open_parts(Gguf *part);
-
-// gguf_write.c: builds a GGUF file. A key put twice keeps its first value: put overrides first.
-typedef struct GgufWriter GgufWriter;
-GgufWriter *gguf_writer_new(void);
-void gguf_writer_free(GgufWriter *writer);
-void gguf_put_text(GgufWriter *writer, const char *name, const char *text);
-void gguf_put_span(GgufWriter *writer, const char *name, TextSpan text);
-void gguf_put_int(GgufWriter *writer, const char *name, int64_t value);  // as u32 where it fits
-void gguf_put_f32(GgufWriter *writer, const char *name, float value);
-void gguf_put_bool(GgufWriter *writer, const char *name, bool value);
-void gguf_put_array_text(GgufWriter *writer, const char *name, const TextSpan *texts,
-                         int64_t count);
-void gguf_put_array_i32(GgufWriter *writer, const char *name, const int32_t *values, int64_t count);
-void gguf_put_array_f32(GgufWriter *writer, const char *name, const float *values, int64_t count);
-void gguf_put_keys(GgufWriter *writer, const Gguf *from);  // all of them
-// The tensor's values, converted to `type` as they are written; its data must live until the save.
-void gguf_put_tensor(GgufWriter *writer, const GgufTensor *tensor, int type);
-int gguf_writer_save(GgufWriter *writer, const char *path);  // to a temporary, then renames
-
-// output.c: a file written in parts; it appears under its name whole or not at all.
-typedef struct OutputFile OutputFile;
-OutputFile *output_open(const char *path);  // NULL with a message
-void output_add(OutputFile *output, const void *bytes, size_t count);
-bool output_failed(const OutputFile *output);  // as far as it is known: no use going on
-int output_finish(OutputFile *output);         // -1 with a message; frees it either way
-void output_give_up(OutputFile *output);       // nothing is left; NULL is allowed
 
 // safetensors.c: what pg_load and model folders share.
 enum { SAFETENSORS_RANK_MAX = 8 };
@@ -174,6 +156,91 @@ typedef struct {
 } SafeTensor;
 // The tensors of a file, by name; each lies where the file has bytes. NULL with a message.
 SafeTensor *safetensors_read(const char *path, Arena *arena, FileBytes file, int64_t *count);
+
+// json.c: JSON files. Every look-up may be asked of NULL or of a value of another kind: it then
+// gives NULL, 0 or false, and no message.
+typedef struct json_t Json;
+typedef struct {
+    const char *name;  // NULL: there are no more
+    const Json *value;
+    void *place;
+} JsonMember;
+Json *json_open(const char *path);                              // NULL with a message
+void json_close(Json *root);                                    // NULL is allowed
+const Json *json_member(const Json *object, const char *name);  // NULL for null, too
+JsonMember json_first(const Json *object);                      // in the file's order
+JsonMember json_next(const Json *object, JsonMember member);
+int64_t json_count(const Json *value);  // of elements or of members
+const Json *json_element(const Json *array, int64_t i);
+bool json_text(const Json *value, TextSpan *text);  // lives as long as the root
+bool json_number(const Json *value, double *number);
+bool json_int(const Json *value, int64_t *integer);  // up to 2^53
+bool json_truth(const Json *value, bool *truth);
+bool json_is(const Json *value, const char *text);
+
+// What the files of folder*.c share while a folder is read.
+#define FOLDER_INDEX "model.safetensors.index.json"
+enum { FOLDER_QKV_BIAS = 1, FOLDER_OUTPUT_BIAS = 2, FOLDER_FEED_BIAS = 4 };
+typedef struct {
+    const char *name, *path;
+    FileBytes bytes;
+    SafeTensor *tensors;
+    int64_t count;
+} FolderFile;
+typedef struct {
+    const char *path;
+    Arena *arena;        // of the reading only
+    GgufWriter *writer;  // of the keys
+    LIST(FolderFile) files;
+    const Json *config;        // config.json
+    const char *architecture;  // as GGUF names it
+    int64_t layers, vocabulary;
+    bool tied;       // the head is the embedding
+    int biases;      // FOLDER_... that config.json asks for
+    float *factors;  // by which frequencies are divided, rope_size / 2 of them; NULL: by none
+    int64_t factor_count;
+} Folder;
+typedef struct {
+    const char *model, *pre;  // as GGUF names them; pre of byte-level BPE alone
+    bool prefix, single;      // a space comes first; of spaces in a row one stays
+    TextSpan charsmap;        // sentencepiece's, in base64; at NULL: none
+} FolderRules;
+const char *folder_path(const Folder *folder, const char *name);
+bool folder_has(const Folder *folder, const char *name);
+int folder_read_config(Folder *folder);     // folder_config.c
+int folder_read_tokenizer(Folder *folder);  // folder_tokenizer.c
+// folder_rules.c: from a tokenizer.json, whose path is for messages.
+int folder_read_rules(const Folder *folder, const char *path, const Json *root, FolderRules *rules);
+int folder_map_weights(Folder *folder);              // folder_weights.c
+int64_t folder_vocabulary(const Folder *folder);     // rows of the embedding; -1 with a message
+int folder_add_weights(Folder *folder, Gguf *gguf);  // the files are then the Gguf's
+
+// gguf_write.c: builds a GGUF file. A key put twice keeps its first value: put overrides first.
+GgufWriter *gguf_writer_new(void);
+void gguf_writer_free(GgufWriter *writer);
+void gguf_put_text(GgufWriter *writer, const char *name, const char *text);
+void gguf_put_span(GgufWriter *writer, const char *name, TextSpan text);
+void gguf_put_int(GgufWriter *writer, const char *name, int64_t value);  // as u32 where it fits
+void gguf_put_f32(GgufWriter *writer, const char *name, float value);
+void gguf_put_bool(GgufWriter *writer, const char *name, bool value);
+void gguf_put_array_text(GgufWriter *writer, const char *name, const TextSpan *texts,
+                         int64_t count);
+void gguf_put_array_u8(GgufWriter *writer, const char *name, const uint8_t *values, int64_t count);
+void gguf_put_array_i32(GgufWriter *writer, const char *name, const int32_t *values, int64_t count);
+void gguf_put_array_f32(GgufWriter *writer, const char *name, const float *values, int64_t count);
+void gguf_put_keys(GgufWriter *writer, const Gguf *from);  // all of them
+// The tensor's values, converted to `type` as they are written; its data must live until the save.
+void gguf_put_tensor(GgufWriter *writer, const GgufTensor *tensor, int type);
+Text gguf_writer_header(GgufWriter *writer);  // what a file begins with, up to the tensors' data
+int gguf_writer_save(GgufWriter *writer, const char *path);  // to a temporary, then renames
+
+// output.c: a file written in parts; it appears under its name whole or not at all.
+typedef struct OutputFile OutputFile;
+OutputFile *output_open(const char *path);  // NULL with a message
+void output_add(OutputFile *output, const void *bytes, size_t count);
+bool output_failed(const OutputFile *output);  // as far as it is known: no use going on
+int output_finish(OutputFile *output);         // -1 with a message; frees it either way
+void output_give_up(OutputFile *output);       // nothing is left; NULL is allowed
 
 // utf8.c: bytes to valid UTF-8. The start of a character that is not completed, or a byte that can
 // start none, becomes one U+FFFD, as in Python's bytes.decode("utf-8", "replace"). A character

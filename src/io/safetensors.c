@@ -97,21 +97,21 @@ int pg_save(const char *path, int count, const char *const *names, PgTensor **te
 typedef struct {
     Arena *arena;
     const char *at, *end;
-} Json;
+} HeaderText;
 
-static bool peek(Json *json, char c) {
+static bool peek(HeaderText *json, char c) {
     while (json->at < json->end && memchr(" \t\r\n", *json->at, 4)) json->at++;
     return json->at < json->end && *json->at == c;
 }
 
-static bool take(Json *json, char c) {
+static bool take(HeaderText *json, char c) {
     bool there = peek(json, c);
     json->at += there;
     return there;
 }
 
 // Of \uXXXX only what is ASCII: names need no more.
-static bool take_escape(Json *json, char *out) {
+static bool take_escape(HeaderText *json, char *out) {
     static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
     if (json->at == json->end) return false;
     char c = *json->at++;
@@ -129,7 +129,7 @@ static bool take_escape(Json *json, char *out) {
     return value > 0 && value < 128;
 }
 
-static bool take_text(Json *json, const char **out) {
+static bool take_text(HeaderText *json, const char **out) {
     if (!take(json, '"')) return false;
     Text text = text_new(json->arena);
     while (json->at < json->end && *json->at != '"') {
@@ -141,7 +141,7 @@ static bool take_text(Json *json, const char **out) {
     return take(json, '"');
 }
 
-static bool take_count(Json *json, int64_t *out) {
+static bool take_count(HeaderText *json, int64_t *out) {
     peek(json, 0);
     const char *start = json->at;
     for (*out = 0; json->at < json->end && *json->at >= '0' && *json->at <= '9'; json->at++)
@@ -151,7 +151,7 @@ static bool take_count(Json *json, int64_t *out) {
     return json->at > start && (*start != '0' || json->at == start + 1);
 }
 
-static bool take_counts(Json *json, int64_t *out, int most, int *count) {
+static bool take_counts(HeaderText *json, int64_t *out, int most, int *count) {
     *count = 0;
     if (!take(json, '[')) return false;
     if (take(json, ']')) return true;
@@ -161,7 +161,7 @@ static bool take_counts(Json *json, int64_t *out, int most, int *count) {
     return take(json, ']');
 }
 
-static bool take_type(Json *json, Entry *entry) {
+static bool take_type(HeaderText *json, Entry *entry) {
     const char *text;
     if (entry->tensor.type || !take_text(json, &text)) return false;
     for (int i = 0; i < COUNT_OF(types); i++) {
@@ -174,7 +174,7 @@ static bool take_type(Json *json, Entry *entry) {
     return false;
 }
 
-static bool take_field(Json *json, Entry *entry) {
+static bool take_field(HeaderText *json, Entry *entry) {
     const char *key;
     if (!take_text(json, &key) || !take(json, ':')) return false;
     SafeTensor *tensor = &entry->tensor;
@@ -191,7 +191,7 @@ static bool take_field(Json *json, Entry *entry) {
     return true;
 }
 
-static bool take_entry(Json *json, Entry *entry) {
+static bool take_entry(HeaderText *json, Entry *entry) {
     if (!take(json, '{')) return false;
     do {
         if (!take_field(json, entry)) return false;
@@ -200,7 +200,7 @@ static bool take_entry(Json *json, Entry *entry) {
     return take(json, '}') && tensor->type && tensor->rank >= 0 && tensor->end >= 0;
 }
 
-static bool take_metadata(Json *json) {
+static bool take_metadata(HeaderText *json) {
     const char *ignored;
     if (!take(json, '{')) return false;
     if (take(json, '}')) return true;
@@ -211,7 +211,7 @@ static bool take_metadata(Json *json) {
     return take(json, '}');
 }
 
-static bool take_header(Json *json, EntryList *entries) {
+static bool take_header(HeaderText *json, EntryList *entries) {
     if (!take(json, '{')) return false;
     if (!take(json, '}')) {
         do {
@@ -285,7 +285,7 @@ static int read_header(const char *path, Arena *arena, FileBytes file, EntryList
                     "%zu",
                     path, (unsigned long long)length, file.size);
     const char *start = (const char *)file.at + LENGTH_BYTES;
-    Json json = {arena, start, start + length};
+    HeaderText json = {arena, start, start + length};
     if (!take_header(&json, entries))
         return fail("%s: the safetensors header cannot be read at byte %lld", path,
                     (long long)(json.at - start));
