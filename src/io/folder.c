@@ -3,8 +3,8 @@
  * Invariant: a Gguf made here holds nothing that a GGUF file could not, and is checked by the same
  * code; files outside the folder are not read, and no pickle is opened. The rows of attn_q and
  * attn_k keep the folder's order: a rotation's two numbers lie half a head apart.
- *   config.json, tokenizer.json, model.safetensors   =>   llama.block_count = 30, blk.0.attn_q.weight
- */
+ *   {"num_hidden_layers": 30}, model.layers.0.self_attn.q_proj.weight
+ *      =>   llama.block_count = 30, blk.0.attn_q.weight                                          */
 #include "io/io.h"
 
 #include <string.h>

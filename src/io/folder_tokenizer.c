@@ -224,9 +224,9 @@ static void put_scores(const Vocabulary *vocabulary) {
                        vocabulary->folder->vocabulary);
 }
 
-// Sentencepiece has scores and no merges: two neighbours become one if their text is a token. The
-// files of its models, written as merges, have every such pair, and the rank of a token's first
-// merge orders as its score does. Files with fewer merges were never sentencepiece's, and keep them.
+// Sentencepiece has scores and no merges: two neighbours become one if their text is a token. Files
+// of its models, written as merges, have every such pair, and the rank of a token's first merge
+// orders as its score does. Files with fewer merges were never sentencepiece's, and keep them.
 static int put_scores_or_merges(Vocabulary *vocabulary) {
     Folder *folder = vocabulary->folder;
     size_t longest = 1;
