@@ -263,3 +263,364 @@ TEST(ids_of_gpt2_smollm_and_llama3) {
     check_prompt("llama-linear");
     check_prompt("llama-yarn");
 }
+
+// ---- folders that are not what they say --------------------------------------------------------
+
+// Not file_write: thousands of these files need not outlive a power cut.
+static void put_file(const char *path, const char *bytes, size_t size) {
+    FILE *file = fopen(path, "wb");
+    CHECK(file);
+    CHECK_INT((int64_t)fwrite(bytes, 1, size, file), (int64_t)size);
+    CHECK_INT(fclose(file), 0);
+}
+
+// A copy of a small model, to be spoilt.
+static const char *copied(Arena *arena, const char *name) {
+    const char *from = model_path(arena, name), *to = temporary_path(arena, "folder");
+    DIR *folder = opendir(to);
+    for (struct dirent *entry; folder && (entry = readdir(folder));) {
+        if (entry->d_type == DT_REG) unlink(arena_print(arena, "%s/%s", to, entry->d_name));
+    }
+    if (folder) closedir(folder);
+    CHECK_INT(folder_make(to), 0);
+    folder = opendir(from);
+    for (struct dirent *entry; (entry = readdir(folder));) {
+        size_t size;
+        if (entry->d_name[0] == '.') continue;
+        char *bytes = file_read(arena, arena_print(arena, "%s/%s", from, entry->d_name), &size);
+        put_file(arena_print(arena, "%s/%s", to, entry->d_name), bytes, size);
+    }
+    closedir(folder);
+    return to;
+}
+
+typedef struct {
+    const char *model, *file, *from, *to, *why;
+} Change;
+
+static const char *changed(Arena *arena, Change change) {
+    const char *folder = copied(arena, change.model);
+    const char *path = arena_print(arena, "%s/%s", folder, change.file);
+    size_t size, length = strlen(change.from);
+    char *bytes = file_read(arena, path, &size), *at = bytes;
+    while (at + length <= bytes + size && memcmp(at, change.from, length)) at++;
+    if (at + length > bytes + size) fatal("%s has no %s", change.file, change.from);
+    Text text = text_new(arena);
+    text_add_bytes(&text, bytes, (size_t)(at - bytes));
+    text_add(&text, "%s", change.to);
+    text_add_bytes(&text, at + length, (size_t)(bytes + size - at) - length);
+    put_file(path, text.at, text.count);
+    return folder;
+}
+
+static void check_refused(const char *folder, const char *why, const char *source, int line) {
+    Gguf *gguf = gguf_open(folder);
+    Tokenizer *tokenizer = gguf ? tokenizer_open(gguf) : NULL;
+    check(!tokenizer, why, source, line);
+    check_part(error_text(), why, "gguf_open", source, line);
+    check_part(error_text(), folder, "gguf_open", source, line);
+    check(!strchr(error_text(), '\n'), "one line", source, line);
+    tokenizer_close(tokenizer);
+    gguf_close(gguf);
+}
+#define REFUSED(folder, why) check_refused((folder), (why), __FILE__, __LINE__)
+
+static void refuse_all(const Change *changes, int count) {
+    for (int i = 0; i < count; i++) {
+        Arena *arena = arena_new();
+        REFUSED(changed(arena, changes[i]), changes[i].why);
+        arena_free(arena);
+    }
+}
+
+TEST(configurations_of_wrong_kinds_and_sizes) {
+    NEEDS_JANSSON;
+#define CONFIG(from, to, why) \
+    { "llama-yarn", "config.json", from, to, why }
+    const Change changes[] = {
+        CONFIG("_layers\": 2", "_layers\": 0", "num_hidden_layers must be a whole number from 1"),
+        CONFIG("_layers\": 2", "_layers\": -2", "num_hidden_layers must be a whole number from 1"),
+        CONFIG("_layers\": 2", "_layers\": 1.5", "num_hidden_layers must be a whole number from 1"),
+        CONFIG("_layers\": 2", "_layers\": \"2\"", "num_hidden_layers must be a whole number"),
+        CONFIG("_layers\": 2", "_layers\": [2]", "num_hidden_layers must be a whole number"),
+        CONFIG("_layers\": 2", "_layers\": null", "num_hidden_layers is missing"),
+        CONFIG("_layers\": 2", "_layers\": 9223372036854775808", "must be a whole number from 1"),
+        CONFIG("_layers\": 2", "_layers\": 1e300", "must be a whole number from 1"),
+        CONFIG("_layers\": 2", "_layers\": 1e999", "line"),
+        CONFIG("_layers\": 2", "_layers\": 1",
+               "model.layers.1.input_layernorm.weight is there, but"),
+        CONFIG("_heads\": 4", "_heads\": 0", "num_attention_heads must be a whole number from 1"),
+        CONFIG("hidden_size\": 64", "hidden_size\": 0", "hidden_size must be a whole number from"),
+        CONFIG("vocab_size\": 288", "vocab_size\": 289",
+               "vocab_size is 289, but the embedding has"),
+        CONFIG("eps\": 1e-05", "eps\": 0", "rms_norm_eps must be a number above 0"),
+        CONFIG("eps\": 1e-05", "eps\": \"small\"", "rms_norm_eps must be a number above 0"),
+        CONFIG("theta\": 100.0", "theta\": -1", "rope_theta must be a number above 0"),
+        CONFIG("e\": \"llama\"", "e\": \"gemma3\"", "model_type gemma3 is not supported yet"),
+        CONFIG("e\": \"llama\"", "e\": 3", "model_type (no text) is not supported yet"),
+        CONFIG("\"silu\"", "\"gelu\"", "hidden_act gelu is not supported yet"),
+        CONFIG("\"use_cache\": true", "\"quantization_config\": {\"quant_method\": \"gptq\"}",
+               "weights quantised by gptq are not read"),
+        CONFIG("\"use_cache\": true", "\"partial_rotary_factor\": 0.5", "partial_rotary_factor"),
+        CONFIG("\"use_cache\": true", "\"hidden_size\": 64", "duplicate object key"),
+        CONFIG("embeddings\": true", "embeddings\": 1",
+               "tie_word_embeddings must be true or false"),
+        CONFIG("embeddings\": true", "embeddings\": false", "tensor lm_head.weight is missing"),
+        CONFIG("attention_bias\": false", "attention_bias\": true", "blk.0.attn_q.bias is missing"),
+        CONFIG("\"mlp_bias\": false", "\"mlp_bias\": true",
+               "tensor blk.0.ffn_gate.bias is missing"),
+        CONFIG("\"yarn\"", "\"longrope\"", "rope scaling longrope is not supported yet"),
+        CONFIG("\"rope_type\"", "\"rope\"",
+               "rope scaling without a rope_type is not supported yet"),
+        CONFIG("\"factor\": 4.0", "\"factor\": \"4\"", "factor must be a number above 0"),
+        CONFIG("\"factor\": 4.0", "\"scale\": 4.0", "factor is missing"),
+        CONFIG("embeddings\": 16", "embeddings\": 0", "original_max_position_embeddings must be"),
+        CONFIG("{", "{{", "config.json: line 1: "),
+        CONFIG("{", "[", "config.json: line 2: "),
+        {"llama-llama3", "config.json", "high_freq_factor\": 4.0", "high_freq_factor\": 1.0",
+         "low_freq_factor below high_freq_factor"},
+        {"qwen2-window", "config.json", "full_attention", "chunked_attention",
+         "chunked_attention in layer 0 is not supported yet"},
+        {"qwen2-window", "config.json", "sliding_attention\"", "sliding_attention\", \"x\"",
+         "layer_types has 3 entries for 2 layers"},
+        {"qwen2-window", "config.json", "_window_layers\": 1", "_window_layers\": -1",
+         "max_window_layers is below 0"},
+        {"qwen2-window", "config.json", "sliding_window\": 8", "sliding_window\": 0",
+         "sliding_window must be a whole number from 1"},
+        {"llama", "generation_config.json", "284", "288", "eos_token_id must be a token's id"},
+        {"llama", "generation_config.json", "284", "-1", "eos_token_id must be a token's id"},
+        {"llama", "tokenizer_config.json", "\"eos_token\": \"<|eot_id|>\"", "\"eos_token\": \"no\"",
+         "the eos_token 'no' is not in the vocabulary"},
+    };
+    refuse_all(changes, COUNT_OF(changes));
+}
+
+TEST(tokenizers_of_other_rules_and_bad_numbers) {
+    NEEDS_JANSSON;
+#define TOKENIZER(model, from, to, why) \
+    { model, "tokenizer.json", from, to, why }
+    const Change changes[] = {
+        TOKENIZER("llama", "\"BPE\"", "\"WordPiece\"", "neither BPE nor Unigram"),
+        TOKENIZER("llama", "{1,3}", "{1,4}", "byte-level BPE with the steps 'split((?i:'s|'t"),
+        TOKENIZER("llama", "\"Isolated\"", "\"Removed\"", "the steps 'split otherwise("),
+        TOKENIZER("llama", "\"Split\"", "\"Punctuation\"", "steps 'unknown(Punctuation) bytes'"),
+        TOKENIZER("llama-yarn", "_digits\": true", "_digits\": false", "'numbers bytes(words)'"),
+        TOKENIZER("llama-yarn", "space\": false", "space\": true", "'digits bytes behind a space("),
+        TOKENIZER("mistral", "\"Prepend\"", "\"Append\"", "the steps 'unknown(Append) mark'"),
+        TOKENIZER("llama", "\"!\": 0", "\"!\": -1", "token '!' has the id -1, but the embedding"),
+        TOKENIZER("llama", "\"!\": 0", "\"!\": 288", "token '!' has the id 288, but the embedding"),
+        TOKENIZER("llama", "\"!\": 0", "\"!\": 1e15", "token '!' has the id 1000000000000000, but"),
+        TOKENIZER("llama", "\"!\": 0", "\"!\": 9223372036854775808", "'!' is no whole number"),
+        TOKENIZER("llama", "\"!\": 0", "\"!\": \"0\"", "'!' is no whole number"),
+        TOKENIZER("llama", "\"!\": 0", "\"!\": 1", "has the text or the id of another"),
+        TOKENIZER("llama", "\"id\": 283", "\"id\": 3", "of id 3 has the text or the id of another"),
+        TOKENIZER("llama", "\"id\": 283", "\"it\": 3", "added token 0 has no content or no id"),
+        TOKENIZER("llama", "\"vocab\"", "\"words\"", "there is no vocabulary in it"),
+        TOKENIZER("llama-linear", "Ġ t", "Ġ q", "merge 0 of the tokenizer names a token that"),
+        TOKENIZER("llama-linear", "Ġ t", "Ġ", "merge 0 of the tokenizer does not name two tokens"),
+        TOKENIZER("llama-linear", "\"Ġ t\"", "[\"Ġ\"]", "merge 0 is neither \"a b\" nor"),
+        TOKENIZER("llama-linear", "\"Ġ t\"", "[\"Ġ\", 1]", "merge 0 is neither \"a b\" nor"),
+        TOKENIZER("llama-linear", "\"Ġ t\"", "7", "merge 0 is neither \"a b\" nor"),
+        TOKENIZER("mistral", "\"▁ t\"", "\"▁ tttt\"", "'▁ tttt', makes no token of the vocabulary"),
+        TOKENIZER("mistral", "\"▁ t\"", "\" \"", "makes no token of the vocabulary"),
+    };
+    refuse_all(changes, COUNT_OF(changes));
+}
+
+TEST(shards_and_tensors_that_do_not_fit) {
+    NEEDS_JANSSON;
+    static const char index[] = "model.safetensors.index.json";
+    static const char first[] =
+        "\"model.embed_tokens.weight\": \"model-00001-of-00002.safetensors\"";
+#define FIRST(value) "\"model.embed_tokens.weight\": " value
+    const Change changes[] = {
+        {"sharded", index, first, FIRST("\"../model.safetensors\""), "in the same folder"},
+        {"sharded", index, first, FIRST("\"/etc/passwd\""), "in the same folder"},
+        {"sharded", index, first, FIRST("\"config.json\""), "must be the name of a .safetensors"},
+        {"sharded", index, first, FIRST("3"), "the file of model.embed_tokens.weight must be"},
+        {"sharded", index, first, FIRST("\"none.safetensors\""), "none.safetensors: No such file"},
+        {"sharded", index, first, FIRST("\"model-00002-of-00002.safetensors\""),
+         "tensor model.embed_tokens.weight is not in it"},
+        {"sharded", index, "weight_map", "weights", "there is no weight_map in it"},
+        {"sharded", "model-00001-of-00002.safetensors", "\"BF16\"", "\"I16\" ", "is I16; F32, F16"},
+        {"sharded", "model-00001-of-00002.safetensors", "[288,64]", "[64,288]",
+         "the embedding has 64 rows"},
+        {"llama", "model.safetensors", "model.norm.weight", "model.morm.weight",
+         "tensor model.morm.weight is none that a llama model has"},
+        {"llama", "model.safetensors", "layers.0.input", "layers.00.inpu",
+         "is none that a llama model has"},
+        {"llama", "model.safetensors", "[288,32]", "[288,33]", "do not give its 36864 bytes"},
+    };
+    refuse_all(changes, COUNT_OF(changes));
+}
+
+TEST(missing_files_are_named) {
+    NEEDS_JANSSON;
+    Arena *arena = arena_new();
+    const struct {
+        const char *name, *why;
+    } files[] = {
+        {"config.json", "a folder without a config.json is no model"},
+        {"model.safetensors",
+         "there is neither model.safetensors nor model.safetensors.index.json"},
+        {"tokenizer.json", "tokenizer.json is missing"},
+    };
+    for (int i = 0; i < COUNT_OF(files); i++) {
+        const char *folder = copied(arena, "llama");
+        unlink(arena_print(arena, "%s/%s", folder, files[i].name));
+        REFUSED(folder, files[i].why);
+    }
+    const char *folder = copied(arena, "llama");
+    unlink(arena_print(arena, "%s/model.safetensors", folder));
+    put_file(arena_print(arena, "%s/pytorch_model.bin", folder), "\x80\x02", 2);
+    REFUSED(folder, "the weights are a Python pickle, which could run any program");
+    folder = copied(arena, "sharded");
+    unlink(arena_print(arena, "%s/model-00002-of-00002.safetensors", folder));
+    REFUSED(folder, "model-00002-of-00002.safetensors: No such file");
+    arena_free(arena);
+}
+
+TEST(deep_nesting_and_a_template_of_a_megabyte) {
+    NEEDS_JANSSON;
+    Arena *arena = arena_new();
+    const char *folder = copied(arena, "llama");
+    Text text = text_new(arena);
+    for (int i = 0; i < 1 << 20; i++) text_add_bytes(&text, "[", 1);
+    const char *names[] = {"config.json", "tokenizer.json", "tokenizer_config.json"};
+    for (int i = 0; i < COUNT_OF(names); i++) {
+        folder = copied(arena, "llama");
+        put_file(arena_print(arena, "%s/%s", folder, names[i]), text.at, text.count);
+        REFUSED(folder, names[i]);
+    }
+    folder = copied(arena, "llama");
+    const char *path = arena_print(arena, "%s/chat_template.jinja", folder);
+    put_file(path, text.at, text.count);
+    Gguf *gguf = gguf_open(folder);
+    TextSpan template;
+    CHECK_INT(gguf_text(gguf, "tokenizer.chat_template", &template), 0);
+    CHECK_INT(template.length, 1 << 20);
+    gguf_close(gguf);
+    arena_free(arena);
+}
+
+// Tries a file cut at every step-th byte, and with every step-th byte flipped.
+static void survive(const char *model, const char *file, size_t step) {
+    Arena *arena = arena_new();
+    const char *folder = copied(arena, model);
+    const char *path = arena_print(arena, "%s/%s", folder, file);
+    size_t size;
+    char *bytes = file_read(arena, path, &size);
+    for (size_t i = 0; i < size; i += step) {
+        const char flips[] = {1, 4, 32, (char)0x80};
+        for (int j = -1; j < COUNT_OF(flips); j++) {
+            if (j >= 0) bytes[i] = (char)(bytes[i] ^ flips[j]);
+            put_file(path, bytes, j < 0 ? i : size);
+            Gguf *gguf = gguf_open(folder);
+            tokenizer_close(gguf ? tokenizer_open(gguf) : NULL);
+            gguf_close(gguf);
+            if (j >= 0) bytes[i] = (char)(bytes[i] ^ flips[j]);
+        }
+    }
+    arena_free(arena);
+}
+
+TEST(cuts_and_flips_are_survived) {
+    NEEDS_JANSSON;
+    survive("llama-yarn", "config.json", 1);
+    survive("sharded", FOLDER_INDEX, 11);
+    survive("mistral", "tokenizer.json", 101);
+    survive("llama", "tokenizer_config.json", 17);
+    survive("llama", "model.safetensors", 1009);
+}
+
+// ---- what need not be there --------------------------------------------------------------------
+
+static Gguf *opened_with(Arena *arena, Change change) {
+    Gguf *gguf = gguf_open(changed(arena, change));
+    if (!gguf) fatal("%s", error_text());
+    return gguf;
+}
+
+TEST(attention_factors_of_yarn) {
+    NEEDS_JANSSON;
+    Arena *arena = arena_new();
+    const double usual = 0.1 * log(4) + 1;
+    Change change = {"llama-yarn", "config.json", "\"beta_fast\": 2.0", "\"attention_factor\": 1.5",
+                     ""};
+    Gguf *gguf = opened_with(arena, change);
+    CHECK_NEAR(number_of(gguf, "llama.rope.scaling.attn_factor"), 1.5 / usual, 1e-6);
+    CHECK_NEAR(number_of(gguf, "llama.rope.scaling.yarn_beta_fast"), 32, 0);
+    gguf_close(gguf);
+    change.to = "\"mscale\": 2.0, \"mscale_all_dim\": 0.5";
+    gguf = opened_with(arena, change);
+    CHECK_NEAR(number_of(gguf, "llama.rope.scaling.attn_factor"),
+               (0.2 * log(4) + 1) / (0.05 * log(4) + 1) / usual, 1e-6);
+    gguf_close(gguf);
+    arena_free(arena);
+}
+
+TEST(holes_of_the_vocabulary_are_unused_tokens) {
+    NEEDS_JANSSON;
+    Arena *arena = arena_new();
+    int64_t count;
+    Gguf *gguf = opened_with(arena, (Change){"llama", "tokenizer.json", "\"!\": 0,", "", ""});
+    TextSpan *texts = gguf_array_text(gguf, "tokenizer.ggml.tokens", arena, &count);
+    int32_t *kinds = gguf_array_i32(gguf, "tokenizer.ggml.token_type", arena, &count);
+    CHECK_INT(count, 288);
+    CHECK_TEXT(terminated(arena, texts[0]), "[PAD0]");
+    CHECK_INT(kinds[0], 5);
+    CHECK_INT(kinds[1], 1);
+    CHECK_TEXT(terminated(arena, texts[283]), "<|begin_of_text|>");
+    CHECK_INT(kinds[283], 3);
+    gguf_close(gguf);
+    gguf = opened_with(
+        arena, (Change){"llama", "tokenizer.json", "\"special\": true", "\"special\": false", ""});
+    CHECK_INT(gguf_array_i32(gguf, "tokenizer.ggml.token_type", arena, &count)[283], 4);
+    gguf_close(gguf);
+    arena_free(arena);
+}
+
+// Scores order as merges do where every merge is there; else the merges are kept.
+TEST(sentencepiece_has_scores) {
+    NEEDS_JANSSON;
+    Arena *arena = arena_new();
+    int64_t count;
+    Gguf *gguf = opened(arena, "mistral");
+    CHECK_TEXT(text_of(arena, gguf, "tokenizer.ggml.model"), "llama");
+    TextSpan *texts = gguf_array_text(gguf, "tokenizer.ggml.tokens", arena, &count);
+    float *scores = gguf_array_f32(gguf, "tokenizer.ggml.scores", arena, &count);
+    int32_t *kinds = gguf_array_i32(gguf, "tokenizer.ggml.token_type", arena, &count);
+    CHECK_TEXT(terminated(arena, texts[3]), "<0x00>");
+    CHECK_INT(kinds[0], 2);
+    CHECK_INT(kinds[1], 3);
+    CHECK_INT(kinds[3], 6);
+    CHECK_INT(kinds[259], 1);
+    CHECK_TEXT(terminated(arena, texts[259]), "▁t");
+    CHECK_NEAR(scores[259], 0, 0);
+    CHECK(scores[260] < scores[259] && scores[261] < scores[260]);
+    CHECK(!gguf_find_key(gguf, "tokenizer.ggml.merges"));
+    gguf_close(gguf);
+    gguf = opened_with(arena, (Change){"mistral", "tokenizer.json", "\"▁ t\",", "", ""});
+    CHECK(!gguf_find_key(gguf, "tokenizer.ggml.scores"));
+    CHECK(gguf_find_key(gguf, "tokenizer.ggml.merges"));
+    gguf_close(gguf);
+    arena_free(arena);
+}
+
+TEST(templates_and_bos_in_their_other_places) {
+    NEEDS_JANSSON;
+    Arena *arena = arena_new();
+    bool truth = true;
+    const char *templates =
+        "\"chat_template\": [{\"name\": \"rag\", \"template\": \"no\"}, "
+        "{\"name\": \"default\", \"template\": \"yes\"}], \"add_bos_token\": false, \"x\"";
+    const Change change = {"llama", "tokenizer_config.json", "\"tokenizer_class\"", templates, ""};
+    const char *folder = changed(arena, change);
+    unlink(arena_print(arena, "%s/chat_template.jinja", folder));
+    Gguf *gguf = gguf_open(folder);
+    CHECK_TEXT(text_of(arena, gguf, "tokenizer.chat_template"), "yes");
+    CHECK_INT(gguf_bool(gguf, "tokenizer.ggml.add_bos_token", &truth), 0);
+    CHECK(!truth);
+    gguf_close(gguf);
+    arena_free(arena);
+}
