@@ -165,14 +165,14 @@ static int unknown(const char *path, const char *what, const Steps *steps) {
                 path, what, SHOWN_BYTES, steps->text.at);
 }
 
-static int find_byte_level(const char *path, const Steps *steps, FolderRules *rules) {
-    rules->model = "gpt2";
+static bool find_byte_level(const Steps *steps, FolderRules *rules) {
     for (int i = 0; i < COUNT_OF(byte_level); i++) {
         if (strcmp(byte_level[i].steps, steps->text.at) != 0) continue;
+        rules->model = "gpt2";
         rules->pre = byte_level[i].pre;
-        return 0;
+        return true;
     }
-    return unknown(path, "byte-level BPE", steps);
+    return false;
 }
 
 static int find_pieces(const char *path, const char *what, const Steps *steps, FolderRules *rules) {
@@ -199,7 +199,9 @@ int folder_read_rules(const Folder *folder, const char *path, const Json *root,
     }
     if (type && !json_is(type, "BPE"))  // older files do not say what BPE is
         return fail("%s: a tokenizer that is neither BPE nor Unigram is not supported yet", path);
-    if (!is_true(model, "byte_fallback", false)) return find_byte_level(path, &steps, rules);
+    if (find_byte_level(&steps, rules))
+        return 0;  // where no byte is without a token, none falls back
+    if (!is_true(model, "byte_fallback", false)) return unknown(path, "byte-level BPE", &steps);
     rules->model = "llama";
     return find_pieces(path, "BPE with byte fallback", &steps, rules);
 }

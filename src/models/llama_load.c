@@ -10,8 +10,8 @@
 #include <string.h>
 
 // ---- what a file says --------------------------------------------------------------------------
-// Architectures that are a llama with other names for its keys. In the files of `halves` the two
-// numbers that a rotation turns lie half a head apart, else side by side.
+// Architectures that are a llama with other names for its keys. In the files of `halves`, and in
+// folders, the two numbers that a rotation turns lie half a head apart, else side by side.
 static const struct {
     const char *name;
     bool halves;
@@ -61,7 +61,7 @@ static int read_architecture(Keys *keys, LlamaConfig *config) {
         const char *known = architectures[i].name;
         if (name.length != strlen(known) || memcmp(name.at, known, name.length)) continue;
         keys->architecture = known;
-        config->rope_halves = architectures[i].halves;
+        config->rope_halves = architectures[i].halves || gguf_is_folder(keys->gguf);
         return 0;
     }
     return fail("%s: architecture %.*s is not supported yet; llama, mistral and qwen2 are",

@@ -198,9 +198,10 @@ def rewrite(folder, name):
         edit("config.json", new_scaling)
 
 
-def golden(name, model, tokenizer):
+def golden(name, kind, folder, tokenizer):
+    # Loaded anew: a model that was cast to bf16 and back has rotations rounded to bf16, too.
+    model = kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     ids = tokenizer.encode(TEXT)
-    model = model.to(torch.float32)
     logits = model(torch.tensor([ids])).logits[0]
     exact = model.to(torch.float64)(torch.tensor([ids])).logits[0]
     rounding = (logits - exact).abs().max().item()
@@ -224,7 +225,6 @@ def main():
         tokenizer = (sentence_piece(config.vocab_size) if rule == "sentencepiece"
                      else byte_level(rule, config.vocab_size))
         assert len(tokenizer) <= config.vocab_size, (name, len(tokenizer))
-        config._attn_implementation = "eager"
         config.bos_token_id, config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
         model = kind(config).eval()
         draw(model, seed)
@@ -238,10 +238,10 @@ def main():
         shutil.rmtree(folder, ignore_errors=True)
         model.save_pretrained(folder, **({"max_shard_size": shard} if shard else {}))
         tokenizer.save_pretrained(folder)
+        lines += golden(name, kind, folder, tokenizer)
         rewrite(folder, name)
         size = sum(os.path.getsize(os.path.join(folder, file)) for file in os.listdir(folder))
         print(f"{name}: {size} bytes")
-        lines += golden(name, model, tokenizer)
     with open(os.path.join(HERE, "small.txt"), "w", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
 

@@ -132,7 +132,7 @@ TEST(tensors_of_all_shards_point_at_their_bytes) {
         const GgufTensor *tensor = gguf_find_tensor(gguf, names[i]);
         float values[64], sum = 0;
         CHECK_INT(tensor->type, GGUF_BF16);
-        gguf_format(GGUF_BF16)->decode(tensor->data, values, 64);
+        gguf_decode(gguf_format(GGUF_BF16), tensor->data, values, 64);
         for (int j = 0; j < 64; j++) {
             CHECK(values[j] > 0 && values[j] < 2);
             sum += values[j];
