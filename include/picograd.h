@@ -339,7 +339,7 @@ PG_API void pg_adamw(PgTensor *weight, PgTensor *grad, PgTensor *mean, PgTensor 
  *
  * A model reads tokens (ids of its vocabulary) and gives logits, one for each token that may come
  * next. It remembers what it has read, in a cache of keys and values, so each call goes on where
- * the last one ended. A model is used by one thread at a time; several threads may each use their own.
+ * the last one ended. A model is used by one thread at a time; several threads may each use one.
  * What fails here is a file, a text too long for the context, or the compiler: -1 or NULL. */
 typedef struct PgModel PgModel;
 /* A GGUF file (of a model in parts, any), a Hugging Face folder, or a name of `picograd models`.
