@@ -135,6 +135,11 @@ void gguf_put_array_f32(GgufWriter *writer, const char *name, const float *value
     text_add_bytes(&writer->keys, (const char *)values, (size_t)count * sizeof *values);
 }
 
+void gguf_put_array_u8(GgufWriter *writer, const char *name, const uint8_t *values, int64_t count) {
+    if (!begin_array(writer, name, U8, count)) return;
+    text_add_bytes(&writer->keys, (const char *)values, (size_t)count);
+}
+
 static void put_key(GgufWriter *writer, const GgufKey *key) {
     if (strcmp(key->name, "general.alignment") == 0) return;  // of that file, not of this one
     if (!begin_key(writer, key->name, (uint32_t)key->type)) return;

@@ -228,6 +228,7 @@ void gguf_put_array_text(GgufWriter *writer, const char *name, const TextSpan *t
 void gguf_put_array_u8(GgufWriter *writer, const char *name, const uint8_t *values, int64_t count);
 void gguf_put_array_i32(GgufWriter *writer, const char *name, const int32_t *values, int64_t count);
 void gguf_put_array_f32(GgufWriter *writer, const char *name, const float *values, int64_t count);
+void gguf_put_array_u8(GgufWriter *writer, const char *name, const uint8_t *values, int64_t count);
 void gguf_put_keys(GgufWriter *writer, const Gguf *from);  // all of them
 // The tensor's values, converted to `type` as they are written; its data must live until the save.
 void gguf_put_tensor(GgufWriter *writer, const GgufTensor *tensor, int type);
@@ -259,24 +260,29 @@ Splitter *splitter_new(const char *rule);  // as tokenizer.ggml.pre names it; NU
 void splitter_free(Splitter *splitter);
 bool splitter_whole_words(const Splitter *splitter);  // a word that is a token is not merged
 bool splitter_adds_bos(const Splitter *splitter);     // where the file does not say
+bool splitter_normalises(const Splitter *splitter);   // what it cuts should be in normal form C
 // Calls word for each piece in order, together all of `text` (valid UTF-8), until one returns -1.
 int splitter_run(const Splitter *splitter, const char *text, size_t length, SplitWord *word,
                  void *context);
 
-// tokenizer.c: byte-level BPE. Once open it is shared freely between threads and needs no Gguf.
+// tokenizer.c: byte-level BPE, and sentencepiece's BPE and unigram. Once open it is shared freely
+// between threads and needs no Gguf.
 typedef struct Tokenizer Tokenizer;
 enum {
-    TOKENIZE_BOS = 1,      // begin with the BOS token if the model asks for one
+    TOKENIZE_BOS = 1,      // begin with one BOS token if the model asks for it
     TOKENIZE_SPECIAL = 2,  // the text of a control token, like <|im_end|>, becomes that token
 };
 Tokenizer *tokenizer_open(const Gguf *gguf);  // NULL with a message
 void tokenizer_close(Tokenizer *tokenizer);   // NULL is allowed
 // Appends to ids, which lie in the arena. Invalid UTF-8 reads as U+FFFD. A byte for which the
-// vocabulary has no token is left out, as in the tokenizers library.
+// vocabulary has no token is left out, as in the tokenizers library. An EOS token is never put at
+// the end, whatever tokenizer.ggml.add_eos_token says: the text is there to be continued.
 int tokenizer_encode(const Tokenizer *tokenizer, Arena *arena, const char *text, size_t length,
                      int flags, IdList *ids);
 // Bytes: a token may be part of a character. Push them through a Utf8Stream to show them.
 TextSpan tokenizer_piece(const Tokenizer *tokenizer, int32_t id);
+// The whole of a text: without the space that encoding puts in front, as sentencepiece does. The
+// pieces of a text that goes on keep theirs.
 void tokenizer_decode(const Tokenizer *tokenizer, const int32_t *ids, int64_t count, Text *out);
 int32_t tokenizer_count(const Tokenizer *tokenizer);
 // The control or user-defined token of this text, or -1.

@@ -93,6 +93,43 @@ Gguf *small_vocabulary(Arena *arena, const char *rule) {
     return reopened(arena, small_vocabulary_writer(arena, rule));
 }
 
+Tokenizer *opened_tokenizer(const Gguf *gguf) {
+    Tokenizer *tokenizer = tokenizer_open(gguf);
+    if (!tokenizer && strstr(error_text(), "PCRE2")) SKIP("built without PCRE2");
+    if (!tokenizer) CHECK_TEXT(error_text(), "");
+    return tokenizer;
+}
+
+const char *encoded(Arena *arena, const Tokenizer *tokenizer, TextSpan text, int flags) {
+    IdList ids = {0};
+    Text out = text_new(arena);
+    if (tokenizer_encode(tokenizer, arena, text.at, text.length, flags, &ids)) {
+        if (strstr(error_text(), "utf8proc")) SKIP("built without utf8proc");
+        CHECK_TEXT(error_text(), "");
+    }
+    for (int i = 0; i < ids.count; i++) text_add(&out, i ? " %d" : "%d", ids.at[i]);
+    return out.at;
+}
+
+TextSpan span(const char *text) { return (TextSpan){text, strlen(text)}; }
+
+void check_golden_ids(const Tokenizer *tokenizer, const char *name, int flags) {
+    Arena *arena = arena_new();
+    Lines texts = golden_lines(arena, "texts.txt");
+    Lines wanted = golden_lines(arena, arena_print(arena, "ids-%s.txt", name));
+    CHECK_INT(texts.count, wanted.count);
+    for (int i = 0; i < texts.count; i++) {
+        const char *got = encoded(arena, tokenizer, unescape(arena, texts.at[i]), flags);
+        const char *right = terminated(arena, wanted.at[i]);
+        if (strcmp(got, right)) {
+            const char *line = terminated(arena, texts.at[i]);
+            CHECK_TEXT(arena_print(arena, "%s\n%s", line, got),
+                       arena_print(arena, "%s\n%s", line, right));
+        }
+    }
+    arena_free(arena);
+}
+
 static size_t put_utf8(char *out, int c) {
     int size = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
     for (int i = size - 1; i > 0; i--, c >>= 6) out[i] = (char)(0x80 | (c & 0x3f));

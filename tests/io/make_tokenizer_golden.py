@@ -17,7 +17,8 @@ import random
 import sys
 
 from gguf import GGUFReader
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers,
+                        trainers)
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "golden")
 NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
@@ -25,18 +26,27 @@ NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
 GPT2 = (r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
           r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+TEKKEN = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|"
+          r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}|"
+          r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 
 
 def isolated(*patterns):
     return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(p), "isolated") for p in patterns])
 
 
-# As the tokenizer.json of GPT-2, SmolLM2 and Llama 3 have them; default is llama.cpp's.
+# As the tokenizer.json of GPT-2, SmolLM2, Llama 3, Qwen2 and Mistral Nemo have them; default is
+# llama.cpp's.
+WHOLE_WORDS = ("llama-bpe", "tekken")
+NORMALISED = ("qwen2",)
 SPLITS = {
     "gpt-2": isolated(GPT2),
     "smollm": pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), isolated(GPT2)]),
     "llama-bpe": isolated(LLAMA3),
+    "qwen2": isolated(QWEN2),
+    "tekken": isolated(TEKKEN),
     "default": isolated(r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"),
 }
 
@@ -81,6 +91,20 @@ TEXTS = [
     b"\xe0\x80\xaf", b"\xf0\x80\x80\xaf", b"\xed\xa0\x80", b"\xed\xb0\x80x", b"\xf4\x90\x80\x80",
     b"\xf5\x80\x80\x80", b"\xfe\xfe\xff\xff", b"ok\xe2\x82\xacok\xe2\x82", b"caf\xe9 na\xefve",
     b"<|im_end\xff|><|im_end|>\xff", b"\xf0\x90\x80", b"\xef\xbf\xbd", b"1\xff2 \xff3",
+    # Marks out of order, letters that compose, that never do, and marks that are newer than the
+    # tables of the tokenizers library; Hangul; what is in normal form C only without its accent.
+    "e\u0301 e\u0323\u0301 e\u0301\u0323 \u1ebf \u1ec7\u0301 q\u0307\u0323 q\u0323\u0307".encode(),
+    "\u212b \u2126 \u0340\u0341 \u0958 \u2adc \ufb1d \uf900 \U0001d15e \u0344".encode(),
+    "\u1100\u1161\u11a8 \uac00\u11a8 \u1100\u1161 \u11a8 \ud55c\uae00".encode(),
+    "a\u0898\u0301 a\u0301\u0898\u0323 \U00011935\U00011930 \U00011938 a\u1ac0\u0323".encode(),
+    "\u0301a \u0301 o\u0328\u0304 o\u0304\u0328 \u01ed s\u0323\u0307 \u1e9b\u0323".encode(),
+    ("a" + "\u0301\u0323\u0345\u0334" * 40 + "b").encode(), ("n\u0303" * 50).encode(),
+    # Cases, as the rule of Mistral sees them; very long words; zero bytes.
+    "ABCdefGHI iPhone XMLHttpRequest ÄÖÜäöü ǅungla ʰʲ ªº ΑΒγδ ЖЗий McDonald's DON'T".encode(),
+    "AéB aÉb Ⅷ ⓐⒶ 𝐀𝐚 ǆǅǄ ﬁX ßẞ ა ᲐᲑ Ა".encode(), b"path/to/file.c //comment\n/* x */\n/\n",
+    b"A" * 300, b"aA" * 200, b"ab" * 300 + b" " + b"supercalifragilistic" * 20, b"1" * 100,
+    "世界" .encode() * 80, "é".encode() * 120, b"!?" * 90, b"\n" * 60, b"\t \t" * 40, b"\x00",
+    b"a\x00b \x00\x00 c\x00", b"<|im_start|>" * 5, b"<|im_start|>\x00<|im_end|>\n",
 ]
 
 
@@ -108,10 +132,12 @@ def byte_level(split):
         [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
-def build(tokens, kinds, merges, split, whole_words):
+def build(tokens, kinds, merges, rule):
     tokenizer = Tokenizer(models.BPE({t: i for i, t in enumerate(tokens)}, merges,
-                                     ignore_merges=whole_words))
-    tokenizer.pre_tokenizer = byte_level(split)
+                                     ignore_merges=rule in WHOLE_WORDS))
+    tokenizer.pre_tokenizer = byte_level(SPLITS[rule])
+    if rule in NORMALISED:
+        tokenizer.normalizer = normalizers.NFC()
     tokenizer.decoder = decoders.ByteLevel()
     for token, kind in zip(tokens, kinds):
         if kind == CONTROL:
@@ -165,13 +191,13 @@ def main():
     reader = GGUFReader(sys.argv[1])
     field = lambda name: reader.fields["tokenizer.ggml." + name].contents()
     merges = [tuple(m.split(" ")) for m in field("merges")]
-    real = build(field("tokens"), field("token_type"), merges, SPLITS["smollm"], False)
+    real = build(field("tokens"), field("token_type"), merges, "smollm")
     rows, rules = train(texts)
     write("vocabulary.txt", [f"{kind} {token}" for kind, token in rows] + [""] + rules)
     tokenizers = {"smollm2": real}
-    for rule, split in SPLITS.items():
+    for rule in SPLITS:
         tokenizers[rule] = build([t for _, t in rows], [k for k, _ in rows],
-                                 [tuple(r.split(" ")) for r in rules], split, rule == "llama-bpe")
+                                 [tuple(r.split(" ")) for r in rules], rule)
     for name, tokenizer in tokenizers.items():
         write(f"ids-{name}.txt", [" ".join(map(str, tokenizer.encode(
             text.decode("utf-8", "replace")).ids)) for text in texts])

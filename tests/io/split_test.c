@@ -31,7 +31,25 @@ TEST(rules_differ) {
     check_words("gpt-2", text, "[I]['ve][ 12345][ ][ cats][,][ I]['][LL][.][\n\n][ x]");
     check_words("smollm", text, "[I]['ve][ ][1][2][3][4][5][ ][ cats][,][ I]['][LL][.][\n\n][ x]");
     check_words("llama-bpe", text, "[I]['ve][ ][123][45][ ][ cats][,][ I]['LL][.\n\n][ x]");
+    check_words("qwen2", text, "[I]['ve][ ][1][2][3][4][5][ ][ cats][,][ I]['LL][.\n\n][ x]");
+    check_words("tekken", text, "[I]['ve][ ][1][2][3][4][5][ ][ cats][,][ I]['LL][.\n\n][ x]");
     check_words("default", text, "[I]['][ve][ ][123][45][ ][ cats][,][ I]['][LL][.][\n\n][ x]");
+}
+
+TEST(other_names_are_the_same_rules) {
+    const char *names[][2] = {{"llama3", "llama-bpe"},
+                              {"falcon3", "llama-bpe"},
+                              {"starcoder", "smollm"},
+                              {"phi-2", "gpt-2"},
+                              {"deepseek-r1-qwen", "qwen2"}};
+    for (int i = 0; i < COUNT_OF(names); i++) {
+        Splitter *other = open_rule(names[i][0]), *rule = open_rule(names[i][1]);
+        CHECK_INT(splitter_whole_words(other), splitter_whole_words(rule));
+        CHECK_INT(splitter_normalises(other), splitter_normalises(rule));
+        splitter_free(other);
+        splitter_free(rule);
+    }
+    check_words("llama-v3", "I'LL 1234", "[I]['LL][ ][123][4]");
 }
 
 TEST(the_end_of_a_piece_is_an_end) {
@@ -56,8 +74,8 @@ TEST(an_error_stops_it) {
 }
 
 TEST(an_unknown_rule_is_named) {
-    CHECK(!splitter_new("qwen2"));
-    CHECK(strstr(error_text(), "qwen2 is not supported yet; gpt-2"));
+    CHECK(!splitter_new("poro-chat"));
+    CHECK(strstr(error_text(), "poro-chat is not supported yet; gpt-2"));
 }
 
 static int add_length(void *context, const char *word, size_t length) {

@@ -2,20 +2,14 @@
 #include "helpers.h"
 #include "test.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-static Tokenizer *opened(const Gguf *gguf) {
-    Tokenizer *tokenizer = tokenizer_open(gguf);
-    if (!tokenizer && strstr(error_text(), "PCRE2")) SKIP("built without PCRE2");
-    if (!tokenizer) CHECK_TEXT(error_text(), "");
-    return tokenizer;
-}
 
 static Tokenizer *small_tokenizer(Arena *arena, const char *rule) {
     Gguf *gguf = small_vocabulary(arena, rule);
     CHECK(gguf);
-    Tokenizer *tokenizer = opened(gguf);
+    Tokenizer *tokenizer = opened_tokenizer(gguf);
     gguf_close(gguf);
     return tokenizer;
 }
@@ -25,7 +19,7 @@ static Tokenizer *real_tokenizer(Arena *arena) {
     if (!path) SKIP("smollm2 is not in the cache; picograd models pull smollm2");
     Gguf *gguf = gguf_open(path);
     CHECK(gguf);
-    Tokenizer *tokenizer = opened(gguf);
+    Tokenizer *tokenizer = opened_tokenizer(gguf);
     gguf_close(gguf);
     return tokenizer;
 }
@@ -36,34 +30,10 @@ static const char *ids_text(Arena *arena, const IdList *ids) {
     return out.at;
 }
 
-static const char *encoded(Arena *arena, const Tokenizer *tokenizer, TextSpan text, int flags) {
-    IdList ids = {0};
-    CHECK_INT(tokenizer_encode(tokenizer, arena, text.at, text.length, flags, &ids), 0);
-    return ids_text(arena, &ids);
-}
-
-static TextSpan span(const char *text) { return (TextSpan){text, strlen(text)}; }
-
-static void check_golden(Arena *arena, const Tokenizer *tokenizer, const char *name) {
-    Lines texts = golden_lines(arena, "texts.txt");
-    Lines wanted = golden_lines(arena, arena_print(arena, "ids-%s.txt", name));
-    CHECK_INT(texts.count, wanted.count);
-    for (int i = 0; i < texts.count; i++) {
-        TextSpan text = unescape(arena, texts.at[i]);
-        const char *got = encoded(arena, tokenizer, text, TOKENIZE_SPECIAL);
-        const char *right = terminated(arena, wanted.at[i]);
-        if (strcmp(got, right)) {
-            const char *line = terminated(arena, texts.at[i]);
-            CHECK_TEXT(arena_print(arena, "%s\n%s", line, got),
-                       arena_print(arena, "%s\n%s", line, right));
-        }
-    }
-}
-
 static void check_rule(const char *rule) {
     Arena *arena = arena_new();
     Tokenizer *tokenizer = small_tokenizer(arena, rule);
-    check_golden(arena, tokenizer, rule);
+    check_golden_ids(tokenizer, rule, TOKENIZE_SPECIAL);
     tokenizer_close(tokenizer);
     arena_free(arena);
 }
@@ -76,10 +46,14 @@ TEST(llama_bpe_ids) { check_rule("llama-bpe"); }
 
 TEST(default_ids) { check_rule("default"); }
 
+TEST(qwen2_ids) { check_rule("qwen2"); }
+
+TEST(tekken_ids) { check_rule("tekken"); }
+
 TEST(smollm2_ids) {
     Arena *arena = arena_new();
     Tokenizer *tokenizer = real_tokenizer(arena);
-    check_golden(arena, tokenizer, "smollm2");
+    check_golden_ids(tokenizer, "smollm2", TOKENIZE_SPECIAL);
     tokenizer_close(tokenizer);
     arena_free(arena);
 }
@@ -115,7 +89,7 @@ static TextSpan repaired(Arena *arena, TextSpan text) {
 
 // The small vocabulary has every byte, so nothing is lost but what was not UTF-8.
 TEST(decoding_undoes_encoding) {
-    const char *rules[] = {"gpt-2", "smollm", "llama-bpe", "default"};
+    const char *rules[] = {"gpt-2", "smollm", "llama-bpe", "tekken", "default"};
     Arena *arena = arena_new();
     Lines texts = golden_lines(arena, "texts.txt");
     for (int i = 0; i < COUNT_OF(rules); i++) {
@@ -201,17 +175,40 @@ TEST(bos_comes_first_where_the_model_asks) {
         gguf_put_int(writer, "tokenizer.ggml.bos_token_id", 5);
         gguf_put_bool(writer, "tokenizer.ggml.add_bos_token", asked);
         Gguf *gguf = reopened(arena, writer);
-        Tokenizer *tokenizer = opened(gguf);
+        Tokenizer *tokenizer = opened_tokenizer(gguf);
         CHECK_TEXT(encoded(arena, tokenizer, span(""), TOKENIZE_BOS), asked ? "5" : "");
         CHECK_TEXT(encoded(arena, tokenizer, span(""), 0), "");
         tokenizer_close(tokenizer);
         gguf_close(gguf);
     }
-    GgufWriter *writer = small_vocabulary_writer(arena, "llama-bpe");
+    GgufWriter *writer = small_vocabulary_writer(arena, "llama3");
     gguf_put_int(writer, "tokenizer.ggml.bos_token_id", 7);
     Gguf *gguf = reopened(arena, writer);
-    Tokenizer *tokenizer = opened(gguf);
+    Tokenizer *tokenizer = opened_tokenizer(gguf);
     CHECK_TEXT(encoded(arena, tokenizer, span(""), TOKENIZE_BOS), "7");
+    tokenizer_close(tokenizer);
+    gguf_close(gguf);
+    arena_free(arena);
+}
+
+TEST(one_bos_is_enough) {
+    Arena *arena = arena_new();
+    GgufWriter *writer = small_vocabulary_writer(arena, "llama-bpe");
+    Tokenizer *plain = small_tokenizer(arena, "llama-bpe");
+    int32_t bos = tokenizer_find(plain, "<|im_start|>");
+    gguf_put_int(writer, "tokenizer.ggml.bos_token_id", bos);
+    Gguf *gguf = reopened(arena, writer);
+    Tokenizer *tokenizer = opened_tokenizer(gguf);
+    const char *one = arena_print(arena, "%d", bos), *two = arena_print(arena, "%d %d", bos, bos);
+    TextSpan text = span("<|im_start|>"), twice = span("<|im_start|><|im_start|>");
+    int flags = TOKENIZE_BOS | TOKENIZE_SPECIAL;
+    CHECK_TEXT(encoded(arena, tokenizer, text, flags), one);
+    CHECK_TEXT(encoded(arena, tokenizer, twice, flags), two);
+    CHECK_TEXT(encoded(arena, tokenizer, span(""), flags), one);
+    const char *as_text = encoded(arena, tokenizer, text, TOKENIZE_BOS);
+    const char *without = encoded(arena, tokenizer, text, 0);
+    CHECK_TEXT(as_text, arena_print(arena, "%d %s", bos, without));
+    tokenizer_close(plain);
     tokenizer_close(tokenizer);
     gguf_close(gguf);
     arena_free(arena);
@@ -296,11 +293,17 @@ TEST(refuses_bad_ids_and_kinds) {
     gguf_put_bool(writer, "tokenizer.ggml.add_bos_token", true);
     check_refused(writer, "tokenizer.ggml.bos_token_id is missing");
     writer = tiny("ab", "a b");
-    gguf_put_text(writer, "tokenizer.ggml.pre", "qwen2");
-    check_refused(writer, "splitting rule qwen2 is not supported yet");
+    gguf_put_text(writer, "tokenizer.ggml.pre", "poro-chat");
+    check_refused(writer, "splitting rule poro-chat is not supported yet");
     writer = tiny("ab", "a b");
-    gguf_put_text(writer, "tokenizer.ggml.model", "llama");
-    check_refused(writer, "tokenizer model llama is not supported yet");
+    gguf_put_text(writer, "tokenizer.ggml.model", "rwkv");
+    check_refused(writer, "tokenizer model rwkv is not supported yet");
+    writer = tiny("ab", "a b");
+    gguf_put_array_f32(writer, "tokenizer.ggml.scores", (float[]){0, NAN, 1}, 3);
+    check_refused(writer, "the score of token 1 is nan");
+    writer = tiny("ab", "a b");
+    gguf_put_array_f32(writer, "tokenizer.ggml.scores", (float[]){0, 1}, 2);
+    check_refused(writer, "tokenizer.ggml.scores has 2 entries");
 }
 
 TEST(empty_and_unknown_tokens_do_no_harm) {
@@ -309,7 +312,7 @@ TEST(empty_and_unknown_tokens_do_no_harm) {
     gguf_put_text(writer, "tokenizer.ggml.model", "gpt2");
     gguf_put_array_i32(writer, "tokenizer.ggml.token_type", (int32_t[]){-7, 99, 3}, 3);
     Gguf *gguf = reopened(arena, writer);
-    Tokenizer *tokenizer = opened(gguf);
+    Tokenizer *tokenizer = opened_tokenizer(gguf);
     // c has no token and is left out, as in the tokenizers library; so its neighbours meet.
     CHECK_TEXT(encoded(arena, tokenizer, span("abca"), TOKENIZE_SPECIAL), "0 1 0");
     CHECK_INT(tokenizer_eos(tokenizer), -1);
@@ -328,7 +331,7 @@ TEST(every_cut_and_flip_of_a_vocabulary_is_survived) {
     gguf_put_array_i32(writer, "tokenizer.ggml.token_type", (int32_t[]){1, 1, 4}, 3);
     gguf_put_int(writer, "tokenizer.ggml.eos_token_id", 2);
     Gguf *gguf = reopened(arena, writer);
-    tokenizer_close(opened(gguf));
+    tokenizer_close(opened_tokenizer(gguf));
     FileBytes file = gguf_file(gguf);
     char *bytes = arena_copy(arena, file.at, file.size);
     for (size_t i = 0; i < 8 * file.size; i++) {
