@@ -111,9 +111,9 @@ static int expression_find(const Expression *code, Found *found, TextSpan text, 
 #define SPACE "\\t-\\r\\x{85}\\p{Z}"
 
 // Sources: GPT-2's encoder.py; the tokenizer.json of SmolLM2 (Digits, then ByteLevel's expression,
-// which is GPT-2's), of Qwen2 and of Mistral Nemo; Llama 3's tokenizer.py; llama.cpp's list for files
-// that name no rule. All end with one more alternative, |\s+, not needed here: what nothing matches
-// is a piece all the same.
+// which is GPT-2's), of Qwen2 and of Mistral Nemo; Llama 3's tokenizer.py; llama.cpp's list for
+// files that name no rule. All end with one more alternative, |\s+, not needed here: what nothing
+// matches is a piece all the same.
 #define GPT2                                                                                 \
     "'s|'t|'re|'ve|'m|'ll|'d| ?[" LETTER "]+| ?[" NUMBER "]+| ?[^" SPACE LETTER NUMBER "]+|" \
     "[" SPACE "]+(?![^" SPACE "])"
