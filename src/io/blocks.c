@@ -50,37 +50,44 @@ static const GgufFormat formats[] = {
         .axis = {2, 4, 2, 16}, .groups = 3,
         .code = {.field = {{2, 128, 0, {256, 2, 128, 8}}}},
         .scale = {.field = {{4, 0, 0, {64, 16, 8}}}}, .scale_at = 80,
-        .offset = {.field = {{4, 4, 0, {64, 16, 8}}}}, .offset_at = 82, .is_negative = true}},
+        .offset = {.field = {{4, 4, 0, {64, 16, 8}}}}, .offset_at = 82, .is_negative = true},
+     .encode = encode_q2_k},
     {GGUF_Q3_K, "Q3_K", 256, 110, .layout = {
         .axis = {2, 2, 2, 2, 16}, .groups = 4,
         .code = {.field = {{2, 256, 0, {256, 4, 2, 128, 8}}, {1, 0, 2, {4, 2, 1, 128, 8}}},
                  .zero = 4},
         .scale = {.field = {{4, 768, 0, {4, 32, 16, 8}}, {2, 832, 4, {4, 2, 16, 8}}}, .zero = 32},
-        .scale_at = 108}},
+        .scale_at = 108},
+     .encode = encode_q3_k},
     {GGUF_Q4_K, "Q4_K", 256, 144, .layout = {
         .axis = {2, 2, 2, 32}, .groups = 3,
         .code = {.field = {{4, 128, 0, {512, 256, 4, 8}}}},
         .scale = {.field = {{4, 32, 0, {64, 16, 8}}, {2, 36, 4, {2, 16, 8}}}},
         .offset = {.field = {{4, 64, 0, {36, 16, 8}}, {2, 68, 4, {2, 16, 8}}}},
-        .offset_at = 2, .is_negative = true}},
+        .offset_at = 2, .is_negative = true},
+     .encode = encode_q4_k},
     {GGUF_Q5_K, "Q5_K", 256, 176, .layout = {
         .axis = {2, 2, 2, 32}, .groups = 3,
         .code = {.field = {{4, 384, 0, {512, 256, 4, 8}}, {1, 128, 4, {4, 2, 1, 8}}}},
         .scale = {.field = {{4, 32, 0, {64, 16, 8}}, {2, 36, 4, {2, 16, 8}}}},
         .offset = {.field = {{4, 64, 0, {36, 16, 8}}, {2, 68, 4, {2, 16, 8}}}},
-        .offset_at = 2, .is_negative = true}},
+        .offset_at = 2, .is_negative = true},
+     .encode = encode_q5_k},
     {GGUF_Q6_K, "Q6_K", 256, 210, .layout = {
         .axis = {2, 2, 2, 2, 16}, .groups = 4,
         .code = {.field = {{4, 0, 0, {512, 4, 256, 128, 8}}, {2, 1024, 4, {256, 4, 2, 128, 8}}},
                  .zero = 32},
-        .scale = {.field = {{8, 1536, 0, {64, 32, 16, 8}}}, .is_signed = true}, .scale_at = 208}},
+        .scale = {.field = {{8, 1536, 0, {64, 32, 16, 8}}}, .is_signed = true}, .scale_at = 208},
+     .encode = encode_q6_k},
     {GGUF_IQ4_NL, "IQ4_NL", 32, 18, .layout = {
         .axis = {2, 16},
-        .code = {.field = {{4, 16, 0, {4, 8}}}, .table = iq4_values, .zero = 128}}},
+        .code = {.field = {{4, 16, 0, {4, 8}}}, .table = iq4_values, .zero = 128}},
+     .encode = encode_iq4_nl},
     {GGUF_IQ4_XS, "IQ4_XS", 256, 136, .layout = {
         .axis = {2, 2, 2, 2, 16}, .groups = 3,
         .code = {.field = {{4, 64, 0, {512, 256, 128, 4, 8}}}, .table = iq4_values, .zero = 128},
-        .scale = {.field = {{4, 32, 0, {16, 8, 4}}, {2, 16, 4, {8, 4, 2}}}, .zero = 32}}},
+        .scale = {.field = {{4, 32, 0, {16, 8, 4}}, {2, 16, 4, {8, 4, 2}}}, .zero = 32}},
+     .encode = encode_iq4_xs},
     {.type = 9, .name = "Q8_1"}, {.type = 15, .name = "Q8_K"}, {.type = 16, .name = "IQ2_XXS"},
     {.type = 17, .name = "IQ2_XS"}, {.type = 18, .name = "IQ3_XXS"}, {.type = 19, .name = "IQ1_S"},
     {.type = 21, .name = "IQ3_S"}, {.type = 22, .name = "IQ2_S"}, {.type = 24, .name = "I8"},
@@ -160,17 +167,25 @@ void block_pack(const BlockLayout *layout, int axes, const BlockNumber *number, 
     }
 }
 
-// ---- decoding ----------------------------------------------------------------------------------
-static uint16_t half_at(const uint8_t *bytes) { return (uint16_t)(bytes[0] | bytes[1] << 8); }
+static uint16_t word_at(const uint8_t *at) { return (uint16_t)(at[0] | at[1] << 8); }
 
+float block_half(const uint8_t *at) { return f16_widen(word_at(at)); }
+
+void block_put_half(uint8_t *at, float value) {
+    uint16_t half = f16_round(value);
+    at[0] = (uint8_t)half;
+    at[1] = (uint8_t)(half >> 8);
+}
+
+// ---- decoding ----------------------------------------------------------------------------------
 static void decode_plain(const GgufFormat *format, const uint8_t *blocks, float *values,
                          int64_t count) {
     if (format->type == GGUF_F32) memcpy(values, blocks, (size_t)count * sizeof *values);
     if (format->type == GGUF_F16) {
-        for (int64_t i = 0; i < count; i++) values[i] = f16_widen(half_at(blocks + 2 * i));
+        for (int64_t i = 0; i < count; i++) values[i] = block_half(blocks + 2 * i);
     }
     if (format->type == GGUF_BF16) {
-        for (int64_t i = 0; i < count; i++) values[i] = bf16_widen(half_at(blocks + 2 * i));
+        for (int64_t i = 0; i < count; i++) values[i] = bf16_widen(word_at(blocks + 2 * i));
     }
 }
 
@@ -181,8 +196,8 @@ static void decode_block(const GgufFormat *format, const uint8_t *block, float *
     block_unpack(layout, block_axes(layout), &layout->code, block, code);
     block_unpack(layout, layout->groups, &layout->scale, block, scale);
     block_unpack(layout, layout->groups, &layout->offset, block, offset);
-    float unit = f16_widen(half_at(block + layout->scale_at)), offset_unit = 0;
-    if (layout->offset_at) offset_unit = f16_widen(half_at(block + layout->offset_at));
+    float unit = block_half(block + layout->scale_at), offset_unit = 0;
+    if (layout->offset_at) offset_unit = block_half(block + layout->offset_at);
     if (layout->is_negative) offset_unit = -offset_unit;
     for (int group = 0, each = format->length / groups; group < groups; group++) {
         float by = unit * (float)scale[group], plus = offset_unit * (float)offset[group];

@@ -78,11 +78,16 @@ void block_unpack(const BlockLayout *layout, int axes, const BlockNumber *number
 void block_pack(const BlockLayout *layout, int axes, const BlockNumber *number, const int *numbers,
                 uint8_t *block);
 
-// quantize.c: one block each, for the table of formats.
+float block_half(const uint8_t *at);  // an f16
+void block_put_half(uint8_t *at, float value);
+
+// quantize.c, quantize_k.c: one block each, for the table of formats.
 typedef void EncodeBlock(const GgufFormat *format, const float *values, uint8_t *block);
 EncodeBlock encode_f32, encode_f16, encode_bf16, encode_q8_0;
 EncodeBlock encode_symmetric;  // Q4_0, Q5_0
 EncodeBlock encode_ranged;     // Q4_1, Q5_1
+EncodeBlock encode_q2_k, encode_q3_k, encode_q4_k, encode_q5_k, encode_q6_k;
+EncodeBlock encode_iq4_nl, encode_iq4_xs;
 
 // gguf.c: reads a GGUF file, version 2 or 3, little-endian. Pointers live until gguf_close. Of a
 // model in several files any part is opened, and all are read; a Hugging Face folder reads as one.

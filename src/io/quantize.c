@@ -10,19 +10,13 @@
 #include <math.h>
 #include <string.h>
 
-static void half_put(uint8_t *bytes, float value) {
-    uint16_t half = f16_round(value);
-    bytes[0] = (uint8_t)half;
-    bytes[1] = (uint8_t)(half >> 8);
-}
-
 void encode_f32(const GgufFormat *format, const float *values, uint8_t *block) {
     memcpy(block, values, (size_t)format->bytes);
 }
 
 void encode_f16(const GgufFormat *format, const float *values, uint8_t *block) {
     (void)format;
-    half_put(block, values[0]);
+    block_put_half(block, values[0]);
 }
 
 void encode_bf16(const GgufFormat *format, const float *values, uint8_t *block) {
@@ -50,7 +44,7 @@ void encode_q8_0(const GgufFormat *format, const float *values, uint8_t *block) 
     for (int i = 0; i < format->length; i++) largest = fmaxf(largest, fabsf(values[i]));
     float scale = largest / 127, inverse = reciprocal(scale);
     memset(block, 0, (size_t)format->bytes);
-    half_put(block, scale);
+    block_put_half(block, scale);
     for (int i = 0; i < format->length; i++)
         codes[i] = code_between(roundf(values[i] * inverse), -128, 127);
     put_codes(format, codes, block);
@@ -65,7 +59,7 @@ void encode_symmetric(const GgufFormat *format, const float *values, uint8_t *bl
         if (fabsf(values[i]) > fabsf(largest)) largest = values[i];
     float scale = largest / (float)-zero, inverse = reciprocal(scale), half_up = (float)zero + 0.5f;
     memset(block, 0, (size_t)format->bytes);
-    half_put(block, scale);
+    block_put_half(block, scale);
     for (int i = 0; i < format->length; i++)
         codes[i] = code_between(values[i] * inverse + half_up, 0, 2 * zero - 1);
     put_codes(format, codes, block);
@@ -80,8 +74,8 @@ void encode_ranged(const GgufFormat *format, const float *values, uint8_t *block
     }
     float scale = (highest - lowest) / (float)highest_code, inverse = reciprocal(scale);
     memset(block, 0, (size_t)format->bytes);
-    half_put(block, scale);
-    half_put(block + format->layout.offset_at, lowest);
+    block_put_half(block, scale);
+    block_put_half(block + format->layout.offset_at, lowest);
     for (int i = 0; i < format->length; i++)
         codes[i] = code_between((values[i] - lowest) * inverse + 0.5f, 0, highest_code);
     put_codes(format, codes, block);

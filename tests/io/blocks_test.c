@@ -63,19 +63,27 @@ static uint8_t *from_hex(Arena *arena, const char *hex) {
 }
 
 TEST(encoded_blocks_are_ggmls) {
+    enum { ROW = 256 };
     Arena *arena = arena_new();
     Lines lines = golden_lines(arena, "blocks.txt");
+    const float *row = NULL;
+    int checked = 0;
     for (int i = 0; i < lines.count; i++) {
-        char name[8], *row = arena_alloc(arena, 1000), *blocks = arena_alloc(arena, 1000);
-        const char *line = terminated(arena, lines.at[i]);
-        CHECK_INT(sscanf(line, "%7s %999s %999s", name, row, blocks), 3);
+        char name[8], *text = arena_alloc(arena, 8 * ROW + 1);
+        CHECK_INT(sscanf(terminated(arena, lines.at[i]), "%7s %2048s", name, text), 2);
         const GgufFormat *format = gguf_format_named(name);
-        size_t bytes = strlen(blocks) / 2;
+        if (!format) {
+            row = (const float *)from_hex(arena, text);
+            continue;
+        }
+        size_t bytes = (size_t)(ROW / format->length * format->bytes);
         uint8_t *got = arena_alloc(arena, bytes);
-        gguf_encode(format, (const float *)from_hex(arena, row), got, 64);
-        CHECK_INT((int64_t)bytes, 64 / format->length * format->bytes);
-        if (memcmp(got, from_hex(arena, blocks), bytes)) CHECK_TEXT(name, line);
+        gguf_encode(format, row, got, ROW);
+        const char *sum = short_sum(arena, (Text){.at = (char *)got, .count = bytes});
+        if (strcmp(sum, text)) CHECK_TEXT(arena_print(arena, "line %d, %s", i + 1, name), text);
+        checked++;
     }
+    CHECK_INT(checked, 12 * 14);
     arena_free(arena);
 }
 
