@@ -233,10 +233,15 @@ void gguf_put_array_text(GgufWriter *writer, const char *name, const TextSpan *t
 void gguf_put_array_u8(GgufWriter *writer, const char *name, const uint8_t *values, int64_t count);
 void gguf_put_array_i32(GgufWriter *writer, const char *name, const int32_t *values, int64_t count);
 void gguf_put_array_f32(GgufWriter *writer, const char *name, const float *values, int64_t count);
-void gguf_put_array_u8(GgufWriter *writer, const char *name, const uint8_t *values, int64_t count);
 void gguf_put_keys(GgufWriter *writer, const Gguf *from);  // all of them
 // The tensor's values, converted to `type` as they are written; its data must live until the save.
 void gguf_put_tensor(GgufWriter *writer, const GgufTensor *tensor, int type);
+// The same with the rows (of a tensor of one axis: the values) of each of `heads` heads in another
+// order, the two halves by turns: what Hugging Face rotates as halves, GGUF's llama has as pairs.
+void gguf_put_tensor_paired(GgufWriter *writer, const GgufTensor *tensor, int type, int64_t heads);
+// Called now and then with the bytes of tensors written and those there will be; false stops.
+typedef bool GgufProgress(void *context, int64_t done, int64_t all);
+void gguf_writer_watch(GgufWriter *writer, GgufProgress *progress, void *context);
 Text gguf_writer_header(GgufWriter *writer);  // what a file begins with, up to the tensors' data
 int gguf_writer_save(GgufWriter *writer, const char *path);  // to a temporary, then renames
 

@@ -393,6 +393,85 @@ TEST(writes_spans_and_floats) {
     arena_free(arena);
 }
 
+// Rows of 2 heads of 6: 0, 1, 2 | 3, 4, 5 become 0, 3, 1, 4, 2, 5.
+TEST(halves_of_heads_become_pairs) {
+    enum { ROWS = 12, COLUMNS = 4128 };  // more than a chunk
+    const int wanted[ROWS] = {0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11};
+    Arena *arena = arena_new();
+    float *values = arena_array(arena, float, ROWS *COLUMNS);
+    for (int i = 0; i < ROWS * COLUMNS; i++) values[i] = (float)(i / COLUMNS);
+    GgufWriter *writer = gguf_writer_new();
+    GgufTensor tensor = {.name = "f32",
+                         .rank = 2,
+                         .shape = {COLUMNS, ROWS, 1, 1},
+                         .data = (uint8_t *)values,
+                         .bytes = ROWS * COLUMNS * 4};
+    gguf_put_tensor_paired(writer, &tensor, GGUF_F32, 2);
+    tensor.name = "q8_0";
+    gguf_put_tensor_paired(writer, &tensor, GGUF_Q8_0, 2);
+    for (int i = 0; i < ROWS; i++) values[i] = (float)i;
+    tensor = (GgufTensor){.name = "bias",
+                          .rank = 1,
+                          .shape = {ROWS, 1, 1, 1},
+                          .data = (uint8_t *)arena_copy(arena, values, ROWS * 4),
+                          .bytes = ROWS * 4};
+    for (int i = 0; i < ROWS; i++) values[i] = 0;
+    gguf_put_tensor_paired(writer, &tensor, GGUF_F32, 2);
+    CHECK_FATAL_TEXT(gguf_put_tensor_paired(writer, &tensor, GGUF_F32, 4), "12 rows, which are");
+    Gguf *gguf = reopened(arena, writer);
+    for (int t = 0; t < 3; t++) {
+        const GgufTensor *written = gguf_tensor(gguf, t);
+        int64_t columns = t < 2 ? COLUMNS : 1;
+        gguf_decode(gguf_format(written->type), written->data, values, ROWS * columns);
+        for (int64_t i = 0; i < ROWS * columns; i++)
+            if (fabsf(values[i] - (float)wanted[i / columns]) > 1e-3f)
+                CHECK_INT(i, wanted[i / columns]);
+    }
+    gguf_close(gguf);
+    arena_free(arena);
+}
+
+typedef struct {
+    int64_t calls, done, all, stop_at;
+} Watch;
+
+static bool watch(void *context, int64_t done, int64_t all) {
+    Watch *seen = context;
+    CHECK(done > seen->done && done <= all);
+    seen->calls++;
+    seen->done = done;
+    seen->all = all;
+    return seen->calls != seen->stop_at;
+}
+
+TEST(progress_is_seen_and_stops) {
+    enum { COUNT = 3 << 20 };
+    Arena *arena = arena_new();
+    float *values = arena_array(arena, float, COUNT);
+    const char *path = temporary_path(arena, "watched.gguf");
+    for (int stop = 0; stop < 3; stop += 2) {
+        Watch seen = {.stop_at = stop};
+        GgufWriter *writer = gguf_writer_new();
+        GgufTensor tensor = {.name = "w",
+                             .rank = 2,
+                             .shape = {1024, COUNT / 1024, 1, 1},
+                             .data = (uint8_t *)values,
+                             .bytes = COUNT * 4};
+        gguf_put_tensor(writer, &tensor, GGUF_Q8_0);
+        gguf_writer_watch(writer, watch, &seen);
+        int status = gguf_writer_save(writer, path);
+        CHECK_INT(seen.calls, stop ? 2 : 3);
+        CHECK_INT(seen.all, COUNT / 32 * 34);
+        if (stop) CHECK_FAIL(status, "it was stopped");
+        if (!stop) CHECK_INT(seen.done, seen.all);
+        CHECK(access(path, F_OK) == (stop ? -1 : 0));
+        CHECK(access(arena_print(arena, "%s.%d.tmp", path, (int)getpid()), F_OK) != 0);
+        gguf_writer_free(writer);
+        unlink(path);
+    }
+    arena_free(arena);
+}
+
 TEST(a_copy_keeps_keys_and_converts_tensors) {
     Arena *arena = arena_new();
     Gguf *gguf = reopened(arena, small_file(arena));
