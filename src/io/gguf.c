@@ -10,6 +10,7 @@
  * Source: the GGUF specification of the ggml project; versions 2 and 3 read the same here.      */
 #include "io/io.h"
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -580,4 +581,23 @@ void gguf_print_value(const GgufKey *key, Text *out) {
         }
     }
     text_add(out, key->count > SHOWN_ELEMENTS ? ", ...]" : "]");
+}
+
+const char *gguf_type_name(int type) { return value_types[type].name; }
+
+// A number with as few digits as read back as the same.
+void gguf_print_element(const GgufKey *key, int64_t i, Text *out) {
+    int type = key->type == ARRAY ? key->element : key->type;
+    double number, again;
+    char digits[40];
+    if ((type != F32 && type != F64) || !number_at(key->at, type, i, &number)) {
+        print_scalar(key->at, type, i, out);
+        return;
+    }
+    for (int count = 6; count <= 17; count++) {
+        snprintf(digits, sizeof digits, "%.*g", count, number);
+        again = strtod(digits, NULL);
+        if (type == F32 ? (float)again == (float)number : again == number) break;
+    }
+    text_add(out, "%s", digits);
 }

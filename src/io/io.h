@@ -123,6 +123,9 @@ int64_t gguf_key_count(const Gguf *gguf);
 const GgufKey *gguf_key(const Gguf *gguf, int64_t i);
 const GgufKey *gguf_find_key(const Gguf *gguf, const char *name);  // NULL, no message
 void gguf_print_value(const GgufKey *key, Text *out);  // one line; long text and arrays shortened
+const char *gguf_type_name(int type);  // of a key or element: "u32", "text", "array"
+// Element i of an array, or the value itself (i 0), as it reads back; not of texts.
+void gguf_print_element(const GgufKey *key, int64_t i, Text *out);
 // Typed reads: -1 (or NULL) with a message if the key is missing or of another type.
 int gguf_text(const Gguf *gguf, const char *name, TextSpan *value);
 int gguf_int(const Gguf *gguf, const char *name, int64_t *value);    // any integer type that fits
