@@ -75,10 +75,18 @@ static void print_row(const char *name, const char *format, ...) {
     va_end(arguments);
 }
 
-static void print_template(Arena *arena, TextSpan template) {
-    const char *end = memchr(template.at, '\n', template.length);
-    TextSpan first = {template.at, end ? (size_t)(end - template.at) : template.length};
-    print_row("chat template", "%s", shown(arena, first, 60));
+// By its name, else as it begins.
+static void print_template(Arena *arena, const InspectFacts *facts) {
+    TextSpan text = facts->template;
+    const char *end = memchr(text.at, '\n', text.length);
+    if (end) text.length = (size_t)(end - text.at);
+    if (facts->template_name)
+        print_row("chat template", "%s", facts->template_name);
+    else
+        print_row("chat template", "not known: %s", shown(arena, text, 60));
+    const char *system = facts->template_system;
+    if (system)
+        print_row("system message", "%s", shown(arena, (TextSpan){system, strlen(system)}, 100));
 }
 
 static void print_tokenizer(Arena *arena, const InspectFacts *facts) {
@@ -99,7 +107,7 @@ static void print_tokenizer(Arena *arena, const InspectFacts *facts) {
     for (int32_t i = 0; i < facts->ends.count; i++)
         print_row("ends a text", "%lld  %s", (long long)facts->ends.at[i].id,
                   shown(arena, facts->ends.at[i].text, 60));
-    if (facts->template.length) print_template(arena, facts->template);
+    if (facts->template.length) print_template(arena, facts);
 }
 
 // ---- tensors -----------------------------------------------------------------------------------

@@ -25,7 +25,9 @@ typedef struct {
     LIST(SpecialToken) special;
     LIST(SpecialToken) ends;  // at which generation stops, by any name
     TextSpan template;
-    const char *unusable;  // why picograd cannot use the tokenizer; NULL: it can
+    const char *template_name;    // as --chat-template takes it; NULL: none, or not known
+    const char *template_system;  // the message that it begins with by itself; NULL: none
+    const char *unusable;         // why picograd cannot use the tokenizer; NULL: it can
 } InspectFacts;
 InspectFacts inspect_facts(Arena *arena, const Gguf *gguf);
 int64_t tensor_values(const GgufTensor *tensor);

@@ -102,6 +102,11 @@ static void ask_tokenizer(Arena *arena, InspectFacts *facts) {
         piece.at = arena_copy(arena, piece.at, piece.length);
         *list_add(arena, &facts->ends) = (SpecialToken){"end", id, piece};
     }
+    const Template *template = template_open(arena, facts->gguf, tokenizer, NULL);
+    if (template) {
+        facts->template_name = template_name(template);
+        facts->template_system = template_system(template);
+    }
     tokenizer_close(tokenizer);
 }
 

@@ -93,7 +93,11 @@ static void add_tokenizer(Text *to, const InspectFacts *facts) {
     text_add(to, "},\n    \"ends\": [");
     for (int32_t i = 0; i < facts->ends.count; i++)
         text_add(to, "%s%lld", i ? ", " : "", (long long)facts->ends.at[i].id);
-    text_add(to, "],\n    \"unusable\": ");
+    text_add(to, "],\n    \"chat_template\": ");
+    quote_json_text(to, facts->template_name);
+    text_add(to, ",\n    \"system_message\": ");
+    quote_json_text(to, facts->template_system);
+    text_add(to, ",\n    \"unusable\": ");
     quote_json_text(to, facts->unusable);
     text_add(to, "\n  },\n");
 }

@@ -300,6 +300,8 @@ check "models pull of what is there" says "already here"
 try inspect smollm2
 check "inspect: tensors" has "tensors: 272"
 check "inspect: metadata" grep -qE '^  llama.block_count +30$' "$work/out"
+check "inspect: the chat template" grep -qE '^  chat template +chatml$' "$work/out"
+check "inspect: ends" is "$(grep -c '^  ends a text ' "$work/out")" 2
 check "inspect: totals" grep -qE '^  Q4_1 +210 ' "$work/out"
 
 # Every ninth text; -p - so that any byte can be given.

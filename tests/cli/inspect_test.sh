@@ -73,7 +73,7 @@ check "the tokenizer's model" has "  model              gpt2"
 check "kinds" has "  tokens             4: 2 normal, 2 control"
 check "special tokens" has "  eos                3  </s>"
 check "why it is not usable" grep -q '^  not usable         .*some.gguf' "$work/out"
-check "the template's first line" has "  chat template      {% first %}"
+check "the template's first line" has "  chat template      not known: {% first %}"
 check "tensors" has "  first.weight  F32            2 x 4         32 B"
 check "totals" has "  all           2        0.000 M         66 B    13.20"
 inspect --tensors first
