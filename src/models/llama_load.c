@@ -105,6 +105,9 @@ static int read_sizes(Keys *keys, LlamaConfig *config) {
             0 ||
         read_size_if_there(keys, "attention.key_length", 1, 4096, &config->head_size) < 0)
         return -1;
+    if (!has_key(keys, "attention.key_length") && config->width % config->heads)
+        return fail("%s: a width of %lld is not divided by %lld heads", gguf_path(keys->gguf),
+                    (long long)config->width, (long long)config->heads);
     config->rope_size = config->head_size;
     if (read_size_if_there(keys, "rope.dimension_count", 2, config->head_size, &config->rope_size) <
             0 ||

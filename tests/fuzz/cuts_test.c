@@ -126,7 +126,7 @@ static void read_gguf(const uint8_t *bytes, size_t size) {
         const GgufTensor *tensor = gguf_tensor(gguf, i);
         const GgufFormat *format = gguf_format(tensor->type);
         int64_t count = tensor->bytes / format->bytes * format->length;
-        format->decode(tensor->data, arena_array(arena, float, count), count);
+        gguf_decode(format, tensor->data, arena_array(arena, float, count), count);
     }
     arena_free(arena);
     gguf_close(gguf);

@@ -24,7 +24,7 @@ static void read_tensor(const GgufTensor *tensor, Arena *arena) {
     const GgufFormat *format = gguf_format(tensor->type);
     int64_t count = tensor->bytes / format->bytes * format->length;
     fuzz_check(count % tensor->shape[0] == 0, "a tensor is not whole rows");
-    format->decode(tensor->data, arena_array(arena, float, count), count);
+    gguf_decode(format, tensor->data, arena_array(arena, float, count), count);
 }
 
 void fuzz_one(const uint8_t *data, size_t size) {

@@ -1,6 +1,6 @@
-/* state_fuzz.c - bytes as a saved cache of a small model: restored, or refused and nothing has
- * changed. The sum at the end is made right first, and so is what names the model: no input would
- * come past them by chance. */
+/* state_fuzz.c - bytes as a saved cache of a small model: restored whole, or refused and nothing
+ * has changed. The sum at the end is made right first, and so is what names the model: no input
+ * would come past them by chance. */
 #include "fuzz/fuzz.h"
 #include "fuzz/small_files.h"
 #include "models/models.h"
@@ -11,27 +11,26 @@
 enum { MODEL_AT = 16, POSITION_AT = 48, EXTRA_AT = 56, HEADER = 64, LAYERS = 1, PART_FLOATS = 16 };
 enum { CONTEXT = 6, VOCABULARY = 8, TOKENS = 3 };
 
+static Arena *kept;  // of the file that the model reads its weights from
 static Llama *llama;
 static uint8_t model[8];
 
 // A model of its own, with TOKENS tokens in its cache.
 static void begin(void) {
     static const int32_t ids[TOKENS] = {1, 2, 3};
-    Arena *arena = arena_new();
     if (!llama) {
+        kept = arena_new();
         GgufWriter *writer = gguf_writer_new();
-        small_llama(writer, arena, VOCABULARY);
-        FileBytes file = small_gguf(arena, writer);
+        small_llama(writer, kept, VOCABULARY);
+        FileBytes file = small_gguf(kept, writer);
         Gguf *gguf = gguf_read("state.gguf", file);
         llama = gguf ? llama_open(gguf, CONTEXT, 1) : NULL;
         fuzz_check(llama != NULL, "the small model does not open");
-        FileBytes state = small_state(arena, llama, ids);
+        FileBytes state = small_state(kept, llama, ids);
         memcpy(model, state.at + MODEL_AT, sizeof model);
-        arena = NULL;  // the model reads its weights from it
     }
     llama_rewind(llama, 0);
     fuzz_check(!llama_forward(llama, ids, TOKENS, NULL, NULL), "a few tokens");
-    arena_free(arena);
 }
 
 static void make_right(uint8_t *file, size_t size) {
