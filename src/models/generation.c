@@ -86,6 +86,8 @@ int generation_restore(Generation *generation, const char *path, Arena *arena, T
 
 // ---- text --------------------------------------------------------------------------------------
 TextSpan generation_piece(const Tokenizer *tokenizer, int32_t id) {
+    // Weights may have rows beyond the vocabulary, to fill a round number; they stand for nothing.
+    if (tokenizer && id >= tokenizer_count(tokenizer)) return (TextSpan){"", 0};
     if (tokenizer) return tokenizer_piece(tokenizer, id);
     static const char letters[] = "e t a o i n s h r d l u c m w f g y p b ";
     return (TextSpan){letters + (uint32_t)id % (sizeof letters - 1), 1};

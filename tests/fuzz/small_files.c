@@ -15,7 +15,7 @@ static void add_character(Text *out, int byte) {
 void small_tokenizer(GgufWriter *writer, Arena *arena, const char *rule) {
     static const char *const merges[] = {"h e", "l l", "o r", "he ll", "1 2", "\u0120 w"};
     static const char *const joined[] = {"he", "ll", "or", "hell", "12", "\u0120w"};
-    static const char *const special[] = {"<|endoftext|>", "<|im_end|>", "<user>"};
+    static const char *const special[] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>", "<user>"};
     TextSpan tokens[SMALL_VOCABULARY], merge[COUNT_OF(merges)];
     int32_t kinds[SMALL_VOCABULARY], count = 0;
     for (; count < 256; count++) {
@@ -31,14 +31,14 @@ void small_tokenizer(GgufWriter *writer, Arena *arena, const char *rule) {
     }
     for (int i = 0; i < COUNT_OF(special); i++) {
         tokens[count] = (TextSpan){special[i], strlen(special[i])};
-        kinds[count++] = i < 2 ? 3 : 4;  // control, user-defined
+        kinds[count++] = i < 3 ? 3 : 4;  // control, user-defined
     }
     gguf_put_text(writer, "tokenizer.ggml.model", "gpt2");
     gguf_put_text(writer, "tokenizer.ggml.pre", rule);
     gguf_put_array_text(writer, "tokenizer.ggml.tokens", tokens, count);
     gguf_put_array_i32(writer, "tokenizer.ggml.token_type", kinds, count);
     gguf_put_array_text(writer, "tokenizer.ggml.merges", merge, COUNT_OF(merge));
-    gguf_put_int(writer, "tokenizer.ggml.bos_token_id", count - 3);
+    gguf_put_int(writer, "tokenizer.ggml.bos_token_id", count - 4);
     gguf_put_int(writer, "tokenizer.ggml.eos_token_id", count - 2);
 }
 

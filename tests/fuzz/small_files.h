@@ -4,8 +4,8 @@
 #define PICOGRAD_TESTS_SMALL_FILES_H
 #include "models/models.h"
 
-// Keys of a byte-level vocabulary: the 256 bytes, a few merges, three special tokens.
-enum { SMALL_VOCABULARY = 256 + 6 + 3 };
+// Keys of a byte-level vocabulary: the 256 bytes, a few merges, four special tokens.
+enum { SMALL_VOCABULARY = 256 + 6 + 4 };
 void small_tokenizer(GgufWriter *writer, Arena *arena, const char *rule);
 // Keys and weights of a llama of one layer, width 32, two heads, one key head.
 void small_llama(GgufWriter *writer, Arena *arena, int64_t vocabulary);

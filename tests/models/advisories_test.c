@@ -186,6 +186,25 @@ TEST(layers_that_are_not_there) {
     arena_free(arena);
 }
 
+#ifdef PG_HAVE_PCRE2
+// llama.cpp 14145: an id that the weights have and the vocabulary has not was looked up all the
+// same. Weights are often larger, to fill a round number of rows.
+TEST(a_vocabulary_smaller_than_the_weights) {
+    Arena *arena = arena_new();
+    GgufWriter *writer = gguf_writer_new();
+    small_tokenizer(writer, arena, "gpt-2");
+    Gguf *gguf = gguf_read("small.gguf", small_gguf(arena, writer));
+    Tokenizer *tokenizer = tokenizer_open(gguf);
+    CHECK(tokenizer != NULL);
+    CHECK_INT(generation_piece(tokenizer, SMALL_VOCABULARY - 1).length, strlen("<user>"));
+    CHECK_INT(generation_piece(tokenizer, SMALL_VOCABULARY).length, 0);
+    CHECK_INT(generation_piece(tokenizer, INT32_MAX).length, 0);
+    tokenizer_close(tokenizer);
+    gguf_close(gguf);
+    arena_free(arena);
+}
+#endif
+
 // Weights of infinities and NaN give logits of NaN: a token is chosen all the same.
 TEST(logits_that_are_no_numbers) {
     const float numbers[] = {NAN, INFINITY, -INFINITY};
