@@ -1,17 +1,17 @@
-/* llama_fuzz.c - bytes as a GGUF file with a model: opened, run for a few tokens, sampled from. */
+/* llama_fuzz.c - bytes as a GGUF file with a model: opened, run for two tokens, sampled
+ * from. */
 #include "fuzz/fuzz.h"
 #include "models/models.h"
 
 static void run(Llama *llama, Arena *arena) {
     int64_t vocabulary = llama_config(llama)->vocabulary;
-    int32_t ids[] = {0, (int32_t)(vocabulary - 1), 0};
+    int32_t ids[] = {0, (int32_t)(vocabulary - 1)};
     float *logits = arena_array(arena, float, vocabulary);
     fuzz_check(!llama_forward(llama, ids, 2, logits, NULL), "two tokens");
     Sampler sampler = {SAMPLER_DEFAULTS, .state = 1};
-    ids[2] = sampler_next(&sampler, logits, vocabulary, ids, 2);
-    fuzz_check(ids[2] >= 0 && ids[2] < vocabulary, "a token outside the vocabulary");
+    int32_t id = sampler_next(&sampler, logits, vocabulary, ids, 2);
+    fuzz_check(id >= 0 && id < vocabulary, "a token outside the vocabulary");
     sampler_free(&sampler);
-    fuzz_check(!llama_forward(llama, ids + 2, 1, logits, NULL), "the third token");
 }
 
 void fuzz_one(const uint8_t *data, size_t size) {
