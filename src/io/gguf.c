@@ -162,7 +162,7 @@ static bool same_tensor(const void *context, int32_t i) {
 }
 
 static int32_t find(const Gguf *gguf, const Map *map, MapSame *same, const char *name) {
-    return map_find(map, hash_bytes(name, strlen(name), 0), same, &(NameQuery){gguf, name});
+    return map_find(map, hash_bytes(name, strlen(name), secret()), same, &(NameQuery){gguf, name});
 }
 
 static int take_key(Cursor *cursor, int64_t i) {
@@ -181,7 +181,7 @@ static int take_key(Cursor *cursor, int64_t i) {
     if (type == BOOL && *key->at > 1) {
         return fail("%s: key %s is %d, neither true nor false", gguf->path, key->name, *key->at);
     }
-    map_add(gguf->arena, gguf->key_by_name, hash_bytes(key->name, strlen(key->name), 0),
+    map_add(gguf->arena, gguf->key_by_name, hash_bytes(key->name, strlen(key->name), secret()),
             (int32_t)i);
     return 0;
 }
@@ -241,8 +241,8 @@ int gguf_add_tensor(Gguf *gguf, const GgufTensor *tensor) {
     GgufTensor *added = list_add(gguf->arena, &gguf->tensors);
     *added = *tensor;
     added->name = arena_text(gguf->arena, tensor->name);
-    map_add(gguf->arena, gguf->tensor_by_name, hash_bytes(added->name, strlen(added->name), 0),
-            gguf->tensors.count - 1);
+    map_add(gguf->arena, gguf->tensor_by_name,
+            hash_bytes(added->name, strlen(added->name), secret()), gguf->tensors.count - 1);
     return 0;
 }
 

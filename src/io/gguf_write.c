@@ -77,7 +77,7 @@ static bool same_name(const void *context, int32_t i) {
 
 // False if the name is taken; else its name and type have been written and the value comes next.
 static bool begin_key(GgufWriter *writer, const char *name, uint32_t type) {
-    uint64_t hash = hash_bytes(name, strlen(name), 0);
+    uint64_t hash = hash_bytes(name, strlen(name), secret());
     if (map_find(writer->name, hash, same_name, &(NameQuery){writer, name}) >= 0) return false;
     map_add(writer->arena, writer->name, hash, writer->names.count);
     *list_add(writer->arena, &writer->names) = arena_text(writer->arena, name);

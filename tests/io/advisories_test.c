@@ -65,22 +65,20 @@ static void check_refusal(const char *why, const char *source, int line) {
 }
 
 // In a buffer of its very size, so that the sanitizers see one byte too many.
-static Gguf *opened(Arena *arena, const Text *file, void **buffer) {
-    (void)arena;
+static Gguf *opened(const Text *file, void **buffer) {
     *buffer = malloc(file->count ? file->count : 1);
     memcpy(*buffer, file->at, file->count);
     return gguf_read("bad.gguf", (FileBytes){.at = *buffer, .size = file->count});
 }
 
-static void gguf_refused(Arena *arena, const Text *file, const char *why, const char *source,
-                         int line) {
+static void gguf_refused(const Text *file, const char *why, const char *source, int line) {
     void *buffer;
-    Gguf *gguf = opened(arena, file, &buffer);
+    Gguf *gguf = opened(file, &buffer);
     check(!gguf, why, source, line);
     check_refusal(why, source, line);
     free(buffer);
 }
-#define GGUF_REFUSED(file, why) gguf_refused(arena, &(file), (why), __FILE__, __LINE__)
+#define GGUF_REFUSED(file, why) gguf_refused(&(file), (why), __FILE__, __LINE__)
 
 // ---- counts, lengths, sizes --------------------------------------------------------------------
 
@@ -257,7 +255,7 @@ TEST(element_types_that_are_not_what_the_reader_assumes) {
         int64_t count = -1;
         add_array(&file, "k", type, 2);
         add_zeros(&file, 16);
-        Gguf *gguf = opened(arena, &file, &buffer);
+        Gguf *gguf = opened(&file, &buffer);
         CHECK(gguf != NULL);
         CHECK((gguf_array_f32(gguf, "k", arena, &count) != NULL) == (type == F32));
         CHECK((gguf_array_i32(gguf, "k", arena, &count) != NULL) == (type == I32));
@@ -287,7 +285,7 @@ TEST(a_text_is_not_read_as_a_number) {
         const size_t bytes[] = {1, 1, 2, 2, 4, 4, 4, 1, 8, 0, 8, 8, 8};
         add_key(&file, "k", type);
         add_zeros(&file, bytes[type]);
-        Gguf *gguf = opened(arena, &file, &buffer);
+        Gguf *gguf = opened(&file, &buffer);
         CHECK(gguf != NULL);
         bool whole = type != F32 && type != BOOL && type != TEXT && type != F64;
         CHECK_INT(gguf_int(gguf, "k", &integer), whole ? 0 : -1);
@@ -307,12 +305,57 @@ TEST(a_chat_template_of_a_megabyte) {
     add_key(&file, "tokenizer.chat_template", TEXT);
     add_u64(&file, 1 << 20);
     for (int i = 0; i < 1 << 18; i++) text_add(&file, "{%%{{");
-    Gguf *gguf = opened(arena, &file, &buffer);
+    Gguf *gguf = opened(&file, &buffer);
     CHECK(gguf != NULL);
     CHECK_INT(gguf_text(gguf, "tokenizer.chat_template", &text), 0);
     CHECK_INT(text.length, 1 << 20);
     gguf_print_value(gguf_key(gguf, 0), &shown);
     CHECK(shown.count < 300);
+    gguf_close(gguf);
+    free(buffer);
+    arena_free(arena);
+}
+
+// The constants of base/map.c, which hash_bytes is made of.
+static uint64_t mix(uint64_t value) {
+    value = (value ^ value >> 32) * 0xe9846af9b1a615d;
+    value = (value ^ value >> 32) * 0xe9846af9b1a615d;
+    return value ^ value >> 28;
+}
+
+static bool is_plain(uint64_t bytes, int count) {
+    for (; count > 0; count--, bytes >>= 8)
+        if ((bytes & 0xff) < '!' || (bytes & 0xff) == 0x7f) return false;
+    return true;
+}
+
+// Names of 15 bytes whose hash, begun with 0, is the same: the last seven undo what the first eight
+// did. In a map they would all lie in one row, and each be compared with all before it: minutes.
+TEST(names_that_meet_in_a_map) {
+    enum { NAMES = 1 << 17 };
+    Arena *arena = arena_new();
+    Text file = begin(arena, 0, NAMES);
+    const uint64_t start = mix(16 * 0x9e3779b97f4a7c15);
+    uint64_t first = 0, hash = 0, firsts = 0;
+    for (int names = 0; names < NAMES; firsts++) {
+        for (int byte = 0; byte < 8; byte++)  // four bits of the count in each of the eight bytes
+            first = first << 8 | ('A' + (firsts >> (4 * byte) & 15));
+        uint64_t last = (mix(start ^ first) + first) ^ 0x0123456789abcdef;
+        if (last >> 56 || !is_plain(last, 7)) continue;
+        char name[16] = "";
+        memcpy(name, &first, 8);
+        memcpy(name + 8, &last, 7);
+        if (names++ == 0) hash = hash_bytes(name, 15, 0);
+        if (names < 100) CHECK(hash_bytes(name, 15, 0) == hash);
+        add_key(&file, name, U8);
+        text_add_bytes(&file, "", 1);
+    }
+    void *buffer;
+    alarm(30);
+    Gguf *gguf = opened(&file, &buffer);
+    alarm(0);
+    CHECK(gguf != NULL);
+    CHECK_INT(gguf_key_count(gguf), NAMES);
     gguf_close(gguf);
     free(buffer);
     arena_free(arena);
