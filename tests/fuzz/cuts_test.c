@@ -196,15 +196,20 @@ TEST(model) {
 
 // ---- safetensors -------------------------------------------------------------------------------
 
-static void read_safetensors(const uint8_t *bytes, size_t size) {
-    static const char *const names[] = {"a", "b"};
+static const char *file_in_memory(const uint8_t *bytes, size_t size) {
     static int file = -1;
-    char path[64];
-    PgTensor *loaded[2];
+    static char path[64];
     if (file < 0) file = memfd_create("cut", MFD_CLOEXEC);
     snprintf(path, sizeof path, "/proc/self/fd/%d", file);
     if (ftruncate(file, 0) || pwrite(file, bytes, size, 0) != (ssize_t)size)
         child_fatal("no file in memory");
+    return path;
+}
+
+static void read_safetensors(const uint8_t *bytes, size_t size) {
+    static const char *const names[] = {"a", "b"};
+    const char *path = file_in_memory(bytes, size);
+    PgTensor *loaded[2];
     pg_scope_begin();
     for (int count = 1; count <= 2; count++)
         if (!pg_load(path, count, names, loaded)) {
@@ -219,5 +224,39 @@ static void read_safetensors(const uint8_t *bytes, size_t size) {
 TEST(safetensors) {
     Arena *arena = arena_new();
     check_subject((Subject){small_safetensors(arena), read_safetensors, 16 * MB, 0});
+    arena_free(arena);
+}
+
+// ---- saved states ------------------------------------------------------------------------------
+
+static Llama *llama;
+static FileBytes state;
+
+// Whole, or nothing has changed.
+static void read_state(const uint8_t *bytes, size_t size) {
+    Arena *arena = arena_new();
+    IdList ids = {0};
+    TextSpan extra;
+    llama_rewind(llama, 1);
+    int status = llama_restore(llama, file_in_memory(bytes, size), arena, &ids, &extra);
+    if (llama_position(llama) != (status ? 1 : 3)) child_fatal("the position is another");
+    bool whole = size == state.size && !memcmp(bytes, state.at, size);
+    if (whole != !status) child_fatal(status ? error_text() : "a damaged state is restored");
+    arena_free(arena);
+}
+
+TEST(state) {
+    static const int32_t ids[] = {1, 2, 3};
+    Arena *arena = arena_new();
+    thread_set_count(1);
+    pg_set_mode(PG_EAGER);
+    Gguf *gguf = gguf_read("model.gguf", model_file(arena));
+    llama = llama_open(gguf, 4, 1);
+    CHECK(llama != NULL);
+    CHECK_INT(llama_forward(llama, ids, COUNT_OF(ids), NULL, NULL), 0);
+    state = small_state(arena, llama, ids);
+    check_subject((Subject){state, read_state, 4 * MB, 0});
+    llama_close(llama);
+    gguf_close(gguf);
     arena_free(arena);
 }
