@@ -78,6 +78,23 @@ static void put_kernels(Arena *arena, const char *folder) {
     }
 }
 
+// As folder_fuzz.c takes them apart.
+static void put_folders(Arena *arena, const char *folder) {
+    static const char *const models[] = {"llama", "mistral", "qwen2-window"};
+    static const char *const names[] = {"config.json", "tokenizer.json", "tokenizer_config.json"};
+    for (int i = 0; i < COUNT_OF(models); i++) {
+        Text text = text_new(arena);
+        text_add(&text, "%c", '0' + i);  // '0' is a multiple of three
+        for (int j = 0; j < COUNT_OF(names); j++) {
+            const char *path = arena_print(arena, "tests/models/small/%s/%s", models[i], names[j]);
+            char *file = file_read(arena, path, NULL);
+            if (!file) fatal("%s. Hint: run this from the top folder", error_text());
+            text_add(&text, "%s%s", j ? "\n---\n" : "", file);
+        }
+        put_text(arena, folder, "folder", models[i], text.at);
+    }
+}
+
 int main(int count, char **arguments) {
     if (count != 2) fatal("usage: corpus FOLDER");
     const char *folder = arguments[1];
@@ -92,5 +109,6 @@ int main(int count, char **arguments) {
     put(arena, folder, "safetensors", "two", small_safetensors(arena));
     put(arena, folder, "state", "three", state_file(arena));
     put_kernels(arena, folder);
+    put_folders(arena, folder);
     arena_free(arena);
 }
