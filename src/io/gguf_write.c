@@ -138,11 +138,6 @@ void gguf_put_array_f32(GgufWriter *writer, const char *name, const float *value
     text_add_bytes(&writer->keys, (const char *)values, (size_t)count * sizeof *values);
 }
 
-void gguf_put_array_u8(GgufWriter *writer, const char *name, const uint8_t *values, int64_t count) {
-    if (!begin_array(writer, name, U8, count)) return;
-    text_add_bytes(&writer->keys, (const char *)values, (size_t)count);
-}
-
 static void put_key(GgufWriter *writer, const GgufKey *key) {
     bool of_that_file = !strcmp(key->name, "general.alignment") || !strncmp(key->name, "split.", 6);
     if (of_that_file) return;
