@@ -21,9 +21,9 @@ static bool may_change(TextSpan text) {
 
 enum { CLASSES = 256, LONGEST_DECOMPOSITION = 8 };  // Unicode's longest canonical one has 4
 
-// Marks, and letters that compose, that came with Unicode 10 and later: the tables of the tokenizers
-// library end before, so that it leaves them, and what is behind them, as they are. Between those of
-// a row lies nothing older that has a class or composes.
+// Marks, and letters that compose, that came with Unicode 10 and later: the tables of the
+// tokenizers library end before, so that it leaves them, and what is behind them, as they are.
+// Between those of a row lies nothing older that has a class or composes.
 static const struct {
     utf8proc_int32_t first, last;
 } newer[] = {

@@ -95,6 +95,8 @@ struct Encoding {  // one call of tokenizer_encode
     size_t seen_count;    // a power of two, or 0
     int32_t *halves;      // tokenizer_spm.c: how an unused token was last put together
 };
+// Room for so many symbols, at once: a list that doubles would take up three times as much.
+void merge_reserve(Encoding *encoding, size_t count);
 void merge_add(Encoding *encoding, int32_t token, size_t start);
 // Adds the ids of a word. A word that the call has seen is not merged again.
 void merge_word(Encoding *encoding, const MergeRule *rule, const char *word, size_t length);

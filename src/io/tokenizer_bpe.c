@@ -118,6 +118,7 @@ static void split(Encoding *encoding, const char *word, size_t length) {
         merge_add(encoding, whole, 0);
         return;
     }
+    merge_reserve(encoding, length);
     for (size_t i = 0; i < length; i++) {
         int32_t id = bpe->byte_token[(unsigned char)word[i]];
         if (id >= 0) merge_add(encoding, id, i);

@@ -14,6 +14,12 @@ void encoding_add(Encoding *encoding, int32_t id) {
     *list_add(encoding->arena, encoding->ids) = id;
 }
 
+void merge_reserve(Encoding *encoding, size_t count) {
+    if (count <= (size_t)encoding->symbols.capacity) return;
+    encoding->symbols.at = arena_array(encoding->scratch, Symbol, count);
+    encoding->symbols.capacity = (int32_t)count;
+}
+
 void merge_add(Encoding *encoding, int32_t token, size_t start) {
     int32_t at = encoding->symbols.count;
     *list_add(encoding->scratch, &encoding->symbols) =
@@ -91,6 +97,10 @@ static void merge_once(Encoding *encoding, const MergeRule *rule) {
 static void merge_all(Encoding *encoding, const MergeRule *rule) {
     int32_t count = encoding->symbols.count;
     encoding->heap.count = 0;
+    if (count > encoding->heap.capacity) {
+        encoding->heap.at = arena_array(encoding->scratch, uint64_t, count);
+        encoding->heap.capacity = count;
+    }
     for (int32_t i = 0; i < count; i++) {
         if (!consider(encoding, rule, i)) continue;
         *list_add(encoding->scratch, &encoding->heap) =

@@ -86,6 +86,9 @@ static void split(Encoding *encoding, const char *word, size_t length) {
     const Tokenizer *tokenizer = encoding->tokenizer;
     const Spm *spm = tokenizer->own;
     const Trie *user_defined = spm->pieces.user_defined;
+    size_t characters = 0;
+    for (size_t i = 0; i < length; i++) characters += ((uint8_t)word[i] & 0xc0) != 0x80;
+    merge_reserve(encoding, characters);
     for (size_t i = 0, size; i < length; i += size) {
         int32_t frozen = -1;
         if (user_defined) frozen = trie_longest(user_defined, word + i, length - i, &size);
