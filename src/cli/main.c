@@ -22,7 +22,9 @@ const Command commands[] = {
      "  picograd generate -m random -p \"no model at hand\" -n 16",
      run_generate},
     {"tokenize", "-m MODEL -p TEXT", "print the token ids of a text, on one line",
-     "  picograd tokenize -m smollm2 -p \"Hello, world!\"     prints  19556 28 905 17",
+     "  picograd tokenize -m smollm2 -p \"Hello, world!\"          prints  19556 28 905 17\n"
+     "  picograd tokenize -m smollm2 --decode \"19556 28 905 17\"  prints  Hello, world!\n"
+     "--pieces quotes a token's text: a line's end as \\n, what is no whole character as \\xNN.",
      run_tokenize},
     {"perplexity", "-m MODEL -f FILE [--ctx N]",
      "print how badly a model predicts a text, in nats a token",
