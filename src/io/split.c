@@ -14,11 +14,28 @@
 #include <pcre2.h>
 
 typedef pcre2_code Expression;
-typedef pcre2_match_data Found;
 
-static Found *found_new(void) { return pcre2_match_data_create(1, NULL); }
+typedef struct {
+    pcre2_match_data *data;
+    pcre2_match_context *context;
+} Found;
 
-static void found_free(Found *found) { pcre2_match_data_free(found); }
+static void found_free(Found *found) {
+    pcre2_match_data_free(found->data);
+    pcre2_match_context_free(found->context);
+}
+
+// False without memory. No limit on steps: an expression takes as many as its match has characters,
+// which PCRE2 would refuse from ten million on.
+static bool found_new(Found *found) {
+    *found = (Found){pcre2_match_data_create(1, NULL), pcre2_match_context_create(NULL)};
+    if (found->data && found->context) {
+        pcre2_set_match_limit(found->context, UINT32_MAX);
+        return true;
+    }
+    found_free(found);
+    return false;
+}
 
 static Expression *expression_new(const char *text) {
     int error;
@@ -37,24 +54,30 @@ static Expression *expression_new(const char *text) {
 static void expression_free(Expression *code) { pcre2_code_free(code); }
 
 // 1 and the first match at or after `from`, 0 if there is none, -1 with a message.
-static int expression_find(const Expression *code, Found *found, TextSpan text, size_t from,
+static int expression_find(const Expression *code, const Found *found, TextSpan text, size_t from,
                            size_t *start, size_t *end) {
     PCRE2_SPTR subject = (PCRE2_SPTR)text.at;
-    int count = pcre2_match(code, subject, text.length, from, PCRE2_NO_UTF_CHECK, found, NULL);
+    int count = pcre2_match(code, subject, text.length, from, PCRE2_NO_UTF_CHECK, found->data,
+                            found->context);
     if (count == PCRE2_ERROR_JIT_STACKLIMIT) {
         uint32_t options = PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT;
-        count = pcre2_match(code, subject, text.length, from, options, found, NULL);
+        count = pcre2_match(code, subject, text.length, from, options, found->data, found->context);
     }
-    *start = pcre2_get_ovector_pointer(found)[0];
-    *end = pcre2_get_ovector_pointer(found)[1];
+    *start = pcre2_get_ovector_pointer(found->data)[0];
+    *end = pcre2_get_ovector_pointer(found->data)[1];
     if (count == PCRE2_ERROR_NOMATCH) return 0;
     return count < 0 ? fail("splitting text into words failed, PCRE2 error %d", count) : 1;
 }
 #else
 typedef void Expression;
-typedef void Found;
+typedef struct {
+    int unused;
+} Found;
 
-static Found *found_new(void) { return NULL; }
+static bool found_new(Found *found) {
+    (void)found;
+    return true;
+}
 
 static void found_free(Found *found) { (void)found; }
 
@@ -66,7 +89,7 @@ static Expression *expression_new(const char *text) {
 
 static void expression_free(Expression *code) { (void)code; }
 
-static int expression_find(const Expression *code, Found *found, TextSpan text, size_t from,
+static int expression_find(const Expression *code, const Found *found, TextSpan text, size_t from,
                            size_t *start, size_t *end) {
     (void)code, (void)found, (void)text, (void)from, (void)start, (void)end;
     return fail("this build has no PCRE2");
@@ -206,7 +229,7 @@ void splitter_free(Splitter *splitter) {
 
 typedef struct {
     const Splitter *by;
-    Found *found;  // one for the whole run: making it takes longer than a match
+    Found found;  // one for the whole run: making it takes longer than a match
     SplitWord *word;
     void *context;
 } Split;
@@ -216,7 +239,7 @@ static int split_from(const Split *split, int i, const char *text, size_t length
 static int cut(const Split *split, int i, const char *text, size_t length) {
     size_t at = 0, start = 0, end = 0;
     while (at < length) {
-        int found = expression_find(split->by->expressions[i], split->found,
+        int found = expression_find(split->by->expressions[i], &split->found,
                                     (TextSpan){text, length}, at, &start, &end);
         if (found < 0) return -1;
         if (!found) break;
@@ -236,10 +259,10 @@ static int split_from(const Split *split, int i, const char *text, size_t length
 
 int splitter_run(const Splitter *splitter, const char *text, size_t length, SplitWord *word,
                  void *context) {
-    Split split = {splitter, found_new(), word, context};
-    if (!split.found) return fail("out of memory while splitting text");
+    Split split = {.by = splitter, .word = word, .context = context};
+    if (!found_new(&split.found)) return fail("out of memory while splitting text");
     int result = split_from(&split, 0, text, length);
-    found_free(split.found);
+    found_free(&split.found);
     return result;
 }
 
