@@ -66,7 +66,7 @@ static int join_all(Arena *arena, const Parts *parts, Gguf *first) {
 static int read_name(Arena *arena, const Gguf *part, Parts *parts) {
     static const char numbers[] = "-00001-of-00001.gguf";
     int length = (int)strlen(parts->path) - (int)(sizeof numbers - 1);
-    int64_t i = length >= 0 ? atoi(parts->path + length + 1) - 1 : -1;
+    int64_t i = length >= 0 ? strtol(parts->path + length + 1, NULL, 10) - 1 : -1;
     parts->stem = length;
     if (i >= 0 && i < parts->count && !strcmp(part_path(arena, parts, i), parts->path)) return 0;
     return fail("%s: the file is one of %d parts of a model, but its name does not end like "
