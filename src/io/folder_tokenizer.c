@@ -11,7 +11,7 @@
 #include <string.h>
 
 enum { NORMAL = 1, UNKNOWN = 2, CONTROL = 3, USER_DEFINED = 4, UNUSED = 5, BYTE = 6 };
-enum { VOCABULARY_LIMIT = 1 << 24, ENDS_MAX = 8, SPLIT_MAX = 512 };
+enum { VOCABULARY_LIMIT = 1 << 24, SPLIT_MAX = 512 };
 #define ADDED_SCORE -1000.0f  // tells tokens added later from those that were trained
 
 typedef struct {
@@ -42,7 +42,7 @@ static bool same_text(const void *context, int32_t id) {
 }
 
 static int32_t find_text(const Vocabulary *vocabulary, TextSpan text) {
-    return map_find(vocabulary->by_text, hash_bytes(text.at, text.length, 0), same_text,
+    return map_find(vocabulary->by_text, hash_bytes(text.at, text.length, secret()), same_text,
                     &(TextQuery){vocabulary, text});
 }
 
@@ -60,8 +60,8 @@ static int add_token(Vocabulary *vocabulary, int64_t id, TextSpan text, int32_t 
     vocabulary->kinds[id] = kind;
     if (there >= 0) return 0;
     vocabulary->texts[id] = text;
-    map_add(vocabulary->folder->arena, vocabulary->by_text, hash_bytes(text.at, text.length, 0),
-            (int32_t)id);
+    map_add(vocabulary->folder->arena, vocabulary->by_text,
+            hash_bytes(text.at, text.length, secret()), (int32_t)id);
     return 0;
 }
 
@@ -289,7 +289,7 @@ static bool named_text(const Vocabulary *vocabulary, const char *name, TextSpan 
 }
 
 typedef struct {
-    int32_t at[ENDS_MAX];
+    int32_t at[GGUF_ENDS_MAX];
     int count;
 } Ids;
 
@@ -301,8 +301,8 @@ static int add_id(const Vocabulary *vocabulary, const Json *json, const char *na
     for (int i = 0; i < ids->count; i++) {
         if (ids->at[i] == id) return 0;
     }
-    if (ids->count == ENDS_MAX)
-        return fail("%s: %s has more than %d ids", vocabulary->folder->path, name, ENDS_MAX);
+    if (ids->count == GGUF_ENDS_MAX)
+        return fail("%s: %s has more than %d ids", vocabulary->folder->path, name, GGUF_ENDS_MAX);
     ids->at[ids->count++] = (int32_t)id;
     return 0;
 }
@@ -356,7 +356,7 @@ static int put_ids(const Vocabulary *vocabulary, const Json *generation) {
     if (begin.count) gguf_put_int(writer, "tokenizer.ggml.bos_token_id", begin.at[0]);
     if (end.count) gguf_put_int(writer, "tokenizer.ggml.eos_token_id", end.at[0]);
     if (pad.count) gguf_put_int(writer, "tokenizer.ggml.padding_token_id", pad.at[0]);
-    if (end.count > 1) gguf_put_array_i32(writer, "picograd.end_token_ids", end.at, end.count);
+    if (end.count > 1) gguf_put_array_i32(writer, GGUF_ENDS, end.at, end.count);
     gguf_put_bool(writer, "tokenizer.ggml.add_bos_token", adds && begin.count);
     return 0;
 }

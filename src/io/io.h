@@ -280,6 +280,10 @@ bool splitter_normalises(const Splitter *splitter);   // what it cuts should be 
 int splitter_run(const Splitter *splitter, const char *text, size_t length, SplitWord *word,
                  void *context);
 
+// Further tokens that end a text, of which llama.cpp's keys name three at most.
+#define GGUF_ENDS "picograd.end_token_ids"
+enum { GGUF_ENDS_MAX = 8 };
+
 // tokenizer.c: byte-level BPE, and sentencepiece's BPE and unigram. Once open it is shared freely
 // between threads and needs no Gguf.
 typedef struct Tokenizer Tokenizer;

@@ -145,6 +145,20 @@ static void add_end(Tokenizer *tokenizer, int32_t id) {
     tokenizer->end[tokenizer->end_count++] = id;
 }
 
+static int load_ends(Tokenizer *tokenizer, const Gguf *gguf, Arena *scratch) {
+    int64_t count;
+    if (!gguf_find_key(gguf, GGUF_ENDS)) return 0;
+    const int32_t *ids = gguf_array_i32(gguf, GGUF_ENDS, scratch, &count);
+    if (!ids) return -1;
+    for (int64_t i = 0; i < count; i++) {
+        if (count > GGUF_ENDS_MAX || ids[i] < 0 || ids[i] >= tokenizer->token_count)
+            return fail("%s: " GGUF_ENDS " must be at most %d ids of the vocabulary's %d tokens",
+                        tokenizer->path, GGUF_ENDS_MAX, tokenizer->token_count);
+        add_end(tokenizer, ids[i]);
+    }
+    return 0;
+}
+
 static int load_ids(Tokenizer *tokenizer, const Gguf *gguf) {
     int32_t eom;
     if (load_id(tokenizer, gguf, "tokenizer.ggml.bos_token_id", &tokenizer->bos)) return -1;
@@ -198,7 +212,7 @@ static int load(Tokenizer *tokenizer, const Gguf *gguf, Arena *scratch) {
     if (tokenizer->kind->open(tokenizer, gguf, scratch)) return -1;
     tokenizer->special = special_trie(tokenizer, scratch, false);
     tokenizer->always_special = special_trie(tokenizer, scratch, true);
-    return load_ids(tokenizer, gguf);
+    return load_ends(tokenizer, gguf, scratch) || load_ids(tokenizer, gguf) ? -1 : 0;
 }
 
 Tokenizer *tokenizer_open(const Gguf *gguf) {

@@ -9,7 +9,7 @@
 enum { NORMAL = 1, UNKNOWN = 2, CONTROL = 3, USER_DEFINED = 4, UNUSED = 5, BYTE = 6 };
 // Sentencepiece's space, U+2581.
 #define SPACE_MARK "\xe2\x96\x81"
-enum { SPACE_MARK_BYTES = 3, VOCABULARY_LIMIT = 1 << 24, ENDS_LIMIT = 16 };
+enum { SPACE_MARK_BYTES = 3, VOCABULARY_LIMIT = 1 << 24, ENDS_LIMIT = 16 + GGUF_ENDS_MAX };
 
 typedef struct {
     TextSpan text;   // as the vocabulary has it

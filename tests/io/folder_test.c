@@ -208,6 +208,12 @@ TEST(ends_of_a_text) {
     CHECK_INT(count, 2);
     CHECK_INT(ends[0], 287);
     CHECK_INT(ends[1], 284);
+    Tokenizer *tokenizer = tokenizer_open(gguf);
+    CHECK(tokenizer_is_end(tokenizer, 287));
+    CHECK(tokenizer_is_end(tokenizer, 284));
+    CHECK(!tokenizer_is_end(tokenizer, 283));
+    CHECK(!tokenizer_is_end(tokenizer, 0));
+    tokenizer_close(tokenizer);
     CHECK_INT(gguf_bool(gguf, "tokenizer.ggml.add_bos_token", &truth), 0);
     CHECK(truth);
     gguf_close(gguf);
@@ -262,6 +268,26 @@ TEST(ids_of_gpt2_smollm_and_llama3) {
     check_prompt("llama");
     check_prompt("llama-linear");
     check_prompt("llama-yarn");
+}
+
+TEST(ids_of_sentencepiece_and_qwen2) {
+    NEEDS_JANSSON;
+    check_prompt("mistral");
+    check_prompt("qwen2");
+}
+
+TEST(end_ids_outside_the_vocabulary) {
+    Arena *arena = arena_new();
+    const int32_t ids[][9] = {{3, 1 << 20}, {-1}, {0}};
+    for (int i = 0; i < COUNT_OF(ids); i++) {
+        GgufWriter *writer = small_vocabulary_writer(arena, "smollm");
+        gguf_put_array_i32(writer, GGUF_ENDS, ids[i], i == 2 ? 9 : 2);
+        Gguf *gguf = reopened(arena, writer);
+        CHECK(!tokenizer_open(gguf));
+        CHECK(strstr(error_text(), "picograd.end_token_ids must be at most 8 ids of the"));
+        gguf_close(gguf);
+    }
+    arena_free(arena);
 }
 
 // ---- folders that are not what they say --------------------------------------------------------
