@@ -633,6 +633,50 @@ TEST(sentencepiece_has_scores) {
     arena_free(arena);
 }
 
+// The folder of mistral with another tokenizer.json, here with ' for ".
+static const char *with_unigram(Arena *arena, const char *charsmap) {
+    const char *folder = copied(arena, "mistral");
+    char *text = arena_print(
+        arena,
+        "{'model': {'type': 'Unigram', 'unk_id': 0, 'byte_fallback': false, 'vocab': "
+        "[['<unk>', 0], ['<s>', 0], ['</s>', 0], ['▁', -2], ['a', -3], ['b', -3.5], ['▁ab', -4]]}, "
+        "'normalizer': {'type': 'Sequence', 'normalizers': ["
+        "{'type': 'Precompiled', 'precompiled_charsmap': '%s'}, "
+        "{'type': 'Strip', 'strip_left': false, 'strip_right': true}, "
+        "{'type': 'Replace', 'pattern': {'Regex': ' {2,}'}, 'content': '▁'}]}, "
+        "'pre_tokenizer': {'type': 'Metaspace', 'prepend_scheme': 'always'}, "
+        "'added_tokens': [{'id': 1, 'content': '<s>', 'special': true}, "
+        "{'id': 2, 'content': '</s>', 'special': true}]}",
+        charsmap);
+    for (char *at = text; *at; at++) *at = *at == '\'' ? '"' : *at;
+    put_file(arena_print(arena, "%s/tokenizer.json", folder), text, strlen(text));
+    return folder;
+}
+
+TEST(unigram_has_scores_of_its_own) {
+    NEEDS_JANSSON;
+    Arena *arena = arena_new();
+    const int32_t wanted[] = {1, 6, 3, 4, 0, 5};
+    int64_t count;
+    IdList ids = {0};
+    Gguf *gguf = gguf_open(with_unigram(arena, ""));
+    CHECK_TEXT(text_of(arena, gguf, "tokenizer.ggml.model"), "t5");
+    CHECK_NEAR(gguf_array_f32(gguf, "tokenizer.ggml.scores", arena, &count)[5], -3.5, 0);
+    Tokenizer *tokenizer = tokenizer_open(gguf);
+    CHECK_INT(tokenizer_encode(tokenizer, arena, "ab  azb ", 8, TOKENIZE_BOS, &ids), 0);
+    CHECK_INT(ids.count, COUNT_OF(wanted));
+    for (int i = 0; i < ids.count; i++) CHECK_INT(ids.at[i], wanted[i]);
+    tokenizer_close(tokenizer);
+    gguf_close(gguf);
+    REFUSED(with_unigram(arena, "AA!A"), "precompiled_charsmap is not base64");
+    gguf = gguf_open(with_unigram(arena, "BAAAAAEC/w=="));
+    const GgufKey *key = gguf_find_key(gguf, "tokenizer.ggml.precompiled_charsmap");
+    CHECK_INT(key->bytes, 7);
+    CHECK(!memcmp(key->at, "\4\0\0\0\1\2\xff", 7));
+    gguf_close(gguf);
+    arena_free(arena);
+}
+
 TEST(templates_and_bos_in_their_other_places) {
     NEEDS_JANSSON;
     Arena *arena = arena_new();
