@@ -12,7 +12,8 @@
 
 enum { NORMAL = 1, UNKNOWN = 2, CONTROL = 3, USER_DEFINED = 4, UNUSED = 5, BYTE = 6 };
 enum { VOCABULARY_LIMIT = 1 << 24, SPLIT_MAX = 512 };
-#define ADDED_SCORE -1000.0f  // tells tokens added later from those that were trained
+enum { PADDING_MAX = 1 << 16 };  // rows of the embedding without a token, beside as many as tokens
+#define ADDED_SCORE -1000.0f     // tells tokens added later from those that were trained
 
 typedef struct {
     Folder *folder;
@@ -146,6 +147,10 @@ static int read_tokens(Vocabulary *vocabulary) {
     if (folder->vocabulary > VOCABULARY_LIMIT)
         return fail("%s: an embedding of %lld rows is too large for a tokenizer", folder->path,
                     (long long)folder->vocabulary);
+    int64_t tokens = json_count(vocab) + json_count(json_member(vocabulary->root, "added_tokens"));
+    if (folder->vocabulary > 2 * tokens + PADDING_MAX)
+        return fail("%s: it has %lld tokens, but the embedding has %lld rows", vocabulary->path,
+                    (long long)tokens, (long long)folder->vocabulary);
     bool scored = !strcmp(vocabulary->rules.model, "t5");
     if (!(scored ? json_element(vocab, 0) : json_first(vocab).value))
         return fail("%s: there is no vocabulary in it", vocabulary->path);

@@ -114,7 +114,9 @@ int folder_map_weights(Folder *folder) {
 int64_t folder_vocabulary(const Folder *folder) {
     for (int i = 0; i < folder->files.count; i++) {
         const SafeTensor *tensor = find_in(&folder->files.at[i], names[0].from);
-        if (tensor && tensor->rank == 2) return tensor->shape[0];
+        if (tensor && tensor->rank == 2 && tensor->shape[1] > 0) return tensor->shape[0];
+        if (tensor)
+            return fail("%s: tensor %s has no rows", folder->files.at[i].path, names[0].from);
     }
     return fail("%s: tensor %s is missing", folder->path, names[0].from);
 }

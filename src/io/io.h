@@ -255,6 +255,7 @@ void output_add(OutputFile *output, const void *bytes, size_t count);
 bool output_failed(const OutputFile *output);  // as far as it is known: no use going on
 int output_finish(OutputFile *output);         // -1 with a message; frees it either way
 void output_give_up(OutputFile *output);       // nothing is left; NULL is allowed
+
 // secret.c: where hashes of texts from files begin.
 uint64_t secret(void);
 

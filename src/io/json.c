@@ -10,11 +10,18 @@
 #ifdef PG_HAVE_JANSSON
 #include <jansson.h>
 
+enum { BYTES_MAX = 64 << 20 };  // a value of two bytes takes forty in memory
+
 // Whole numbers are read as reals: configurations say 10^30 where they mean no limit.
 Json *json_open(const char *path) {
     FileBytes file;
     json_error_t error;
     if (file_map(path, &file)) return NULL;
+    if (file.size > BYTES_MAX) {
+        fail("%s: %zu MB of JSON; %d are read", path, file.size >> 20, BYTES_MAX >> 20);
+        file_unmap(&file);
+        return NULL;
+    }
     Json *root =
         json_loadb((const char *)file.at, file.size,
                    JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL, &error);

@@ -480,6 +480,38 @@ TEST(shards_and_tensors_that_do_not_fit) {
     refuse_all(changes, COUNT_OF(changes));
 }
 
+// A file of a hundred bytes must not make a vocabulary of as many rows as it says.
+TEST(embeddings_of_more_rows_than_tokens) {
+    NEEDS_JANSSON;
+    const struct {
+        const char *shape, *end, *why;
+        size_t body;
+    } files[] = {
+        {"[16000000,0]", "0", "model.embed_tokens.weight has no rows", 0},
+        {"[4611686018427387904,0]", "0", "do not give its 0 bytes", 0},
+        {"[288]", "288", "model.embed_tokens.weight has no rows", 288},
+        {"[100000,1]", "100000", "288 tokens, but the embedding has 100000 rows", 100000},
+    };
+    const Change unsaid = {"llama", "config.json", "\"vocab_size\": 288", "\"hidden\": 32", ""};
+    Arena *arena = arena_new();
+    for (int i = 0; i < COUNT_OF(files); i++) {
+        const char *folder = changed(arena, unsaid);
+        const char *header =
+            arena_print(arena,
+                        "{\"model.embed_tokens.weight\":{\"dtype\":\"U8\",\"shape\":%s,"
+                        "\"data_offsets\":[0,%s]}}",
+                        files[i].shape, files[i].end);
+        uint64_t length = strlen(header);
+        Text file = text_new(arena);
+        text_add_bytes(&file, (const char *)&length, sizeof length);
+        text_add(&file, "%s", header);
+        text_add_bytes(&file, arena_alloc(arena, files[i].body), files[i].body);
+        put_file(arena_print(arena, "%s/model.safetensors", folder), file.at, file.count);
+        REFUSED(folder, files[i].why);
+    }
+    arena_free(arena);
+}
+
 TEST(missing_files_are_named) {
     NEEDS_JANSSON;
     Arena *arena = arena_new();

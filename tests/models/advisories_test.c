@@ -1,5 +1,5 @@
-/* advisories_test.c - sizes that make no model, as files: each was a crash, a hang or memory without
- * bound in some other reader. Every one is refused in one line that names the file. */
+/* advisories_test.c - sizes that make no model, as files: each was a crash, a hang or memory
+ * without bound in some other reader. Every one is refused in one line that names the file. */
 #include "fuzz/small_files.h"
 #include "test.h"
 
