@@ -10,6 +10,7 @@
 #include <string.h>
 
 enum { U8 = 0, I8 = 1, KEYS_AT_MOST = 32 };  // keys that begin a text; more are not looked at there
+enum { KEY_BYTES = 128, REPLACEMENT_BYTES = 1 << 10 };  // at most: a bad map could go in circles
 #define UNIT_VALUE 0x7fffffffu
 
 static uint32_t label(uint32_t unit) { return unit & 0x800000ffu; }
@@ -57,7 +58,8 @@ static int outside(const Charsmap *map) {
 static int find_key(const Charsmap *map, TextSpan text, size_t *matched, uint32_t *value) {
     uint32_t at = offset(map->units[0]);
     *matched = 0;
-    for (size_t i = 0, keys = 0; i < text.length && keys < KEYS_AT_MOST; i++) {
+    size_t left = text.length < KEY_BYTES ? text.length : KEY_BYTES;
+    for (size_t i = 0, keys = 0; i < left && keys < KEYS_AT_MOST; i++) {
         uint8_t byte = (uint8_t)text.at[i];
         at ^= byte;
         if (at >= map->unit_count) return outside(map);
@@ -82,7 +84,8 @@ static int replace(const Charsmap *map, TextSpan text, TextSpan *out, size_t *us
         if (*used) {
             if (value >= map->replacement_bytes) return outside(map);
             const char *at = map->replacements + value;
-            const char *end = memchr(at, 0, map->replacement_bytes - value);
+            size_t left = map->replacement_bytes - value;
+            const char *end = memchr(at, 0, left < REPLACEMENT_BYTES ? left : REPLACEMENT_BYTES);
             if (!end) return outside(map);
             *out = (TextSpan){at, (size_t)(end - at)};
             return 0;

@@ -9,7 +9,10 @@
 #include <math.h>
 #include <string.h>
 
-enum { SEEN_FEWEST = 64, SEEN_MOST = 1 << 14, TEXT_LIMIT = 1 << 29, VOCABULARY_BYTES = 1 << 28 };
+enum { SEEN_FEWEST = 64, SEEN_MOST = 1 << 14, TEXT_LIMIT = 1 << 29 };
+// Finding the longest token at each place of a text takes as many steps as that token has bytes, and
+// the tree of all tokens' texts some thirty times as much memory.
+enum { TOKEN_BYTES = 1 << 12, VOCABULARY_BYTES = 1 << 24 };
 // What converters give the user-defined tokens that were added to a sentencepiece model after its
 // training (llama.cpp's convert_hf_to_gguf.py); Hugging Face cuts those out before it encodes.
 #define ADDED_SCORE -1000.0f
@@ -30,7 +33,7 @@ static bool same_token(const void *context, int32_t id) {
 }
 
 int32_t tokenizer_find_text(const Tokenizer *tokenizer, const char *at, size_t length) {
-    return map_find(tokenizer->token_by_text, hash_bytes(at, length, 0), same_token,
+    return map_find(tokenizer->token_by_text, hash_bytes(at, length, secret()), same_token,
                     &(TokenQuery){tokenizer, {at, length}});
 }
 
@@ -90,6 +93,10 @@ static int load_texts(Tokenizer *tokenizer, const Gguf *gguf, Arena *scratch) {
     char *room = arena_alloc(tokenizer->arena, bytes);
     for (int32_t id = 0; id < tokenizer->token_count; id++) {
         size_t length = texts[id].length;
+        if (length > TOKEN_BYTES) {
+            return fail("%s: token %d of the vocabulary has %zu bytes; %d are possible",
+                        tokenizer->path, id, length, TOKEN_BYTES);
+        }
         int32_t first = tokenizer_find_text(tokenizer, texts[id].at, length);
         if (first >= 0) {
             return fail("%s: tokens %d and %d of the vocabulary are the same text", tokenizer->path,
@@ -98,7 +105,7 @@ static int load_texts(Tokenizer *tokenizer, const Gguf *gguf, Arena *scratch) {
         if (length) memcpy(room, texts[id].at, length);
         tokenizer->tokens[id].text = tokenizer->tokens[id].bytes = (TextSpan){room, length};
         room += length;
-        uint64_t hash = hash_bytes(texts[id].at, length, 0);
+        uint64_t hash = hash_bytes(texts[id].at, length, secret());
         map_add(tokenizer->arena, tokenizer->token_by_text, hash, id);
     }
     return 0;

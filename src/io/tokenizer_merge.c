@@ -176,7 +176,7 @@ static int load_merge(Merges *merges, Tokenizer *tokenizer, int32_t rank, TextSp
         return fail("%s: merge %d of the tokenizer appears twice", tokenizer->path, rank);
     }
     merges->by_rank[rank] = (Join){rank, result};
-    map_add(tokenizer->arena, merges->rank_by_pair, pair_key(left, right), rank);
+    map_add(tokenizer->arena, merges->rank_by_pair, pair_key(left, right) ^ secret(), rank);
     return 0;
 }
 
@@ -201,6 +201,6 @@ int merges_load(Merges *merges, Tokenizer *tokenizer, const Gguf *gguf, Arena *s
 }
 
 Join merges_find(const Merges *merges, int32_t left, int32_t right) {
-    int32_t rank = map_find(merges->rank_by_pair, pair_key(left, right), NULL, NULL);
+    int32_t rank = map_find(merges->rank_by_pair, pair_key(left, right) ^ secret(), NULL, NULL);
     return rank < 0 ? (Join){-1, -1} : merges->by_rank[rank];
 }

@@ -22,6 +22,12 @@ static FileBytes tokenizer_file(Arena *arena, const char *rule) {
     return small_gguf(arena, writer);
 }
 
+static FileBytes pieces_file(Arena *arena, const char *model) {
+    GgufWriter *writer = gguf_writer_new();
+    small_pieces(writer, arena, model);
+    return small_gguf(arena, writer);
+}
+
 static FileBytes model_file(Arena *arena, int64_t vocabulary) {
     GgufWriter *writer = gguf_writer_new();
     small_llama(writer, arena, vocabulary);
@@ -106,6 +112,8 @@ int main(int count, char **arguments) {
     put(arena, folder, "llama", "model", model_file(arena, 8));
     put(arena, folder, "tokenizer", "gpt-2", tokenizer_file(arena, "gpt-2"));
     put(arena, folder, "tokenizer", "llama-bpe", tokenizer_file(arena, "llama-bpe"));
+    put(arena, folder, "tokenizer", "llama", pieces_file(arena, "llama"));
+    put(arena, folder, "tokenizer", "t5", pieces_file(arena, "t5"));
     put(arena, folder, "safetensors", "two", small_safetensors(arena));
     put(arena, folder, "state", "three", state_file(arena));
     put_kernels(arena, folder);

@@ -42,6 +42,51 @@ void small_tokenizer(GgufWriter *writer, Arena *arena, const char *rule) {
     gguf_put_int(writer, "tokenizer.ggml.eos_token_id", count - 2);
 }
 
+// A double array with the one key "A": the root's children lie at 0 XOR their byte, the value of
+// 'A' at that XOR 1. Behind it stands what the value points at.
+static void put_charsmap(GgufWriter *writer) {
+    struct {
+        uint32_t bytes, units[256];
+        char replacements[2];
+    } map = {.bytes = sizeof map.units, .replacements = "a"};
+    map.units['A'] = 'A' | 1 << 8 | 1 << 10;
+    map.units['A' ^ 1] = 1u << 31;
+    size_t size = sizeof map.bytes + sizeof map.units + sizeof map.replacements;
+    gguf_put_array_u8(writer, "tokenizer.ggml.precompiled_charsmap", (uint8_t *)&map,
+                      (int64_t)size);
+}
+
+void small_pieces(GgufWriter *writer, Arena *arena, const char *model) {
+#define MARK "\u2581"
+    static const char *const special[] = {"<unk>", "<s>", "</s>", "<user>"};
+    static const char *const pieces[] = {
+        MARK, "h",    "e",     "l",      "o",         "a",       "he",     "ll",
+        "lo", "hell", "hello", MARK "h", MARK "hell", MARK MARK, "\u00e9", "unused"};
+    enum { SPECIAL = COUNT_OF(special), COUNT = SPECIAL + 256 + COUNT_OF(pieces) };
+    static const int32_t special_kinds[] = {2, 3, 3, 4};
+    TextSpan tokens[COUNT];
+    int32_t kinds[COUNT];
+    float scores[COUNT] = {0};
+    for (int i = 0; i < COUNT; i++) {
+        const char *text = i < SPECIAL         ? special[i]
+                           : i < SPECIAL + 256 ? arena_print(arena, "<0x%02X>", i - SPECIAL)
+                                               : pieces[i - SPECIAL - 256];
+        tokens[i] = (TextSpan){text, strlen(text)};
+        kinds[i] = i < SPECIAL ? special_kinds[i] : i < SPECIAL + 256 ? 6 : i == COUNT - 1 ? 5 : 1;
+        if (i >= SPECIAL + 256) scores[i] = -(float)(i - SPECIAL - 256);
+    }
+    gguf_put_text(writer, "tokenizer.ggml.model", model);
+    gguf_put_array_text(writer, "tokenizer.ggml.tokens", tokens, COUNT);
+    gguf_put_array_i32(writer, "tokenizer.ggml.token_type", kinds, COUNT);
+    gguf_put_array_f32(writer, "tokenizer.ggml.scores", scores, COUNT);
+    gguf_put_int(writer, "tokenizer.ggml.unknown_token_id", 0);
+    gguf_put_int(writer, "tokenizer.ggml.bos_token_id", 1);
+    gguf_put_int(writer, "tokenizer.ggml.eos_token_id", 2);
+    gguf_put_bool(writer, "tokenizer.ggml.remove_extra_whitespaces", !strcmp(model, "t5"));
+    if (!strcmp(model, "t5")) put_charsmap(writer);
+#undef MARK
+}
+
 static void put_weights(GgufWriter *writer, Arena *arena, const char *name, int64_t rows,
                         int64_t columns, int type) {
     int64_t count = columns * (rows ? rows : 1);

@@ -7,6 +7,9 @@
 // Keys of a byte-level vocabulary: the 256 bytes, a few merges, four special tokens.
 enum { SMALL_VOCABULARY = 256 + 6 + 4 };
 void small_tokenizer(GgufWriter *writer, Arena *arena, const char *rule);
+// Keys of one of sentencepiece's vocabularies, "llama" (BPE) or "t5" (unigram, with a map of
+// characters that makes A of a): bytes, a few pieces with scores, four special tokens.
+void small_pieces(GgufWriter *writer, Arena *arena, const char *model);
 // Keys and weights of a llama of one layer, width 32, two heads, one key head.
 void small_llama(GgufWriter *writer, Arena *arena, int64_t vocabulary);
 // As the writer saves it. The bytes live in the arena.

@@ -5,6 +5,7 @@
 #include "picograd.h"
 #include "test.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -437,28 +438,156 @@ TEST(vocabularies_too_small) {  // CVE-2025-49847, llama.cpp 14145
     arena_free(arena);
 }
 
-// CVE-2025-49847 too: a token's text of 2^31 bytes and more was copied by a signed length. Here a
-// long one is a token like others.
-TEST(a_token_of_a_megabyte) {
+// CVE-2025-49847 too: a token's text of 2^31 bytes and more was copied by a signed length. And a
+// long one makes finding the longest token at each place of a text take as many steps.
+TEST(tokens_of_any_length) {
     Arena *arena = arena_new();
     char *long_text = arena_alloc(arena, 1 << 20);
     memset(long_text, 'a', 1 << 20);
-    TextSpan tokens[] = {{"a", 1}, {long_text, 1 << 20}};
+    const size_t lengths[] = {4096, 4097, 1 << 20};
+    for (int i = 0; i < COUNT_OF(lengths); i++) {
+        GgufWriter *writer = gguf_writer_new();
+        TextSpan tokens[] = {{"a", 1}, {long_text, lengths[i]}};
+        gguf_put_array_text(writer, "tokenizer.ggml.tokens", tokens, 2);
+        gguf_put_array_i32(writer, "tokenizer.ggml.token_type", (int32_t[]){1, 4}, 2);
+        gguf_put_array_text(writer, "tokenizer.ggml.merges", tokens, 0);
+        gguf_put_int(writer, "tokenizer.ggml.bos_token_id", 0);
+        gguf_put_int(writer, "tokenizer.ggml.eos_token_id", 1);
+        small_tokenizer(writer, arena, "gpt-2");
+        if (i) {
+            TOKENIZER_REFUSED(writer, "token 1 of the vocabulary has");
+            continue;
+        }
+        Gguf *gguf = gguf_read("long.gguf", small_gguf(arena, writer));
+        Tokenizer *tokenizer = tokenizer_open(gguf);
+        CHECK(tokenizer != NULL);
+        IdList ids = {0};
+        alarm(30);
+        CHECK_INT(tokenizer_encode(tokenizer, arena, long_text, 1 << 20, 0, &ids), 0);
+        alarm(0);
+        CHECK_INT(ids.count, (1 << 20) / 4096);
+        tokenizer_close(tokenizer);
+        gguf_close(gguf);
+    }
+    arena_free(arena);
+}
+
+TEST(scores_that_are_none) {  // llama.cpp 24888, 20735; NaN has no place in an order
+    enum { TOKENS = 4 + 256 + 16 };
+    const float bad[] = {NAN, INFINITY, -INFINITY};
+    float scores[TOKENS + 1] = {0};
+    int32_t numbers[TOKENS] = {0};
+    Arena *arena = arena_new();
+    for (int i = 0; i < 2 * COUNT_OF(bad); i++) {
+        GgufWriter *writer = gguf_writer_new();
+        scores[7] = bad[i / 2];
+        gguf_put_array_f32(writer, "tokenizer.ggml.scores", scores, TOKENS);
+        small_pieces(writer, arena, i % 2 ? "t5" : "llama");
+        TOKENIZER_REFUSED(writer, "the score of token 7");
+    }
+    scores[7] = 0;
+    for (int count = TOKENS - 1; count <= TOKENS + 1; count += 2) {
+        GgufWriter *writer = gguf_writer_new();
+        gguf_put_array_f32(writer, "tokenizer.ggml.scores", scores, count);
+        small_pieces(writer, arena, "llama");
+        TOKENIZER_REFUSED(writer, "tokenizer.ggml.scores has");
+    }
     GgufWriter *writer = gguf_writer_new();
-    gguf_put_text(writer, "tokenizer.ggml.model", "gpt2");
-    gguf_put_text(writer, "tokenizer.ggml.pre", "gpt-2");
-    gguf_put_array_text(writer, "tokenizer.ggml.tokens", tokens, 2);
-    gguf_put_array_i32(writer, "tokenizer.ggml.token_type", (int32_t[]){1, 4}, 2);
-    gguf_put_array_text(writer, "tokenizer.ggml.merges", tokens, 0);
-    Gguf *gguf = gguf_read("long.gguf", small_gguf(arena, writer));
-    Tokenizer *tokenizer = tokenizer_open(gguf);
-    CHECK(tokenizer != NULL);
-    CHECK_INT(tokenizer_piece(tokenizer, 1).length, 1 << 20);
-    IdList ids = {0};
-    CHECK_INT(tokenizer_encode(tokenizer, arena, long_text, 1 << 20, TOKENIZE_SPECIAL, &ids), 0);
-    CHECK_INT(ids.count, 1);
-    tokenizer_close(tokenizer);
-    gguf_close(gguf);
+    gguf_put_array_i32(writer, "tokenizer.ggml.scores", numbers, TOKENS);
+    small_pieces(writer, arena, "llama");
+    TOKENIZER_REFUSED(writer, "an array of i32");
+    arena_free(arena);
+}
+
+TEST(byte_tokens_that_name_no_byte) {  // llama.cpp 25969: "<0x-1>" wrote before a table
+    const char *const texts[] = {"<0x-1>", "<0xZZ>", "<0x1>", "<0x100>",
+                                 "0x41",   "<0x4 >", "<0x+1>"};
+    Arena *arena = arena_new();
+    for (int i = 0; i < COUNT_OF(texts); i++) {
+        GgufWriter *writer = gguf_writer_new();
+        TextSpan tokens[] = {{"a", 1}, {texts[i], strlen(texts[i])}};
+        gguf_put_array_text(writer, "tokenizer.ggml.tokens", tokens, 2);
+        gguf_put_array_i32(writer, "tokenizer.ggml.token_type", (int32_t[]){1, 6}, 2);
+        gguf_put_array_f32(writer, "tokenizer.ggml.scores", (float[]){0, 0}, 2);
+        small_pieces(writer, arena, "llama");
+        TOKENIZER_REFUSED(writer, "its text is not like <0x0A>");
+    }
+    arena_free(arena);
+}
+
+static void put_map(GgufWriter *writer, const uint32_t *units, uint32_t count, const char *texts,
+                    size_t bytes) {
+    uint8_t map[64];
+    uint32_t unit_bytes = count * 4;
+    memcpy(map, &unit_bytes, 4);
+    memcpy(map + 4, units, unit_bytes);
+    memcpy(map + 4 + unit_bytes, texts, bytes);
+    gguf_put_array_u8(writer, "tokenizer.ggml.precompiled_charsmap", map,
+                      (int64_t)(4 + unit_bytes + bytes));
+}
+
+TEST(maps_of_characters_cut_short) {  // llama.cpp 25258: a size of four bytes was read from one
+    const struct {
+        uint8_t bytes[12];
+        int count;
+    } maps[] = {{{0}, 1},
+                {{1, 2, 3}, 3},
+                {{0, 0, 0, 0}, 4},
+                {{4, 0, 0, 0}, 4},
+                {{4, 0, 0, 0, 0, 0, 0, 0}, 8},
+                {{3, 0, 0, 0, 0, 0, 0, 0, 0}, 9},
+                {{255, 255, 255, 255, 0, 0, 0, 0, 0}, 9},
+                {{252, 255, 255, 255, 0, 0, 0, 0, 0}, 9}};
+    Arena *arena = arena_new();
+    for (int i = 0; i < COUNT_OF(maps); i++) {
+        GgufWriter *writer = gguf_writer_new();
+        gguf_put_array_u8(writer, "tokenizer.ggml.precompiled_charsmap", maps[i].bytes,
+                          maps[i].count);
+        small_pieces(writer, arena, "t5");
+        TOKENIZER_REFUSED(writer, "cut short");
+    }
+    GgufWriter *writer = gguf_writer_new();
+    gguf_put_array_i32(writer, "tokenizer.ggml.precompiled_charsmap", (int32_t[]){4, 0, 0}, 3);
+    small_pieces(writer, arena, "t5");
+    TOKENIZER_REFUSED(writer, "not an array of bytes");
+    arena_free(arena);
+}
+
+// A map whose first unit leads out of it; one where 'a' leads to itself, for ever, without a value;
+// one whose value lies behind the texts, or whose text has no end.
+TEST(maps_of_characters_that_point_outside) {
+    const uint32_t leaf = 'b' | 1 << 8;
+    const struct {
+        uint32_t units[4], count;
+        const char *texts;
+        size_t bytes;
+        bool refused;
+    } maps[] = {
+        {{1u << 31 | 1 << 30}, 1, "", 1, true},
+        {{('a' ^ 1) << 10, 'a' | 'a' << 10}, 2, "", 1, false},
+        {{('b' ^ 2) << 10, 0, leaf | 1 << 10, 1u << 31 | 5}, 4, "x", 2, true},
+        {{('b' ^ 2) << 10, 0, leaf | 1 << 10, 1u << 31}, 4, "xy", 2, true},
+    };
+    Arena *arena = arena_new();
+    char *text = arena_alloc(arena, 1 << 20);
+    memset(text, 'a', 1 << 20);
+    for (int i = 0; i < COUNT_OF(maps); i++) {
+        GgufWriter *writer = gguf_writer_new();
+        put_map(writer, maps[i].units, maps[i].count, maps[i].texts, maps[i].bytes);
+        small_pieces(writer, arena, "t5");
+        Gguf *gguf = gguf_read("bad.gguf", small_gguf(arena, writer));
+        Tokenizer *tokenizer = tokenizer_open(gguf);
+        CHECK(tokenizer != NULL);
+        IdList ids = {0};
+        alarm(30);
+        int status =
+            tokenizer_encode(tokenizer, arena, i > 1 ? "b" : text, i > 1 ? 1 : 1 << 20, 0, &ids);
+        alarm(0);
+        CHECK_INT(status, maps[i].refused ? -1 : 0);
+        if (maps[i].refused) check_refusal("points outside itself", __FILE__, __LINE__);
+        tokenizer_close(tokenizer);
+        gguf_close(gguf);
+    }
     arena_free(arena);
 }
 #endif
