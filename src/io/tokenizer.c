@@ -10,8 +10,8 @@
 #include <string.h>
 
 enum { SEEN_FEWEST = 64, SEEN_MOST = 1 << 14, TEXT_LIMIT = 1 << 29 };
-// Finding the longest token at each place of a text takes as many steps as that token has bytes, and
-// the tree of all tokens' texts some thirty times as much memory.
+// Finding the longest token at each place of a text takes as many steps as that token has bytes,
+// and the tree of all tokens' texts some thirty times as much memory.
 enum { TOKEN_BYTES = 1 << 12, VOCABULARY_BYTES = 1 << 24 };
 // What converters give the user-defined tokens that were added to a sentencepiece model after its
 // training (llama.cpp's convert_hf_to_gguf.py); Hugging Face cuts those out before it encodes.

@@ -9,7 +9,7 @@ static void use(const Tokenizer *tokenizer, Arena *arena) {
         IdList ids = {0};
         Text out = text_new(arena);
         int status = tokenizer_encode(tokenizer, arena, text, sizeof text - 1, flags, &ids);
-        fuzz_check(!status, "a text is not encoded");
+        if (status) fuzz_refused("fuzz.gguf");  // a map of characters may point outside itself
         for (int32_t i = 0; i < ids.count; i++)
             fuzz_check(ids.at[i] >= 0 && ids.at[i] < tokenizer_count(tokenizer), "an id");
         tokenizer_decode(tokenizer, ids.at, ids.count, &out);
