@@ -43,7 +43,7 @@ static void print_ids(Arena *arena, const Session *session, const IdList *ids, b
         printf(i && !pieces ? " %d" : "%d", ids->at[i]);
         if (!pieces) continue;
         putchar(' ');
-        print_quoted(arena, session_piece(session, ids->at[i]));
+        print_quoted(arena, generation_piece(session->tokenizer, ids->at[i]));
     }
     if (!pieces) putchar('\n');
 }
