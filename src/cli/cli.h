@@ -64,7 +64,7 @@ extern Common common;
 // clang-format off
 #define MODEL_OPTION                                                                          \
     {"--model", "-m", OPTION_TEXT, &common.model, 0, 0, "MODEL",                              \
-     "a GGUF file, or a name that picograd models lists"}
+     "a GGUF file, a Hugging Face folder, or a name of picograd models"}
 #define CONTEXT_OPTION                                                                        \
     {"--ctx-size", "-c", OPTION_INT, &common.context, 1, 1 << 24, "N",                        \
      "tokens there is room for, the prompt included (4096, or the model's)"}

@@ -235,7 +235,7 @@ static void put_scores(const Vocabulary *vocabulary) {
 static int put_scores_or_merges(Vocabulary *vocabulary) {
     Folder *folder = vocabulary->folder;
     size_t longest = 1;
-    int64_t splits = 0;
+    int64_t splits = 0, merged = 0;
     for (int64_t i = 0; i < vocabulary->merge_count; i++) {
         longest = longest > vocabulary->merges[i].length ? longest : vocabulary->merges[i].length;
     }
@@ -244,12 +244,13 @@ static int put_scores_or_merges(Vocabulary *vocabulary) {
         int32_t id = find_merged(vocabulary, rank, room);
         if (id < 0) return -1;
         vocabulary->scores[id] = -(float)rank;
+        merged += vocabulary->kinds[id] == NORMAL;
     }
     for (int64_t id = 0; id < folder->vocabulary; id++) {
         if (vocabulary->kinds[id] != NORMAL) continue;
         splits += count_splits(vocabulary, vocabulary->texts[id]);
     }
-    if (splits != vocabulary->merge_count) {
+    if (splits != merged) {
         gguf_put_array_text(folder->writer, "tokenizer.ggml.merges", vocabulary->merges,
                             vocabulary->merge_count);
         return 0;
