@@ -50,7 +50,8 @@ cat >"$work/cc.txt" <<'END'
 sum 2.0000
 [[ 1.  8.]
  [27. 64.]]
-status -1: use.cc:21: reshape: (2, 2) does not become (3). Hint: the products of the sizes must be equal
+status -1: use.cc:22: reshape: (2, 2) does not become (3). Hint: the products of the sizes must be equal
+cannot open no/such.gguf
 END
 
 # use NAME LANGUAGE FOLDER [--static]: builds a program as a user would, runs it beside the library.
@@ -101,6 +102,16 @@ check "a manual page" is "$(man -M "$prefix/share/man" -w picograd-generate 2>&1
 export PKG_CONFIG_PATH="$prefix/lib/pkgconfig"
 check "pkg-config: version" is "$(pkg-config --modversion picograd)" "$version"
 for language in c cc; do use "$language, shared" $language "$prefix/lib"; done
+if "$build/picograd" inspect smollm2 >/dev/null 2>&1; then
+    eval "flags=($(pkg-config --cflags --libs picograd))"
+    check "an example builds" "$cc" "${sanitize[@]}" examples/01_generate.c "${flags[@]}" \
+        -o "$work/use"
+    check "an example runs" env LD_LIBRARY_PATH="$prefix/lib" "$work/use"
+    check "an example prints" is "$(cut -c1-40 "$work/out")" \
+        " the universe is governed by the second "
+else
+    skip "an example" "smollm2 is not here; picograd models pull smollm2"
+fi
 
 moved=$work/elsewhere
 mv "$prefix" "$moved"

@@ -1,4 +1,5 @@
-// use.cc - the same from C++: lists of sizes, a lambda as the body of a function, an error caught.
+// use.cc - the same from C++: lists of sizes, a lambda as the body of a function, an error caught,
+// a model that is not there.
 #include <picograd.h>
 
 #include <cstdio>
@@ -20,5 +21,6 @@ int main() {
 
     int status = pg_try([](void *x) { pg_reshape(static_cast<PgTensor *>(x), PG_SHAPE(3)); }, x);
     std::printf("status %d: %s\n", status, pg_error());
+    if (!pg_model_open("no/such.gguf", 0)) std::printf("%.24s\n", pg_error());
     return 0;
 }
