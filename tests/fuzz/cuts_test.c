@@ -227,6 +227,80 @@ TEST(safetensors) {
     arena_free(arena);
 }
 
+// ---- folders -----------------------------------------------------------------------------------
+
+#ifdef PG_HAVE_JANSSON
+static const char tokenizer_json[] =
+    "{\"added_tokens\": [{\"id\": 5, \"content\": \"</s>\", \"special\": true}],\n"
+    " \"normalizer\": null,\n"
+    " \"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false},\n"
+    " \"model\": {\"type\": \"BPE\", \"unk_token\": null, \"byte_fallback\": false,\n"
+    "  \"vocab\": {\"a\": 0, \"b\": 1, \"ab\": 2, \"\\u0120\": 3, \"\\u0120ab\": 4},\n"
+    "  \"merges\": [\"a b\", [\"\\u0120\", \"ab\"]]}}\n";
+
+static char folder[] = "/tmp/picograd-cut-XXXXXX";
+static const char *changing;  // the file that is read as `bytes` in the next folder
+
+static const char *in_folder(const char *name) {
+    static char path[100];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return path;
+}
+
+static void put_file(const char *name, const void *bytes, size_t size) {
+    FILE *file = fopen(in_folder(name), "wb");
+    if (!file || fwrite(bytes, 1, size, file) != size || fclose(file)) child_fatal("no file");
+}
+
+static void read_folder(const uint8_t *bytes, size_t size) {
+    put_file(changing, bytes, size);
+    pg_scope_begin();
+    Gguf *gguf = gguf_open(folder);
+    Arena *arena = arena_new();
+    IdList ids = {0};
+    Tokenizer *tokenizer = gguf ? tokenizer_open(gguf) : NULL;
+    if (tokenizer) tokenizer_encode(tokenizer, arena, "ab ab</s>", 9, TOKENIZE_SPECIAL, &ids);
+    llama_close(gguf ? llama_open(gguf, 4, 1) : NULL);
+    tokenizer_close(tokenizer);
+    arena_free(arena);
+    pg_scope_end();
+    gguf_close(gguf);
+}
+
+static FileBytes file_of(Arena *arena, const char *path) {
+    size_t size;
+    char *bytes = file_read(arena, path, &size);
+    if (!bytes) fatal("%s. Hint: run this from the top folder", error_text());
+    return (FileBytes){.at = (const uint8_t *)bytes, .size = size};
+}
+
+static void check_folder(const char *name) {
+    static const char weights[] = "tests/models/small/llama/model.safetensors";
+    Arena *arena = arena_new();
+    FileBytes config = file_of(arena, "tests/models/small/llama/config.json");
+    FileBytes tokenizer = {.at = (const uint8_t *)tokenizer_json, sizeof tokenizer_json - 1};
+    FileBytes whole = file_of(arena, weights);
+    strcpy(folder, "/tmp/picograd-cut-XXXXXX");
+    CHECK(mkdtemp(folder) != NULL);
+    put_file("config.json", config.at, config.size);
+    put_file("tokenizer.json", tokenizer.at, tokenizer.size);
+    put_file("model.safetensors", whole.at, whole.size);
+    Gguf *gguf = gguf_open(folder);
+    CHECK(gguf != NULL);
+    gguf_close(gguf);
+    changing = name;
+    bool of_tokenizer = !strcmp(name, "tokenizer.json");
+    check_subject((Subject){of_tokenizer ? tokenizer : config, read_folder, 16 * MB, 0});
+    const char *names[] = {"config.json", "tokenizer.json", "model.safetensors"};
+    for (int i = 0; i < COUNT_OF(names); i++) unlink(in_folder(names[i]));
+    rmdir(folder);
+    arena_free(arena);
+}
+
+TEST(config_json) { check_folder("config.json"); }
+TEST(tokenizer_json) { check_folder("tokenizer.json"); }
+#endif
+
 // ---- saved states ------------------------------------------------------------------------------
 
 static Llama *llama;

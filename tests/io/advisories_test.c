@@ -364,6 +364,7 @@ TEST(names_that_meet_in_a_map) {
 
 // ---- tokenizers --------------------------------------------------------------------------------
 
+#ifdef PG_HAVE_PCRE2
 static void tokenizer_refused(Arena *arena, GgufWriter *writer, const char *why, const char *source,
                               int line) {
     Gguf *gguf = gguf_read("bad.gguf", small_gguf(arena, writer));
@@ -375,7 +376,6 @@ static void tokenizer_refused(Arena *arena, GgufWriter *writer, const char *why,
 }
 #define TOKENIZER_REFUSED(writer, why) tokenizer_refused(arena, (writer), (why), __FILE__, __LINE__)
 
-#ifdef PG_HAVE_PCRE2
 TEST(special_tokens_outside_the_vocabulary) {  // llama.cpp 25475: ids index without a check
     const char *const names[] = {"bos", "eos", "eot", "eom"};
     const int64_t ids[] = {SMALL_VOCABULARY, UINT32_MAX, -1, INT64_MIN, INT64_MAX};
