@@ -14,7 +14,7 @@ static void begin(void) {
     small_tokenizer(writer, arena, "smollm");
     Gguf *gguf = gguf_read("chat.gguf", small_gguf(arena, writer));
     tokenizer = gguf ? tokenizer_open(gguf) : NULL;
-    fuzz_check(tokenizer != NULL, "the small vocabulary does not open");
+    if (!tokenizer) fuzz_refused("has no PCRE2");
     gguf_close(gguf);
     arena_free(arena);
 }
@@ -54,6 +54,7 @@ static int controls(const Template *template, Arena *arena, TextSpan said) {
 
 void fuzz_one(const uint8_t *data, size_t size) {
     begin();
+    if (!tokenizer) return;  // this build lacks what it needs
     Arena *arena = arena_new();
     const uint8_t *end = size ? memchr(data, 0xff, size) : NULL;
     size_t length = end ? (size_t)(end - data) : size;
