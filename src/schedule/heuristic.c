@@ -252,6 +252,7 @@ typedef struct {
     Statement *update, *finish;
     int32_t packed;       // the buffer of the operand that moves with the columns
     int32_t rows_buffer;  // of the other one
+    bool plain;           // what is packed is in memory as it is
 } Product;
 
 // The load in an operand that moves with the most loops: what a STAGE of the operand is named by.
@@ -296,6 +297,7 @@ static bool find_product(const Heuristic *to, Product *product) {
         if (to->chain[i] != product->columns) loop_set_remove(&loops, to->chain[i]);
     product->packed = main_buffer(to, value->source[swapped ? 0 : 1], loops);
     product->rows_buffer = main_buffer(to, value->source[swapped ? 1 : 0], *left);
+    product->plain = graph_node(to->kernel->graph, value->source[swapped ? 0 : 1])->op == OP_LOAD;
     return product->packed >= 0 && product->rows_buffer >= 0;
 }
 
@@ -415,47 +417,61 @@ static bool packs_along(const Heuristic *to, const Product *product, int32_t loo
     return false;
 }
 
+// Whether the operand is worth turning around, and with which tile: m columns by n rows.
+static bool find_turned(const Heuristic *to, const Product *product, Tile *tile) {
+    enum { PANEL = 1 << 15, FEW = 64, TALLEST = 12 };  // PANEL: floats; FEW: rows that any is for
+    const MatrixUnit *unit = to->target->unit ? matrix_unit_find(to->target->unit) : NULL;
+    int64_t rows, columns, depth = 1, last = 0, lanes = to->target->lanes;
+    for (int sum = 0; sum < product->sums; sum++, depth *= last)
+        if (!constant_extent(to, product->sum[sum], &last)) return false;
+    if (!unit || to->loops != 2 || last % lanes || !constant_extent(to, product->rows, &rows) ||
+        !constant_extent(to, product->columns, &columns) || rows < 4 ||
+        !packs_along(to, product, product->sum[product->sums - 1]))
+        return false;
+    tile->i = name_of(to, product->rows);
+    tile->j = name_of(to, product->columns);
+    tile->s = to->kernel->buffers.at[product->update->buffer].name;
+    tile->n = rows % to->target->tile_n ? lanes : to->target->tile_n;
+    tile->m =
+        rows_of_tile(columns, min_i64(TALLEST, (unit->registers - 1) / (tile->n / lanes) - 1));
+    return columns % tile->m == 0 && (rows <= FEW || tile->m * depth <= PANEL);
+}
+
 // Weights (out, in), packed ones too, lie contiguous along the sum: a panel of their columns would
 // be transposed element by element. Turned around, their rows are unpacked in order, vectors at a
 // time, and an element of theirs meets a vector of rows of the other operand, which is transposed
 // once. The tile is m columns by n rows then; rows are padded to whole vectors.
 static const char *turned_schedule(Heuristic *to) {
-    enum { PANEL = 1 << 15, FEW = 64 };  // floats of a panel; rows that any panel is right for
-    const MatrixUnit *unit = to->target->unit ? matrix_unit_find(to->target->unit) : NULL;
     Product product;
-    int64_t rows, columns, depth = 1, last, lanes = to->target->lanes;
-    if (!unit || to->loops != 2 || !find_product(to, &product)) return NULL;
-    for (int sum = 0; sum < product.sums; sum++, depth *= last)
-        if (!constant_extent(to, product.sum[sum], &last)) return NULL;
+    Tile tile;
+    if (!find_product(to, &product) || !find_turned(to, &product, &tile)) return NULL;
     int32_t inner = product.sum[product.sums - 1];
-    if (!constant_extent(to, product.rows, &rows) || rows < 4 || last % lanes ||
-        !constant_extent(to, product.columns, &columns) || !packs_along(to, &product, inner))
-        return NULL;
-    int64_t n = rows % to->target->tile_n ? lanes : to->target->tile_n;
-    int64_t m = rows_of_tile(columns, min_i64(12, (unit->registers - 1) / (n / lanes) - 1));
-    if (columns % m || (rows > FEW && m * depth > PANEL)) return NULL;
-    const char *i = name_of(to, product.rows), *j = name_of(to, product.columns);
+    int64_t rows = largest_extent(to, product.rows), lanes = to->target->lanes;
+    bool several = largest_extent(to, inner) > lanes;
     const char *a = to->kernel->buffers.at[product.rows_buffer].name, *k = name_of(to, inner);
-    const char *b = to->kernel->buffers.at[product.packed].name;
-    const char *s = to->kernel->buffers.at[product.update->buffer].name;
+    const char *b = to->kernel->buffers.at[product.packed].name, *i = tile.i, *j = tile.j;
+    const char *outer = name_of(to, product.sum[0]), *half = tile.n > lanes ? "1" : "";
     to->text = text_new(to->arena);
-    text_add(&to->text, "SPLIT %s %lld pad\nORDER %s %s0 %s1\n", i, (long long)n, j, i, i);
-    text_add(&to->text, "SPLIT %s %lld\nORDER %s0 %s0 %s1 %s1\n", j, (long long)m, j, i, j, i);
-    text_add(&to->text, "STAGE %s at %s0 in reg\nORDER", s, i);
-    add_sums(to, &product, name_of(to, product.sum[0]));
-    text_add(&to->text, " %s1 %s1\nSTAGE %s at %s0 over %s1", j, i, b, j, j);
-    add_sums(to, &product, name_of(to, product.sum[0]));
-    text_add(&to->text, " in L2 convert\nSTAGE %s at top over %s0", a, i);
-    add_sums(to, &product, name_of(to, product.sum[0]));
-    text_add(&to->text, " %s1 in shared convert\nSPILL %s\n", i, s);
-    if (n > lanes) text_add(&to->text, "SPLIT %s1_finish %lld\n", i, (long long)lanes);
-    if (rows % n == 0) text_add(&to->text, "VECTORIZE %s1_finish%s\n", i, n > lanes ? "1" : "");
-    text_add(&to->text, "TENSORCORE %s %lldx%lld on %s\n", to->target->unit, (long long)m,
-             (long long)n, s);
-    if (last > lanes) text_add(&to->text, "SPLIT %s_%s %lld\n", k, b, (long long)lanes);
-    text_add(&to->text, "VECTORIZE %s_%s%s\nTHREAD %s0\n", k, b, last > lanes ? "1" : "", j);
-    text_add(&to->text, "THREAD %s_%s\n", name_of(to, product.sum[0]), a);
-    add_unrolled(to, k, &(Tile){.m = m, .n = n});
+    text_add(&to->text, "SPLIT %s %lld pad\nORDER %s %s0 %s1\n", i, (long long)tile.n, j, i, i);
+    text_add(&to->text, "SPLIT %s %lld\nORDER %s0 %s0 %s1 %s1\n", j, (long long)tile.m, j, i, j, i);
+    text_add(&to->text, "STAGE %s at %s0 in reg\nORDER", tile.s, i);
+    add_sums(to, &product, outer);
+    text_add(&to->text, " %s1 %s1\nSTAGE %s at top over %s0", j, i, a, i);
+    add_sums(to, &product, outer);
+    text_add(&to->text, " %s1 in shared convert\nTHREAD %s_%s\n", i, outer, a);
+    if (!product.plain) {
+        text_add(&to->text, "STAGE %s at %s0 over %s1", b, j, j);
+        add_sums(to, &product, outer);
+        text_add(&to->text, " in L2 convert\n");
+        if (several) text_add(&to->text, "SPLIT %s_%s %lld\n", k, b, (long long)lanes);
+        text_add(&to->text, "VECTORIZE %s_%s%s\n", k, b, several ? "1" : "");
+    }
+    text_add(&to->text, "SPILL %s\n", tile.s);
+    if (*half) text_add(&to->text, "SPLIT %s1_finish %lld\n", i, (long long)lanes);
+    if (rows % tile.n == 0) text_add(&to->text, "VECTORIZE %s1_finish%s\n", i, half);
+    text_add(&to->text, "TENSORCORE %s %lldx%lld on %s\nTHREAD %s0\n", to->target->unit,
+             (long long)tile.m, (long long)tile.n, tile.s, j);
+    add_unrolled(to, k, &tile);
     return to->text.at;
 }
 
