@@ -159,6 +159,12 @@ static void add_all(Steps *steps, const Json *step, const char *list) {
     }
 }
 
+// What other models put at the ends of words, or inside them.
+static void add_affix(Steps *steps, const Json *model, const char *name) {
+    TextSpan text;
+    if (json_text(json_member(model, name), &text) && text.length) add(steps, name, text);
+}
+
 static int unknown(const char *path, const char *what, const Steps *steps) {
     return fail("%s: %s with the steps '%.*s' is not supported yet; those of GPT-2, SmolLM, Llama "
                 "2 and 3, Mistral and Qwen 2 are",
@@ -193,6 +199,8 @@ int folder_read_rules(const Folder *folder, const char *path, const Json *root,
     *rules = (FolderRules){0};
     add_all(&steps, json_member(root, "normalizer"), "normalizers");
     add_all(&steps, json_member(root, "pre_tokenizer"), "pretokenizers");
+    add_affix(&steps, model, "continuing_subword_prefix");
+    add_affix(&steps, model, "end_of_word_suffix");
     if (json_is(type, "Unigram")) {
         rules->model = "t5";
         return find_pieces(path, "a unigram model", &steps, rules);
@@ -200,7 +208,7 @@ int folder_read_rules(const Folder *folder, const char *path, const Json *root,
     if (type && !json_is(type, "BPE"))  // older files do not say what BPE is
         return fail("%s: a tokenizer that is neither BPE nor Unigram is not supported yet", path);
     if (find_byte_level(&steps, rules))
-        return 0;  // where no byte is without a token, none falls back
+        return 0;  // whatever byte_fallback is: each byte has a token
     if (!is_true(model, "byte_fallback", false)) return unknown(path, "byte-level BPE", &steps);
     rules->model = "llama";
     return find_pieces(path, "BPE with byte fallback", &steps, rules);

@@ -197,7 +197,7 @@ static int read_merges(Vocabulary *vocabulary) {
     return 0;
 }
 
-// The token that a merge makes, and where its left half ends; -1 with a message.
+// The token that a merge makes; -1 with a message.
 static int32_t find_merged(const Vocabulary *vocabulary, int64_t rank, char *room) {
     TextSpan merge = vocabulary->merges[rank];
     const char *space = memchr(merge.at, ' ', merge.length);
@@ -261,7 +261,7 @@ static int put_scores_or_merges(Vocabulary *vocabulary) {
 
 // ---- sentencepiece's map of characters ---------------------------------------------------------
 
-// RFC 4648, without line breaks. -1 with a message.
+// Base64 of RFC 4648, without line breaks.
 static int put_charsmap(const Vocabulary *vocabulary) {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     TextSpan text = vocabulary->rules.charsmap;

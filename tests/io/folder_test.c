@@ -432,6 +432,8 @@ TEST(tokenizers_of_other_rules_and_bad_numbers) {
         TOKENIZER("llama", "\"Split\"", "\"Punctuation\"", "steps 'unknown(Punctuation) bytes'"),
         TOKENIZER("llama-yarn", "_digits\": true", "_digits\": false", "'numbers bytes(words)'"),
         TOKENIZER("llama-yarn", "space\": false", "space\": true", "'digits bytes behind a space("),
+        TOKENIZER("llama-linear", "_suffix\": null", "_suffix\": \"</w>\"",
+                  "'bytes(words) end_of_word_suffix(</w>)' is not supported yet"),
         TOKENIZER("mistral", "\"Prepend\"", "\"Append\"", "the steps 'unknown(Append) mark'"),
         TOKENIZER("llama", "\"!\": 0", "\"!\": -1", "token '!' has the id -1, but the embedding"),
         TOKENIZER("llama", "\"!\": 0", "\"!\": 288", "token '!' has the id 288, but the embedding"),
