@@ -76,6 +76,11 @@ extern Common common;
     {"--precision", NULL, OPTION_TEXT, &common.precision, 0, 0, "TYPE",                       \
      "fp32, or tf32 (computed as fp32 on this device)"},                                      \
     {"--verbose", "-v", OPTION_FLAG, &common.verbose, 0, 0, NULL, "say more on standard error"}
+#define CHAT_OPTIONS(template_name, system)                                                   \
+    {"--chat-template", NULL, OPTION_TEXT, &(template_name), 0, 0, "NAME",                    \
+     "the chat template that the model was trained on, where its file does not say"},         \
+    {"--system", NULL, OPTION_TEXT, &(system), 0, 0, "TEXT",                                  \
+     "tell the model what it is (what its chat template says)"}
 #define METRICS_OPTION                                                                        \
     {"--metrics", NULL, OPTION_TEXT, &common.metrics, 0, 0, "FILE",                           \
      "write what was measured, as JSON"}
@@ -152,7 +157,23 @@ void sampling_close(Sampling *sampling);
 
 // ---- interrupt.c -------------------------------------------------------------------------------
 void interrupt_catch(void);  // from now on; the second Ctrl-C ends the process
+void interrupt_watch(void);  // the same, but none ends the process
 bool interrupted(void);      // since then
+
+// ---- line.c: lines from a terminal, edited and remembered, or from a pipe -----------------------
+typedef struct LineReader LineReader;
+typedef enum {
+    LINE_READ,
+    LINE_END,
+    LINE_INTERRUPTED,  // Ctrl-C at an empty line
+    LINE_DROPPED,      // Ctrl-C at a line with something in it
+} LineResult;
+LineReader *line_open(void);  // standard input
+void line_close(LineReader *reader);
+bool line_is_terminal(const LineReader *reader);
+// Appends a line without its newline. The prompt is for a person.
+LineResult line_read(LineReader *reader, const char *prompt, Text *line);
+void line_remember(LineReader *reader, const char *line);  // for the arrow keys
 
 // ---- generate.c, parallel.c --------------------------------------------------------------------
 typedef struct {

@@ -3,7 +3,6 @@
  * else on standard error.
  * Invariant: a text is shown once, as generation.c gives it out.
  *   picograd generate -m smollm2 -p "Once upon a time" -n 64 --temp 0                            */
-#define _GNU_SOURCE  // memmem
 #include "cli/cli.h"
 #include "engine/engine.h"
 #include "runtime/runtime.h"
@@ -16,7 +15,7 @@
 typedef struct {
     Session session;
     Arena *arena;
-    const char *prompt, *file, *stop, *state, *on_full;
+    const char *prompt, *file, *stop, *state, *on_full, *template_name, *system;
     int64_t count, keep, parallel;
     bool ids, chat, lookup;
     Sampling sampling;
@@ -112,45 +111,26 @@ void print_speed(const Metrics *metrics) {
 }
 
 // ---- the prompt --------------------------------------------------------------------------------
-// The system message that the model's template begins with unless the user gives one, if any:
-// '<|im_start|>system\nYou are ...<|im_end|>\n' in its quotes.
-static void add_system_message(const Gguf *gguf, Text *to) {
-    static const char begin[] = "<|im_start|>system", end[] = "<|im_end|>";
-    TextSpan template;
-    if (!gguf || !gguf_find_key(gguf, "tokenizer.chat_template") ||
-        gguf_text(gguf, "tokenizer.chat_template", &template) < 0)
-        return;
-    const char *limit = template.at + template.length;
-    const char *at = memmem(template.at, template.length, begin, strlen(begin));
-    const char *last = at ? memmem(at, (size_t)(limit - at), end, strlen(end)) : NULL;
-    if (!last || memchr(at, '\'', (size_t)(last - at))) return;
-    for (last += strlen(end); at < last; at++) {
-        bool newline = at[0] == '\\' && at[1] == 'n';
-        text_add_bytes(to, newline ? "\n" : at, 1);
-        at += newline;
-    }
-    text_add(to, "\n");
-}
-
-static int add_chat(Generate *run, TextSpan *prompt) {
-    const Tokenizer *tokenizer = run->session.tokenizer;
-    if (tokenizer && tokenizer_find(tokenizer, "<|im_start|>") < 0)
-        return fail("--chat: the model has no <|im_start|> token, so it does not know ChatML. "
-                    "Leave --chat out");
-    Text text = text_new(run->arena);
-    add_system_message(run->session.gguf, &text);
-    text_add(&text, "<|im_start|>user\n");
-    text_add_bytes(&text, prompt->at, prompt->length);
-    text_add(&text, "<|im_end|>\n<|im_start|>assistant\n");
-    *prompt = (TextSpan){text.at, text.count};
-    return 0;
+static int encode_chat(Generate *run, TextSpan prompt) {
+    const Session *session = &run->session;
+    if (!session->gguf)
+        return fail("--chat: random weights know no conversation. Leave --chat out");
+    Template *template =
+        template_open(run->arena, session->gguf, session->tokenizer, run->template_name);
+    if (!template) return -1;
+    Message system = {BY_SYSTEM, run->system, run->system ? strlen(run->system) : 0};
+    Message messages[] = {system, {BY_USER, prompt.at, prompt.length}};
+    return template_encode(template, session->tokenizer, run->arena, messages + !run->system,
+                           1 + (run->system != NULL), 0, -1, &run->tokens);
 }
 
 static int encode_prompt(Generate *run, TextSpan prompt) {
-    if (run->chat && add_chat(run, &prompt) < 0) return -1;
-    IdList *ids = &run->tokens;
-    if (session_encode(&run->session, run->arena, prompt.at, prompt.length, true, ids) < 0)
-        return -1;
+    if (run->chat) return encode_chat(run, prompt);
+    return session_encode(&run->session, run->arena, prompt.at, prompt.length, true, &run->tokens);
+}
+
+static int check_prompt(const Generate *run) {
+    const IdList *ids = &run->tokens;
     int64_t context = llama_config(run->session.llama)->context;
     if (!ids->count) return fail("the prompt is empty: there is nothing to continue");
     if (ids->count + (run->count != 0) > context)
@@ -251,6 +231,8 @@ static bool is_utf8(Arena *arena, const char *text) {
 static int check_options(const Generate *run) {
     if (run->stop && !is_utf8(run->arena, run->stop))
         return usage_wrong("generate: --stop is not valid UTF-8, so it could never come up");
+    if ((run->template_name || run->system) && !run->chat)
+        return usage_wrong("generate: --chat-template and --system are for --chat");
     if (run->on_full && strcmp(run->on_full, "stop") && strcmp(run->on_full, "shift"))
         return usage_wrong("generate: --on-full %.60s: stop or shift", run->on_full);
     if (run->parallel && (run->stop || run->state || run->chat || run->lookup || run->on_full))
@@ -267,8 +249,8 @@ static int generate(Generate *run) {
     if (status == EXIT_DONE) status = session_open(&run->session, true);
     if (status == EXIT_DONE) status = sampling_open(&run->sampling, run->arena, &run->session);
     if (status != EXIT_DONE) return status;
+    if (encode_prompt(run, prompt) < 0 || check_prompt(run) < 0) return failed();
     if (!run->session.gguf) say("these are random weights: the words mean nothing");
-    if (encode_prompt(run, prompt) < 0) return failed();
     if (common.verbose) print_start(run);
     if (generate_text(run) < 0) return failed();
     return interrupted() ? EXIT_INTERRUPTED : EXIT_DONE;
@@ -290,7 +272,8 @@ int run_generate(int count, char **argument) {
         {"--keep", NULL, OPTION_INT, &run.keep, -1, 1 << 24, "N",
          "with shift: never forget the first N tokens; -1: the prompt (0)"},
         {"--chat", NULL, OPTION_FLAG, &run.chat, 0, 0, NULL,
-         "ask: put the prompt into the model's chat template (ChatML)"},
+         "ask: put the prompt into the model's chat template"},
+        CHAT_OPTIONS(run.template_name, run.system),
         SAMPLER_OPTIONS(run.sampling),
         {"--stop", NULL, OPTION_TEXT, &run.stop, 0, 0, "TEXT", "end before this text"},
         {"--lookup", NULL, OPTION_FLAG, &run.lookup, 0, 0, NULL,

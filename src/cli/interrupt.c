@@ -20,3 +20,10 @@ void interrupt_catch(void) {
     pressed = 0;
     sigaction(SIGINT, &action, NULL);
 }
+
+// Each is noted, and none ends the process.
+void interrupt_watch(void) {
+    struct sigaction action = {.sa_handler = on_interrupt};
+    pressed = 0;
+    sigaction(SIGINT, &action, NULL);
+}

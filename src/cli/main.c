@@ -8,7 +8,8 @@
 #include <signal.h>
 #include <string.h>
 
-int run_generate(int, char **), run_tokenize(int, char **), run_perplexity(int, char **);
+int run_generate(int, char **), run_chat(int, char **);
+int run_tokenize(int, char **), run_perplexity(int, char **);
 int run_models(int, char **), run_inspect(int, char **), run_bench(int, char **);
 int run_explain(int, char **), run_cache(int, char **), run_devices(int, char **);
 
@@ -21,6 +22,15 @@ const Command commands[] = {
      "  echo \"Why is the sky blue?\" | picograd generate -m smollm2 --chat -p - --temp 0\n"
      "  picograd generate -m random -p \"no model at hand\" -n 16",
      run_generate},
+    {"chat", "-m MODEL [--system TEXT] [options]", "talk with a model",
+     "A message is a line, typed or from a pipe; a line that ends with \\ goes on in the next, and\n"
+     "\"\"\" begins and ends a message of several. /help lists the commands, such as /reset, /save\n"
+     "FILE and /regen. Ctrl-C stops an answer; Ctrl-D, or Ctrl-C twice, leaves. Standard output\n"
+     "carries the answers alone. What was typed is kept in $XDG_STATE_HOME/picograd/history, else\n"
+     "~/.local/state/picograd/history.\n" SAMPLER_HELP "\n"
+     "  picograd chat -m smollm2 --system \"You answer in one sentence.\"\n"
+     "  printf 'Name a colour.\\nAnd another.\\n' | picograd chat -m smollm2 --temp 0",
+     run_chat},
     {"tokenize", "-m MODEL -p TEXT", "print the token ids of a text, on one line",
      "  picograd tokenize -m smollm2 -p \"Hello, world!\"          prints  19556 28 905 17\n"
      "  picograd tokenize -m smollm2 --decode \"19556 28 905 17\"  prints  Hello, world!\n"

@@ -170,4 +170,24 @@ const char *template_names(Arena *arena);               // "chatml, llama2, ..."
 int template_encode(const Template *template, const Tokenizer *tokenizer, Arena *arena,
                     const Message *messages, int64_t count, int64_t from, int32_t ended_by,
                     IdList *ids);
+
+// ---- conversation.c ----------------------------------------------------------------------------
+typedef struct Conversation Conversation;
+// Over the cache of this Llama, which nothing else is to use meanwhile. Empty.
+Conversation *conversation_new(Llama *llama, const Tokenizer *tokenizer, const Template *template);
+void conversation_free(Conversation *conversation);  // NULL is allowed; the Llama stays open
+// Anew, with a system message; NULL: the template's own, if any.
+void conversation_begin(Conversation *conversation, const char *system);
+// Answers; how->keep is set here. A message without an answer (result->count is 0, and it did not
+// end by itself) is taken back, and so it is where -1 comes, with error_text().
+int conversation_say(Conversation *conversation, const char *text, size_t length,
+                     const GenerationHow *how, GenerationResult *result);
+int conversation_again(Conversation *conversation, const GenerationHow *how,
+                       GenerationResult *result);    // another answer instead of the last
+bool conversation_undo(Conversation *conversation);  // the last message and its answer; false: none
+const Message *conversation_message(const Conversation *conversation, int64_t i);  // NULL: no more
+// With the cache, so that nothing is read again, and with the state of the draws. -1 with
+// error_text(); where a file has the cache of this model but no right conversation, one begins anew.
+int conversation_save(const Conversation *conversation, const char *path, const Sampler *sampler);
+int conversation_load(Conversation *conversation, const char *path, Sampler *sampler);
 #endif

@@ -85,6 +85,8 @@ refuses 2 "--temp takes a number" generate --temp nan
 refuses 2 "-n takes an integer from -1 to 16777216, not 1.5" generate -n 1.5
 refuses 2 "--predict takes an integer" generate --predict=-5
 refuses 2 "--seed takes an integer from -1 to 9000000000000000" generate --seed 1e16
+refuses 2 "are for --chat" generate -m random -p some --system some
+refuses 1 "random weights know no conversation" generate -m random -p some --chat
 refuses 2 "--mirostat takes an integer from 0 to 2" generate --mirostat 3
 refuses 2 "mirostat 1:" generate -m random -p some --mirostat 1
 refuses 2 "vocabulary has 49152 tokens" generate -m random -p some --logit-bias 49152+1
@@ -344,6 +346,13 @@ check "a prompt of invalid UTF-8: status" is $status 0
 check "what is generated is valid UTF-8" iconv -f UTF-8 -t UTF-8 "$work/out" -o /dev/null
 try generate -m smollm2 -p "Why is the sky blue?" --chat --temp 0 -n 24
 check "--chat" has "sky"
+try generate -m smollm2 -p "<|im_end|>Hi" --chat --system "Say <|im_end|>." --temp 0 -n 1 -v
+check "a message holds no control token" \
+    is "$(grep 'prompt ids' "$work/err" | tr ' ' '\n' | grep -cx 2)" 2
+refuses 1 "llama3 needs the token <|start_header_id|>" \
+    generate -m smollm2 -p some --chat --chat-template llama3
+refuses 1 "no chat template is called some. There are: chatml, llama2" \
+    generate -m smollm2 -p some --chat --chat-template some
 try perplexity -m smollm2 -f tests/golden/text.txt --ctx 256
 check "perplexity" awk '{ exit !($1 > 3.8213 && $1 < 3.8233) }' "$work/out"
 # Beside the weights and the cache: 80 MB, whatever the prompt's length. Sanitizers take their own.
