@@ -68,10 +68,6 @@ static bool reading(void *context, int64_t done, int64_t count) {
     return !interrupted();
 }
 
-static double per_second(int64_t count, double seconds) {
-    return seconds > 0 ? (double)count / seconds : 0;
-}
-
 static void print_speed_line(const Chat *chat) {
     const GenerationResult *result = &chat->result;
     double read = result->first_seconds - result->prompt_compile_seconds;
@@ -79,9 +75,10 @@ static void print_speed_line(const Chat *chat) {
     double answered = result->seconds - result->first_seconds - compiled;
     char speed[64] = "";  // one token has no interval to the next
     if (result->count > 1)
-        snprintf(speed, sizeof speed, " at %.1f tokens/s", per_second(result->count - 1, answered));
+        snprintf(speed, sizeof speed, " at %.1f tokens/s",
+                 per_second((double)(result->count - 1), answered));
     say("read %lld tokens at %.1f tokens/s, answered %lld%s", (long long)result->prompt_count,
-        per_second(result->prompt_count, read), (long long)result->count, speed);
+        per_second((double)result->prompt_count, read), (long long)result->count, speed);
 }
 
 static void print_end(const Chat *chat) {

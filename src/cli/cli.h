@@ -204,6 +204,7 @@ typedef struct {
 int metrics_check(const char *path);  // -1 with error_text() if it could not be written
 int metrics_write(const char *path, const Metrics *metrics);               // -1 with error_text()
 void print_speed(const Metrics *metrics);                                  // generate.c
+double per_second(double count, double seconds);                           // 0 in no time
 int64_t peak_rss_bytes(void);                                              // of this process
 void metrics_intervals(Metrics *metrics, double *seconds, int64_t count);  // itl_*; sorts seconds
 

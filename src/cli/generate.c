@@ -61,10 +61,6 @@ static bool reading(void *context, int64_t done, int64_t count) {
 }
 
 // ---- what was measured -------------------------------------------------------------------------
-static double per_second(int64_t count, double seconds) {
-    return seconds > 0 ? (double)count / seconds : 0;
-}
-
 static Metrics measure(Generate *run) {
     const GenerationResult *result = &run->result;
     int64_t intervals = max_i64(result->count - 1, 0);
@@ -77,10 +73,10 @@ static Metrics measure(Generate *run) {
         .prompt_tokens = result->prompt_count,
         .generated_tokens = result->count,
         .steps = result->steps,
-        .prompt_tok_s = per_second(result->prompt_count,
+        .prompt_tok_s = per_second((double)result->prompt_count,
                                    result->first_seconds - result->prompt_compile_seconds),
-        .decode_tok_s = per_second(intervals, decode),
-        .total_tok_s = per_second(result->count, result->seconds),
+        .decode_tok_s = per_second((double)intervals, decode),
+        .total_tok_s = per_second((double)result->count, result->seconds),
         .weights_bytes = llama_weight_bytes(run->session.llama),
         .kv_bytes = llama_cache_bytes(run->session.llama),
         .energy_j = energy_joules(&run->energy),

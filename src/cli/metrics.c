@@ -23,6 +23,8 @@ void metrics_intervals(Metrics *metrics, double *seconds, int64_t count) {
     metrics->itl_max_ms = 1e3 * seconds[count - 1];
 }
 
+double per_second(double count, double seconds) { return seconds > 0 ? count / seconds : 0; }
+
 int64_t peak_rss_bytes(void) {
     struct rusage usage;
     return getrusage(RUSAGE_SELF, &usage) ? 0 : (int64_t)usage.ru_maxrss * 1024;

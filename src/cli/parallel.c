@@ -155,17 +155,15 @@ static void print_group(const Group *group) {
     fflush(stdout);
 }
 
-static double ratio(double count, double seconds) { return seconds > 0 ? count / seconds : 0; }
-
 // Sums become rates.
 static void finish(const Group *group, Metrics *metrics) {
     const Session *session = group->how->session;
     double tokens = metrics->total_tok_s, decode = metrics->decode_tok_s;
     metrics->load_ms = 1e3 * session->load_seconds;
     metrics->compile_ms = 1e3 * engine_compile_seconds();
-    metrics->prompt_tok_s = ratio((double)metrics->prompt_tokens, metrics->prompt_tok_s);
-    metrics->total_tok_s = ratio(tokens, decode);
-    metrics->decode_tok_s = ratio((double)metrics->steps, decode);
+    metrics->prompt_tok_s = per_second((double)metrics->prompt_tokens, metrics->prompt_tok_s);
+    metrics->total_tok_s = per_second(tokens, decode);
+    metrics->decode_tok_s = per_second((double)metrics->steps, decode);
     metrics->weights_bytes = llama_weight_bytes(session->llama);
     metrics->kv_bytes = llama_cache_bytes(session->llama);
     metrics_intervals(metrics, group->interval, metrics->steps);
