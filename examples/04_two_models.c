@@ -1,7 +1,7 @@
 /* 04_two_models.c - two models in two threads, each with a cache of its own; the file's pages are
  * shared. A model is used by one thread at a time, and nothing else needs a lock.
  *
- *   cc examples/04_two_models.c $(pkg-config --cflags --libs picograd) -lpthread -o two && ./two  */
+ *   cc examples/04_two_models.c $(pkg-config --cflags --libs picograd) -lpthread -o two  */
 #include <picograd.h>
 #include <pthread.h>
 #include <stdio.h>
