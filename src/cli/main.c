@@ -23,11 +23,11 @@ const Command commands[] = {
      "  picograd generate -m random -p \"no model at hand\" -n 16",
      run_generate},
     {"chat", "-m MODEL [--system TEXT] [options]", "talk with a model",
-     "A message is a line, typed or from a pipe; a line that ends with \\ goes on in the next, and\n"
-     "\"\"\" begins and ends a message of several. /help lists the commands, such as /reset, /save\n"
-     "FILE and /regen. Ctrl-C stops an answer; Ctrl-D, or Ctrl-C twice, leaves. Standard output\n"
-     "carries the answers alone. What was typed is kept in $XDG_STATE_HOME/picograd/history, else\n"
-     "~/.local/state/picograd/history.\n" SAMPLER_HELP "\n"
+     "A message is a line, typed or from a pipe; a line that ends with \\ goes on in the next,\n"
+     "and \"\"\" begins and ends a message of several. /help lists the commands, such as /reset,\n"
+     "/save FILE and /regen. Ctrl-C stops an answer; Ctrl-D, or Ctrl-C twice, leaves. Standard\n"
+     "output carries the answers alone. What was typed is kept in\n"
+     "$XDG_STATE_HOME/picograd/history, else ~/.local/state/picograd/history.\n" SAMPLER_HELP "\n"
      "  picograd chat -m smollm2 --system \"You answer in one sentence.\"\n"
      "  printf 'Name a colour.\\nAnd another.\\n' | picograd chat -m smollm2 --temp 0",
      run_chat},

@@ -187,7 +187,7 @@ int conversation_again(Conversation *conversation, const GenerationHow *how,
 bool conversation_undo(Conversation *conversation);  // the last message and its answer; false: none
 const Message *conversation_message(const Conversation *conversation, int64_t i);  // NULL: no more
 // With the cache, so that nothing is read again, and with the state of the draws. -1 with
-// error_text(); where a file has the cache of this model but no right conversation, one begins anew.
+// error_text(); where a file has this model's cache but no right conversation, one begins anew.
 int conversation_save(const Conversation *conversation, const char *path, const Sampler *sampler);
 int conversation_load(Conversation *conversation, const char *path, Sampler *sampler);
 #endif

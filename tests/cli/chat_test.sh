@@ -135,7 +135,7 @@ check "/help, /stats, /exit" is "$status $(wc -c <"$work/out") $(grep -c '^  /' 
 talk 'Say\\\nthis\n"""Say\nthis"""\n"""\nSay\nthis\n"""\n\n' -n 1 -v
 same=$(($(tokens $'Say\nthis') + 11))
 check "backslash and quotes" is "$(reads)" "$((same + 19)) $((same + 1)) $((same + 1)) "
-talk 'Say this\\' -n 1 -v
+talk "Say this\\\\" -n 1 -v
 check "the end within a message" is "$(reads)" "$(($(tokens "Say this") + 30)) "
 talk '\xff\xfe caf\xc3 \xe2\x82\n' -n 2
 check "invalid UTF-8" is $status 0
@@ -158,7 +158,7 @@ chat "/load $work/drawn\nAnother.\n" -m smollm2 --seed 6 -n 8
 check "/load goes on with the same draws" cmp -s "$work/out" "$work/wanted"
 head -c 5000 "$work/saved" >"$work/cut"
 "$picograd" generate -m smollm2 -p Hi -n 2 --temp 0 --state "$work/other" >"$work/out" 2>&1
-talk "/load $work/cut\n/load $work/none\n/load $work/other\n/save $work/none/x\nHi\n" -n 2
+talk "/load $work/cut\n/load $work/none\n/load $work/other\nHi\n/save $work/none/x\n" -n 2
 check "a file cut short" says "$work/cut"
 check "no file" says "No such file"
 check "a state without a conversation" says "holds a state, but no conversation"
