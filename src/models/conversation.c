@@ -1,8 +1,8 @@
 /* conversation.c - user and model in turn, over one cache.
  * In: what the user says.  Out: what the model answers.
  * Invariants: only what is new is read; turns are a system message, if any, then user and assistant
- * alternately, so that a message that got no answer is not there; every turn's tokens begin at its
- * start in the history, unless the context was full and they are forgotten.
+ * alternately, so that a message that got no answer is not there; a turn's tokens begin at its start
+ * in the history, unless that is in the beginning, since the context was full: they are forgotten.
  *   conversation_say(c, "Hi", 2, &how, &result)   =>   "Hello! How can I help?"                  */
 #include "models/models.h"
 
@@ -58,11 +58,14 @@ static Message *messages_of(const Conversation *c, Arena *arena) {
     return messages;
 }
 
-// Leaves the first `count` turns.
+// Leaves the first `count` turns. Where the context was full and nothing behind the beginning is
+// left of them, they will be read again.
 static void forget(Conversation *c, int32_t count) {
     if (count >= c->turns.count) return;
-    generation_rewind(c->generation, c->turns.at[count].start);
+    int32_t start = c->turns.at[count].start;
     c->turns.count = count;
+    generation_rewind(c->generation, start > c->keep ? start : 0);
+    for (int32_t i = 0; i < count && start <= c->keep; i++) c->turns.at[i].start = 0;
 }
 
 static bool has_system(const Conversation *c) {
@@ -99,14 +102,30 @@ void conversation_begin(Conversation *conversation, const char *system) {
 }
 
 // ---- answers -----------------------------------------------------------------------------------
+// All turns; where they have been forgotten and are too many, the last of them.
+static int encode_all(const Conversation *c, Arena *scratch, IdList *ids) {
+    Message *messages = messages_of(c, scratch), system = *messages;
+    int64_t context = llama_config(c->llama)->context;
+    for (int32_t skipped = 0;; skipped += 2) {
+        if (has_system(c)) messages[skipped] = system;
+        ids->count = 0;
+        if (template_encode(c->template, c->tokenizer, scratch, messages + skipped,
+                            c->turns.count - skipped, 0, -1, ids) < 0)
+            return -1;
+        if (ids->count < context || skipped + 2 >= c->turns.count - has_system(c)) return 0;
+    }
+}
+
 // Gives the model the last turn, a user's.
 static int read_turn(Conversation *c) {
     Arena *scratch = arena_new();
     IdList ids = {0};
-    int32_t last = c->turns.count - 1, from = last > has_system(c) ? last - 1 : 0;
-    int status =
-        template_encode(c->template, c->tokenizer, scratch, messages_of(c, scratch), c->turns.count,
-                        from, from ? c->turns.at[from].ended_by : -1, &ids);
+    int32_t last = c->turns.count - 1, before = last - 1;
+    bool first = position(c) == 0 || last == has_system(c);
+    int status = first
+                     ? encode_all(c, scratch, &ids)
+                     : template_encode(c->template, c->tokenizer, scratch, messages_of(c, scratch),
+                                       c->turns.count, before, c->turns.at[before].ended_by, &ids);
     if (status == 0) generation_add(c->generation, ids.at, ids.count);
     arena_free(scratch);
     return status;
@@ -164,7 +183,7 @@ int conversation_again(Conversation *conversation, const GenerationHow *how,
     if (last < 1 || c->turns.at[last].message.by != BY_ASSISTANT)
         return fail("there is no answer yet");
     int32_t start = c->turns.at[last].start;
-    if (start <= c->turns.at[last - 1].start)
+    if (start <= max_i64(c->keep, c->turns.at[last - 1].start))
         return fail("the context was full, and what the answer is to is forgotten");
     int32_t id = generation_history(c->generation)->at[start - 1];  // its logits are wanted again
     c->turns.count = last;
