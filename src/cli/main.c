@@ -12,6 +12,7 @@ int run_generate(int, char **), run_chat(int, char **);
 int run_tokenize(int, char **), run_perplexity(int, char **);
 int run_models(int, char **), run_inspect(int, char **), run_bench(int, char **);
 int run_explain(int, char **), run_cache(int, char **), run_devices(int, char **);
+int run_convert(int, char **);
 
 // clang-format off
 const Command commands[] = {
@@ -48,6 +49,15 @@ const Command commands[] = {
      "  picograd inspect smollm2\n"
      "  picograd inspect some/model.gguf",
      run_inspect},
+    {"convert", "IN OUT --type TYPE", "store a model in another type, as a GGUF file",
+     "IN is a name, a file or a folder, as -m takes it. TYPE is what most weights become. As with\n"
+     "llama-quantize, norms and biases stay f32, the output (or the embedding, if it is the output,\n"
+     "too) becomes q6_k, and q2_k to q5_k and iq4 store some of attn_v, attn_output and ffn_down in\n"
+     "more bits (q3_k, q4_k and q5_k are its Q3_K_M, Q4_K_M and Q5_K_M). Types with a k and iq4_xs\n"
+     "need rows in multiples of 256; where they are not, q4_k becomes q5_0, q6_k q8_0, q5_k q5_1,\n"
+     "q2_k and q3_k q4_0, iq4_xs iq4_nl.\n"
+     "  picograd convert model-f16.gguf model-q4_k.gguf --type q4_k",
+     run_convert},
     {"bench", "ROW... | -m MODEL [-p N] [-n N]", "measure speed",
      "Each number is the median of five runs after a warm-up; ± is half of the distance from the\n"
      "slowest to the fastest run. Inputs are made once, before.\n"

@@ -259,6 +259,19 @@ void output_give_up(OutputFile *output);       // nothing is left; NULL is allow
 // secret.c: where hashes of texts from files begin.
 uint64_t secret(void);
 
+// recipe.c: which type each tensor of a model gets when the model is stored in one type.
+typedef struct {
+    int type;               // asked for
+    TextSpan architecture;  // in the file
+    int64_t layers, heads, key_heads;
+    bool tied;  // the embedding is the output, too
+} Recipe;
+int recipe_open(Recipe *recipe, const Gguf *gguf, int type);  // -1 with a message
+int recipe_wanted(const Recipe *recipe, const GgufTensor *tensor);
+// That, or a type whose blocks divide the rows.
+int recipe_fitting(const GgufTensor *tensor, int type);
+int recipe_file_type(int type);  // general.file_type of a file in this type; -1: there is none
+
 // utf8.c: bytes to valid UTF-8. The start of a character that is not completed, or a byte that can
 // start none, becomes one U+FFFD, as in Python's bytes.decode("utf-8", "replace"). A character
 // split over two pushes is held back until it is whole.

@@ -65,7 +65,7 @@ for help in --help -h help; do
 done
 try --version
 check version grep -qE '^picograd [0-9]+\.[0-9]+\.[0-9]+$' "$work/out"
-for command in generate tokenize perplexity models inspect bench explain cache; do
+for command in generate tokenize perplexity models inspect bench explain cache convert; do
     try $command --help
     check "$command --help: status" is $status 0
     check "$command --help" has "usage: picograd $command"
