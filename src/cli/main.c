@@ -50,12 +50,12 @@ const Command commands[] = {
      "  picograd inspect some/model.gguf",
      run_inspect},
     {"convert", "IN OUT --type TYPE", "store a model in another type, as a GGUF file",
-     "IN is a name, a file or a folder, as -m takes it. TYPE is what most weights become. As with\n"
-     "llama-quantize, norms and biases stay f32, the output (or the embedding, if it is the output,\n"
-     "too) becomes q6_k, and q2_k to q5_k and iq4 store some of attn_v, attn_output and ffn_down in\n"
-     "more bits (q3_k, q4_k and q5_k are its Q3_K_M, Q4_K_M and Q5_K_M). Types with a k and iq4_xs\n"
-     "need rows in multiples of 256; where they are not, q4_k becomes q5_0, q6_k q8_0, q5_k q5_1,\n"
-     "q2_k and q3_k q4_0, iq4_xs iq4_nl.\n"
+     "IN is a name, a file or a folder, as -m takes it. TYPE is what most weights become. As in\n"
+     "llama-quantize, norms and biases stay f32; the output (or the embedding, if it is both)\n"
+     "becomes q6_k; q2_k to q5_k and iq4 store some of attn_v, attn_output and ffn_down in more\n"
+     "bits (q3_k, q4_k and q5_k are its Q3_K_M, Q4_K_M and Q5_K_M). Types with a k and iq4_xs\n"
+     "need rows in multiples of 256; where they are not, q4_k becomes q5_0, q6_k q8_0, q5_k\n"
+     "q5_1, q2_k and q3_k q4_0, iq4_xs iq4_nl.\n"
      "  picograd convert model-f16.gguf model-q4_k.gguf --type q4_k",
      run_convert},
     {"bench", "ROW... | -m MODEL [-p N] [-n N]", "measure speed",
