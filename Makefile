@@ -209,9 +209,11 @@ mandir     = $(MANDIR)
 PUBLIC := $(BUILD)/public/libpicograd.a $(BUILD)/public/picograd.bash $(BUILD)/public/man/picograd.1
 
 # One object, in which only pg_ names are global: a program may have a `fail` or `say` of its own.
+# Of code that was left to the linker (-flto) it is the machine code.
 $(BUILD)/public/libpicograd.a: $(OBJECTS)
 	@mkdir -p $(@D) && rm -f $@
-	$(call quiet,archive) $(LD) -r $^ -o $(@D)/picograd.o && \
+	$(call quiet,archive) $(CC) $(CFLAGS) $(if $(findstring -flto,$(CFLAGS)),-flinker-output=nolto-rel) \
+	  -r -nostdlib $^ -o $(@D)/picograd.o && \
 	 $(OBJCOPY) --localize-hidden $(@D)/picograd.o && $(AR) rcs $@ $(@D)/picograd.o
 
 $(BUILD)/public/picograd.bash: $(COMMAND)
