@@ -4,6 +4,7 @@
  *   picograd inspect smollm2 --key llama.block_count   =>   30                                   */
 #include "cli/inspect.h"
 
+#include <math.h>
 #include <string.h>
 
 typedef struct {
@@ -17,18 +18,45 @@ static const char *bytes_text(Arena *arena, int64_t bytes) {
     return arena_print(arena, "%.1f MB", (double)bytes / 1e6);
 }
 
+// A part of a text that is shown on a line: valid UTF-8, control characters as ?.
+static const char *shown(Arena *arena, TextSpan text, size_t longest) {
+    Text line = text_new(arena);
+    Utf8Stream stream = {0};
+    utf8_push(&stream, text.at, text.length < longest ? text.length : longest, &line);
+    utf8_finish(&stream, &line);
+    for (char *at = line.at; *at; at++)
+        if ((unsigned char)*at < ' ' || *at == 0x7f) *at = '?';
+    return text.length > longest ? arena_print(arena, "%s...", line.at) : line.at;
+}
+
 // ---- the model and its metadata ----------------------------------------------------------------
+static const char *count_text(Arena *arena, int64_t count) {
+    double value = (double)count;
+    if (value >= 1e9) return arena_print(arena, "%.2f G", value / 1e9);
+    return arena_print(arena, value >= 1e6 ? "%.1f M" : "%.1f k",
+                       value / (value >= 1e6 ? 1e6 : 1e3));
+}
+
+// A base of 1e+06 is 1000000 to a reader.
+static void add_hyperparameter(Text *to, const Gguf *gguf, const Hyperparameter *hyper) {
+    double number;
+    text_add(to, "%s ", hyper->name);
+    if (gguf_number(gguf, hyper->key->name, &number) == 0 && number == floor(number) &&
+        fabs(number) < 1e15)
+        text_add(to, "%.0f", number);
+    else
+        gguf_print_value(hyper->key, to);
+}
+
 static void print_model(Arena *arena, const InspectFacts *facts) {
     if (!facts->architecture.length) return;
-    Text line = text_new(arena), value = text_new(arena);
-    text_add_bytes(&value, facts->architecture.at, facts->architecture.length);
-    text_add(&line, "%s of %.1f M parameters", value.at, (double)facts->values / 1e6);
+    Text line = text_new(arena);
     for (int32_t i = 0; i < facts->hyper.count; i++) {
-        value = text_new(arena);
-        gguf_print_value(facts->hyper.at[i].key, &value);
-        text_add(&line, "%s %s %s", i ? "," : ":", facts->hyper.at[i].name, value.at);
+        text_add(&line, i ? ", " : ": ");
+        add_hyperparameter(&line, facts->gguf, &facts->hyper.at[i]);
     }
-    printf("%s\n", line.at);
+    printf("%s of %s parameters%s\n", shown(arena, facts->architecture, 60),
+           count_text(arena, facts->values), line.at);
 }
 
 static bool is_wanted(const char *part, const char *name) { return !part || strstr(name, part); }
@@ -53,17 +81,6 @@ static void print_metadata(Arena *arena, const Gguf *gguf, const char *part) {
 }
 
 // ---- the tokenizer -----------------------------------------------------------------------------
-// A part of a text that is shown on a line: valid UTF-8, control characters as ?.
-static const char *shown(Arena *arena, TextSpan text, size_t longest) {
-    Text line = text_new(arena);
-    Utf8Stream stream = {0};
-    utf8_push(&stream, text.at, text.length < longest ? text.length : longest, &line);
-    utf8_finish(&stream, &line);
-    for (char *at = line.at; *at; at++)
-        if ((unsigned char)*at < ' ' || *at == 0x7f) *at = '?';
-    return text.length > longest ? arena_print(arena, "%s...", line.at) : line.at;
-}
-
 static void print_row(const char *name, const char *format, ...) PRINTF(2, 3);
 
 static void print_row(const char *name, const char *format, ...) {

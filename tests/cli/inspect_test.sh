@@ -66,7 +66,7 @@ size=$(stat -c %s "$work/header")
 # ---- for a person -------------------------------------------------------------------------------
 inspect
 check "status" is $? 0
-check "the model" has "mamba of 0.0 M parameters: layers 7, context 4096, RoPE base 0.1"
+check "the model" has "mamba of 0.0 k parameters: layers 7, context 4096, RoPE base 0.1"
 check "keys" has "metadata: 16 keys"
 check "a key" grep -qE '^  mamba.block_count +7$' "$work/out"
 check "the tokenizer's model" has "  model              gpt2"
@@ -123,5 +123,16 @@ fi
 inspect --json --keys some
 check "--json and a filter: status" is $? 2
 
-echo "$passed passed, $failed failed, 0 skipped"
+# ---- a folder -----------------------------------------------------------------------------------
+skipped=0
+if "$picograd" devices --json | grep -qF '{"pcre2": true, "jansson": true,'; then
+    "$picograd" inspect tests/models/small/qwen2-window >"$work/out" 2>"$work/err"
+    check "a folder's model" has "qwen2 of 68.2 k parameters: layers 2, width 64, hidden 64, heads 4, \
+key heads 2, window 8, vocabulary 288, context 512, RoPE base 1000000, RoPE size 16"
+    check "a folder's template" has "  chat template      chatml"
+else
+    echo "skip: a folder: this build has no PCRE2 or no jansson" && skipped=1
+fi
+
+echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]
