@@ -227,7 +227,8 @@ $(BUILD)/public/man/picograd.1: $(COMMAND)
 	  $(COMMAND) help --man $$name > $(@D)/picograd-$$name.1 || exit 1; \
 	 done
 
-# By the environment: no quoting then. What of LIBS only the command uses, a program need not link.
+# Through the environment, where blanks need no quotes. libs: what programs link beside the archive;
+# libedit is the command's own.
 install uninstall: export build := $(BUILD)
 install uninstall: export version := $(VERSION)
 install uninstall: export soname := $(SONAME)
@@ -240,10 +241,10 @@ install uninstall: export datadir := $(datadir)
 install uninstall: export mandir := $(mandir)
 install uninstall: export DESTDIR := $(DESTDIR)
 
-install: build $(PUBLIC) ## PREFIX=/usr/local DESTDIR= bindir= libdir= includedir= mandir=
+install: build $(PUBLIC) ## below PREFIX=/usr/local; DESTDIR= bindir= libdir= includedir= mandir=
 	@scripts/install.sh install
 
-uninstall: ## with the same
+uninstall: ## take away what install put there, given the same
 	@scripts/install.sh uninstall
 
 clean:  ## remove $(BUILD)

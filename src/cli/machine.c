@@ -19,14 +19,10 @@
 #include <unistd.h>
 
 // ---- processors --------------------------------------------------------------------------------
-// Of the `number`th processor that /proc/cpuinfo describes; NULL behind the last one.
-static const char *processor(const char *facts, int number) {
-    const char *at = facts;
-    while (at && number-- > 0) {
-        at = strstr(at, "\n\n");
-        if (at) at += 2;
-    }
-    return at && *at ? at : NULL;
+// /proc/cpuinfo has a block of lines a processor, and an empty line behind each. NULL after the last.
+static const char *next_processor(const char *block) {
+    const char *end = strstr(block, "\n\n");
+    return end && end[2] ? end + 2 : NULL;
 }
 
 // What stands behind the colon of a line that begins with `name`, in a block that ends with a blank
@@ -51,21 +47,21 @@ static int fact_number(const char *block, const char *name) {
 
 // Threads of one core have its number, within a socket.
 static void count_cores(Machine *machine, Arena *arena, const char *facts) {
-    LIST(int64_t) seen = {0};
-    const char *block;
-    for (int i = 0; (block = processor(facts, i)); i++) {
-        int socket = fact_number(block, "physical id"), core = fact_number(block, "core id");
-        int64_t key = (int64_t)socket << 32 | (uint32_t)core;
-        bool known = false, new_socket = true;
-        if (core < 0) return;
-        for (int32_t j = 0; j < seen.count; j++) {
-            known |= seen.at[j] == key;
-            new_socket &= seen.at[j] >> 32 != socket;
+    typedef struct {
+        int socket, core;
+    } Core;
+    LIST(Core) seen = {0};
+    for (const char *block = facts; block; block = next_processor(block)) {
+        Core core = {fact_number(block, "physical id"), fact_number(block, "core id")};
+        bool known = core.core < 0, new_socket = !known;
+        for (int32_t i = 0; i < seen.count; i++) {
+            known |= seen.at[i].socket == core.socket && seen.at[i].core == core.core;
+            new_socket &= seen.at[i].socket != core.socket;
         }
-        if (!known) *list_add(arena, &seen) = key;
-        machine->cores += !known;
+        if (!known) *list_add(arena, &seen) = core;
         machine->sockets += new_socket;
     }
+    machine->cores = seen.count;
 }
 
 static bool has_word(TextSpan text, const char *word) {
