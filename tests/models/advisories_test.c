@@ -9,19 +9,21 @@
 enum { VOCABULARY = 8 };
 
 // A key put first keeps its value: what the model has for it is passed over.
-static Llama *open_with(Arena *arena, GgufWriter *writer, int64_t vocabulary) {
-    small_llama(writer, arena, vocabulary);
-    Gguf *gguf = gguf_read("bad.gguf", small_gguf(arena, writer));
-    check(gguf != NULL, "the file opens", __FILE__, __LINE__);
-    return llama_open(gguf, 4, 1);
+static Llama *open_with(Arena *arena, GgufWriter *writer, Gguf **gguf) {
+    small_llama(writer, arena, VOCABULARY);
+    *gguf = gguf_read("bad.gguf", small_gguf(arena, writer));
+    check(*gguf != NULL, "the file opens", __FILE__, __LINE__);
+    return llama_open(*gguf, 4, 1);
 }
 
 static void refused(Arena *arena, GgufWriter *writer, const char *why, const char *source,
                     int line) {
-    Llama *llama = open_with(arena, writer, VOCABULARY);
+    Gguf *gguf;
+    Llama *llama = open_with(arena, writer, &gguf);
     check(!llama, why, source, line);
     check_part(error_text(), why, "llama_open", source, line);
     check_part(error_text(), "bad.gguf", "llama_open", source, line);
+    gguf_close(gguf);
 }
 #define REFUSED(writer, why) refused(arena, (writer), (why), __FILE__, __LINE__)
 
@@ -39,9 +41,11 @@ static GgufWriter *with_number(const char *name, float value) {
 
 TEST(the_model_itself_is_good) {
     Arena *arena = arena_new();
-    Llama *llama = open_with(arena, gguf_writer_new(), VOCABULARY);
+    Gguf *gguf;
+    Llama *llama = open_with(arena, gguf_writer_new(), &gguf);
     CHECK(llama != NULL);
     llama_close(llama);
+    gguf_close(gguf);
     arena_free(arena);
 }
 
