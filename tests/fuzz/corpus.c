@@ -34,6 +34,27 @@ static FileBytes model_file(Arena *arena, int64_t vocabulary) {
     return small_gguf(arena, writer);
 }
 
+// A tensor of every type that is read.
+static FileBytes types_file(Arena *arena) {
+    GgufWriter *writer = gguf_writer_new();
+    for (int type = 0; type < 64; type++) {
+        const GgufFormat *format = gguf_format(type);
+        if (!format || !format->length) continue;
+        int64_t bytes = BLOCK_LENGTH_MAX / format->length * format->bytes;
+        uint8_t *blocks = arena_array(arena, uint8_t, bytes);
+        for (int64_t i = 0; i < bytes; i++) blocks[i] = (uint8_t)(37 * i + type);
+        gguf_put_tensor(writer,
+                        &(GgufTensor){.name = format->name,
+                                      .type = type,
+                                      .rank = 1,
+                                      .shape = {BLOCK_LENGTH_MAX, 1, 1, 1},
+                                      .data = blocks,
+                                      .bytes = bytes},
+                        type);
+    }
+    return small_gguf(arena, writer);
+}
+
 // Three tokens of a model of eight.
 static FileBytes state_file(Arena *arena) {
     static const int32_t ids[] = {1, 2, 3};
@@ -108,6 +129,7 @@ int main(int count, char **arguments) {
     thread_set_count(1);
     pg_set_mode(PG_EAGER);
     put(arena, folder, "gguf", "values", values_file(arena));
+    put(arena, folder, "gguf", "types", types_file(arena));
     put(arena, folder, "gguf", "model", model_file(arena, 8));
     put(arena, folder, "llama", "model", model_file(arena, 8));
     put(arena, folder, "tokenizer", "gpt-2", tokenizer_file(arena, "gpt-2"));

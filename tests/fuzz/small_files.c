@@ -116,13 +116,13 @@ void small_llama(GgufWriter *writer, Arena *arena, int64_t vocabulary) {
     put_weights(writer, arena, "output_norm.weight", 0, 32, GGUF_F32);
     put_weights(writer, arena, "rope_freqs.weight", 0, 8, GGUF_F32);
     put_weights(writer, arena, "blk.0.attn_norm.weight", 0, 32, GGUF_F32);
-    put_weights(writer, arena, "blk.0.attn_q.weight", 32, 32, GGUF_Q4_1);
+    put_weights(writer, arena, "blk.0.attn_q.weight", 32, 32, GGUF_Q5_0);
     put_weights(writer, arena, "blk.0.attn_k.weight", 16, 32, GGUF_Q8_0);
     put_weights(writer, arena, "blk.0.attn_v.weight", 16, 32, GGUF_F16);
-    put_weights(writer, arena, "blk.0.attn_output.weight", 32, 32, GGUF_Q4_1);
+    put_weights(writer, arena, "blk.0.attn_output.weight", 32, 32, GGUF_Q5_1);
     put_weights(writer, arena, "blk.0.ffn_norm.weight", 0, 32, GGUF_F32);
-    put_weights(writer, arena, "blk.0.ffn_gate.weight", 32, 32, GGUF_Q4_1);
-    put_weights(writer, arena, "blk.0.ffn_up.weight", 32, 32, GGUF_Q4_1);
+    put_weights(writer, arena, "blk.0.ffn_gate.weight", 32, 32, GGUF_IQ4_NL);
+    put_weights(writer, arena, "blk.0.ffn_up.weight", 32, 32, GGUF_BF16);
     put_weights(writer, arena, "blk.0.ffn_down.weight", 32, 32, GGUF_Q4_1);
 }
 
