@@ -3,6 +3,7 @@
 # In: the inputs of tests/fuzz/corpus and those that BUILD/tests/fuzz/corpus makes.
 # Out: a line for each target; status 1 if one has a finding, which BUILD/findings keeps beside the
 # target's output. What a run found worth keeping stays in BUILD/found for the next.
+# An input that takes PG_FUZZ_TIMEOUT=10 seconds, by the clock, is one: more on a busy machine.
 # `fuzz.sh clang`: is there a clang that can build them with libFuzzer?
 set -u
 if [ "$1" = clang ]; then
@@ -31,9 +32,13 @@ run() {
     done
     local words=()
     [ -f "tests/fuzz/$name.dict" ] && words=(-dict="tests/fuzz/$name.dict")
-    "$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=65536 \
-        -print_final_stats=1 -artifact_prefix="$build/findings/$name-" "${words[@]}" \
-        "${folders[@]}" >"$log" 2>&1 </dev/null
+    # The braces: bash says nothing of a target that ends with a signal; the line below does.
+    {
+        "$target" -max_total_time="$seconds" -timeout="${PG_FUZZ_TIMEOUT:-10}" -rss_limit_mb=2048 \
+            -max_len=65536 -report_slow_units=100000 -print_final_stats=1 \
+            -artifact_prefix="$build/findings/$name-" "${words[@]}" "${folders[@]}" \
+            >"$log" 2>&1 </dev/null
+    } 2>/dev/null
     local status=$? runs covered kept
     runs=$(grep -ao 'stat::number_of_executed_units: *[0-9]*\|^Done [0-9]* runs' "$log" | tail -1 |
         grep -o '[0-9][0-9]*')
