@@ -1,6 +1,6 @@
 /* cuts_test.c - small valid files, cut at every byte, and with every byte changed: each bit of it
  * flipped, or all zeros, or all ones. Whatever comes of it is read or refused: no signal, no fatal,
- * no change takes ten seconds or more memory than a floor plus twice the file.
+ * no change takes ten seconds of the processor or more memory than a floor plus twice the file.
  * A child process reads them one after the other with its address space limited, so that what goes
  * beyond is refused by the system and seen as a fatal; it says in shared memory which it is at.
  * Under the sanitizers memory is not watched, since theirs cannot be limited so, and every seventh
@@ -11,11 +11,11 @@
 #include "picograd.h"
 #include "test.h"
 
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -62,7 +62,7 @@ static void read_changed(const Subject *subject, size_t size, size_t at, int val
     uint8_t *exact = malloc(size ? size : 1);
     if (size) memcpy(exact, subject->file.at, size);
     if (at < size) exact[at] = (uint8_t)value;
-    alarm(SECONDS);
+    setitimer(ITIMER_PROF, &(struct itimerval){.it_value.tv_sec = SECONDS}, NULL);
     subject->read(exact, size);
     free(exact);
     place->done++;
@@ -85,7 +85,6 @@ static size_t step_at(const Subject *subject, size_t at) {
 _Noreturn static void run_child(const Subject *subject) {
     size_t size = subject->file.size;
     fatal_hook(child_fatal);
-    signal(SIGALRM, SIG_DFL);
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
     read_changed(subject, size, size, 0);
     if (!SANITIZED) limit_memory(subject->floor + 2 * size);
