@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 // ---- processors --------------------------------------------------------------------------------
-// /proc/cpuinfo has a block of lines a processor, and an empty line behind each. NULL after the last.
+// /proc/cpuinfo has a block of lines a processor, an empty line behind each. NULL after the last.
 static const char *next_processor(const char *block) {
     const char *end = strstr(block, "\n\n");
     return end && end[2] ? end + 2 : NULL;

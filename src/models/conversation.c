@@ -1,8 +1,9 @@
 /* conversation.c - user and model in turn, over one cache.
  * In: what the user says.  Out: what the model answers.
  * Invariants: only what is new is read; turns are a system message, if any, then user and assistant
- * alternately, so that a message that got no answer is not there; a turn's tokens begin at its start
- * in the history, unless that is in the beginning, since the context was full: they are forgotten.
+ * alternately, so that a message that got no answer is not there; a turn's tokens begin at its
+ * start in the history, unless that is in the beginning, since the context was full: they are
+ * forgotten.
  *   conversation_say(c, "Hi", 2, &how, &result)   =>   "Hello! How can I help?"                  */
 #include "models/models.h"
 
