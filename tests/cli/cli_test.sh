@@ -127,7 +127,7 @@ printf 'GGUF\3\0\0\0\377\377\377\377\377\377\377\177\1\0\0\0\0\0\0\0' >"$work/co
 printf 'GGUF\3\0\0\0\1\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\5\0\0' >"$work/short.gguf"
 refuses 1 "No such file" generate -m "$work/none.gguf" -p some
 refuses 1 "it is empty" generate -m "$work/empty.gguf" -p some
-refuses 1 "it is a folder" generate -m "$work" -p some
+refuses 1 "a folder without a config.json is no model" generate -m "$work" -p some
 refuses 1 "not a GGUF file" generate -m "$work/magic.gguf" -p some
 refuses 1 "count.gguf" inspect "$work/count.gguf"
 refuses 1 "short.gguf" tokenize -m "$work/short.gguf" -p some
