@@ -67,6 +67,34 @@ static FileBytes state_file(Arena *arena) {
     return file;
 }
 
+// A conversation of one message and an answer; nothing where there is no tokenizer.
+static void put_conversation(Arena *arena, const char *folder) {
+    GgufWriter *writer = gguf_writer_new();
+    gguf_put_int(writer, "llama.context_length", 64);
+    small_tokenizer(writer, arena, "smollm");
+    small_llama(writer, arena, SMALL_VOCABULARY);
+    Gguf *gguf = gguf_read("conversation.gguf", small_gguf(arena, writer));
+    Tokenizer *tokenizer = tokenizer_open(gguf);
+    Llama *llama = llama_open(gguf, 64, 1);
+    Template *template = tokenizer ? template_open(arena, gguf, tokenizer, "chatml") : NULL;
+    if (template && llama) {
+        Sampler sampler = {SAMPLER_DEFAULTS, .state = 1};
+        GenerationHow how = {.sampler = &sampler, .count = 2};
+        GenerationResult result;
+        const char *path = arena_print(arena, "%s/conversation/one", folder);
+        Conversation *conversation = conversation_new(llama, tokenizer, template);
+        if (folder_make(arena_print(arena, "%s/conversation", folder)) ||
+            conversation_say(conversation, "hell", 4, &how, &result) ||
+            conversation_save(conversation, path, &sampler))
+            fatal("%s", error_text());
+        conversation_free(conversation);
+        sampler_free(&sampler);
+    }
+    llama_close(llama);
+    tokenizer_close(tokenizer);
+    gguf_close(gguf);
+}
+
 // One array of texts, one of numbers, a value of each simple type.
 static FileBytes values_file(Arena *arena) {
     GgufWriter *writer = gguf_writer_new();
@@ -138,6 +166,7 @@ int main(int count, char **arguments) {
     put(arena, folder, "tokenizer", "t5", pieces_file(arena, "t5"));
     put(arena, folder, "safetensors", "two", small_safetensors(arena));
     put(arena, folder, "state", "three", state_file(arena));
+    put_conversation(arena, folder);
     put_kernels(arena, folder);
     put_folders(arena, folder);
     arena_free(arena);

@@ -155,6 +155,27 @@ FileBytes small_state(Arena *arena, const Llama *llama, const int32_t *ids) {
     return taken(arena, path);
 }
 
+// As llama_state.c lays them out; a layer's keys, and its values, have 16 floats a position.
+enum { MODEL_AT = 16, POSITION_AT = 48, EXTRA_AT = 56, HEADER = 64, LAYERS = 1, PART_FLOATS = 16 };
+
+void small_state_right(uint8_t *file, size_t size, FileBytes own) {
+    int64_t position, extra;
+    uint64_t hash = 0;
+    if (size < HEADER + sizeof hash) return;
+    memcpy(file + MODEL_AT, own.at + MODEL_AT, sizeof(uint64_t));
+    memcpy(&position, file + POSITION_AT, sizeof position);
+    memcpy(&extra, file + EXTRA_AT, sizeof extra);
+    size_t left = size - HEADER - sizeof hash, at = HEADER;
+    if (position < 0 || extra < 0 || (uint64_t)position > left || (uint64_t)extra > left) return;
+    const size_t part = (size_t)position * PART_FLOATS * sizeof(float);
+    const size_t parts[] = {HEADER, (size_t)position * 4, (size_t)extra, part, part};
+    if (HEADER + left != parts[0] + parts[1] + parts[2] + 2 * part * LAYERS) return;
+    at = 0;
+    for (int i = 0; i < COUNT_OF(parts); at += parts[i++])
+        hash = hash_bytes(file + at, parts[i], hash);
+    memcpy(file + at, &hash, sizeof hash);
+}
+
 FileBytes small_safetensors(Arena *arena) {
     static const char *const names[] = {"a", "b"};
     const char *path = temporary(arena);

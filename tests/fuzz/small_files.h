@@ -15,5 +15,8 @@ void small_llama(GgufWriter *writer, Arena *arena, int64_t vocabulary);
 // As the writer saves it. The bytes live in the arena.
 FileBytes small_gguf(Arena *arena, GgufWriter *writer);
 FileBytes small_state(Arena *arena, const Llama *llama, const int32_t *ids);  // its cache, "extra"
+// Makes right what no change of a state would come past by chance: the model's name, taken from a
+// state of its own, and the sum at the end.
+void small_state_right(uint8_t *file, size_t size, FileBytes own);
 FileBytes small_safetensors(Arena *arena);  // "a" (2, 3) f32, "b" (4) u8
 #endif

@@ -9,7 +9,7 @@ for target in "$PG_BUILD"/tests/fuzz/*_fuzz; do
     for folder in "tests/fuzz/corpus/$name" "$inputs/$name"; do
         [ -d "$folder" ] && folders+=("$folder")
     done
-    [ ${#folders[@]} = 0 ] && echo "$name has no inputs" && exit 1
+    [ ${#folders[@]} = 0 ] && echo "$name has no inputs in this build" && continue
     "$target" -runs="${PG_FUZZ_RUNS:-500}" -timeout=100 -artifact_prefix="$inputs/$name-" \
         "${folders[@]}" || exit 1
 done

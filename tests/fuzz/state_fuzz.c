@@ -5,16 +5,11 @@
 #include "fuzz/small_files.h"
 #include "models/models.h"
 
-#include <string.h>
-
-// As llama_state.c lays them out.
-enum { MODEL_AT = 16, POSITION_AT = 48, EXTRA_AT = 56, HEADER = 64, LAYERS = 1, PART_FLOATS = 16 };
 enum { CONTEXT = 6, VOCABULARY = 8, TOKENS = 3 };
 
 static Arena *kept;  // of the file that the model reads its weights from
 static Llama *llama;
 static FileBytes first;
-static uint8_t model[8];
 
 // A model of its own, with TOKENS tokens in its cache.
 static void begin(void) {
@@ -29,7 +24,6 @@ static void begin(void) {
     fuzz_check(llama != NULL, "the small model does not open");
     fuzz_check(!llama_forward(llama, ids, TOKENS, NULL, NULL), "a few tokens");
     first = small_state(kept, llama, ids);
-    memcpy(model, first.at + MODEL_AT, sizeof model);
 }
 
 // What was restored, and then the state that the next input finds.
@@ -47,31 +41,13 @@ static void look_at(Arena *arena, const IdList *ids) {
     fuzz_check(!llama_restore(llama, path, arena, &again, &extra), "the first state");
 }
 
-static void make_right(uint8_t *file, size_t size) {
-    int64_t position, extra;
-    uint64_t hash = 0;
-    if (size < HEADER + sizeof hash) return;
-    memcpy(file + MODEL_AT, model, sizeof model);
-    memcpy(&position, file + POSITION_AT, sizeof position);
-    memcpy(&extra, file + EXTRA_AT, sizeof extra);
-    size_t left = size - HEADER - sizeof hash, at = HEADER;
-    if (position < 0 || extra < 0 || (uint64_t)position > left || (uint64_t)extra > left) return;
-    const size_t part = (size_t)position * PART_FLOATS * sizeof(float);
-    const size_t parts[] = {HEADER, (size_t)position * 4, (size_t)extra, part, part};
-    if (HEADER + left != parts[0] + parts[1] + parts[2] + 2 * part * LAYERS) return;
-    at = 0;
-    for (int i = 0; i < COUNT_OF(parts); at += parts[i++])
-        hash = hash_bytes(file + at, parts[i], hash);
-    memcpy(file + at, &hash, sizeof hash);
-}
-
 void fuzz_one(const uint8_t *data, size_t size) {
     begin();
     Arena *arena = arena_new();
     IdList ids = {0};
     TextSpan extra = {0};
     uint8_t *file = arena_copy(arena, data, size);
-    make_right(file, size);
+    small_state_right(file, size, first);
     const char *path = fuzz_file(file, size);
     if (llama_restore(llama, path, arena, &ids, &extra)) {
         fuzz_refused(path);
