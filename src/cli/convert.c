@@ -96,9 +96,11 @@ static void say_what_was_done(const Conversion *to) {
             swap->count == 1 ? " is" : "s are", gguf_format(swap->got)->name, wanted->name,
             wanted->length);
     }
-    say("%s: %lld tensors, %.1f MB, %.2f bits a value, in %.1f s", to->wish->out,
-        (long long)gguf_tensor_count(to->gguf), (double)to->bytes / 1e6,
-        8 * (double)to->bytes / (double)max_i64(to->values, 1), clock_seconds() - to->start);
+    bool small = to->bytes < 1000000;
+    say("%s: %lld tensors, %.1f %s, %.2f bits a value, in %.1f s", to->wish->out,
+        (long long)gguf_tensor_count(to->gguf), (double)to->bytes / (small ? 1e3 : 1e6),
+        small ? "kB" : "MB", 8 * (double)to->bytes / (double)max_i64(to->values, 1),
+        clock_seconds() - to->start);
 }
 
 static int write_file(Conversion *to, int type) {
