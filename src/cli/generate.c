@@ -245,7 +245,7 @@ static int generate(Generate *run) {
     if (status == EXIT_DONE) status = session_open(&run->session, true);
     if (status == EXIT_DONE) status = sampling_open(&run->sampling, run->arena, &run->session);
     if (status != EXIT_DONE) return status;
-    if (!run->session.gguf) say("these are random weights: the words mean nothing");
+    if (!run->session.gguf && !run->chat) say("these are random weights: the words mean nothing");
     if (encode_prompt(run, prompt) < 0 || check_prompt(run) < 0) return failed();
     if (common.verbose) print_start(run);
     if (generate_text(run) < 0) return failed();
