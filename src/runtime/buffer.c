@@ -19,7 +19,7 @@ enum {
     CHUNKS = (1 << SLOT_BITS) / CHUNK,
     PAST_END = 64,  // bytes that vector loads may read past a buffer's end
     SMALLEST = 7,   // log2 of the bytes of a kept block
-    LARGEST = 20,   // of a block from malloc; above it memory is mapped
+    LARGEST = 17,   // of a block from malloc; above it memory is mapped
     LARGEST_KEPT = 25,
     KEPT_BYTES = 64 << 20,  // most that waits to be used again
 };
