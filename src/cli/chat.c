@@ -59,8 +59,16 @@ static bool show(void *context, int32_t id, TextSpan text) {
     return done && !interrupted();
 }
 
+static void print_ids_read(const Chat *chat, int64_t count) {
+    const IdList *history = conversation_history(chat->conversation);
+    fprintf(stderr, "picograd: ids read:");
+    for (int64_t i = history->count - count; i < history->count; i++)
+        fprintf(stderr, " %d", history->at[i]);
+    fputc('\n', stderr);
+}
+
 static bool reading(void *context, int64_t done, int64_t count) {
-    (void)context;
+    if (!done && common.verbose) print_ids_read(context, count);
     if (done)
         hint("read %lld of %lld tokens ...", (long long)done, (long long)count);
     else

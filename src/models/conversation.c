@@ -43,7 +43,11 @@ void conversation_free(Conversation *conversation) {
 }
 
 // ---- turns -------------------------------------------------------------------------------------
-static int32_t position(const Conversation *c) { return generation_history(c->generation)->count; }
+const IdList *conversation_history(const Conversation *conversation) {
+    return generation_history(conversation->generation);
+}
+
+static int32_t position(const Conversation *c) { return conversation_history(c)->count; }
 
 static Turn *add_turn(Conversation *c, Speaker by, const char *text, size_t length) {
     Turn *turn = list_add(c->arena, &c->turns);

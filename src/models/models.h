@@ -185,6 +185,7 @@ int conversation_say(Conversation *conversation, const char *text, size_t length
 int conversation_again(Conversation *conversation, const GenerationHow *how,
                        GenerationResult *result);    // another answer instead of the last
 bool conversation_undo(Conversation *conversation);  // the last message and its answer; false: none
+const IdList *conversation_history(const Conversation *conversation);  // all tokens so far
 const Message *conversation_message(const Conversation *conversation, int64_t i);  // NULL: no more
 // With the cache, so that nothing is read again, and with the state of the draws. -1 with
 // error_text(); where a file has this model's cache but no right conversation, one begins anew.

@@ -85,6 +85,9 @@ tokens() { "$picograd" tokenize -m smollm2 -p "$1" | wc -w; }
 first=$(($(tokens "What is the capital of France?") + 30))
 second=$(($(tokens "And of Italy?") + 11)) third=$(($(tokens "Which is older?") + 11))
 check "only what is new is read" is "$(reads)" "$first $second $third "
+check "-v shows the ids read" is \
+    "$(grep 'ids read:' "$work/err" | while read -r _ _ _ ids; do wc -w <<<"$ids"; done | tr '\n' ' ')" \
+    "$first $second $third "
 own="<|im_start|>system
 You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>
 "
