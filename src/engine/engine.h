@@ -28,7 +28,7 @@ void engine_free(Compiled *compiled);
 // buffer of the output's capacity. No allocation and no string work but for the results. -1 with
 // error_text() if a worker met an error.
 int engine_call(Compiled *compiled, const int64_t *param, const int64_t *var, int64_t *result);
-double engine_compile_seconds(void);  // of all engine_compile calls of this process
+double engine_compile_seconds(void);  // of all engine_compile calls of this thread
 void engine_dump_to(FILE *to);        // what PG_DUMP and PG_DEBUG print; standard error unless told
 // The name of pass i, as PG_DUMP takes it; NULL after the last.
 const char *engine_pass(int i, const char **about);

@@ -163,7 +163,7 @@ const char *engine_pass(int i, const char **about) {
     return passes[i].name;
 }
 
-static double all_compile_seconds;
+static _Thread_local double all_compile_seconds;
 double engine_compile_seconds(void) { return all_compile_seconds; }
 
 // ---- what a call replays -----------------------------------------------------------------------
