@@ -37,6 +37,11 @@
     } while (0)
 // Ends the test; the runner prints the reason.
 #define SKIP(reason) test_skip(reason)
+#ifdef PG_HAVE_PCRE2
+#define NEEDS_PCRE2
+#else
+#define NEEDS_PCRE2 SKIP("this build has no PCRE2, which tokenizers need")
+#endif
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wclobbered"  // of CHECK_FATAL; see there

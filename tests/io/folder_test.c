@@ -277,6 +277,7 @@ TEST(ids_of_sentencepiece_and_qwen2) {
 }
 
 TEST(end_ids_outside_the_vocabulary) {
+    NEEDS_PCRE2;
     Arena *arena = arena_new();
     const int32_t ids[][9] = {{3, 1 << 20}, {-1}, {0}};
     for (int i = 0; i < COUNT_OF(ids); i++) {

@@ -11,6 +11,7 @@
 enum { VOCABULARY = 49152, IDS = 64 };
 
 static PgModel *open_model(int64_t context) {
+    NEEDS_PCRE2;
     Arena *arena = arena_new();
     const char *path = models_find(arena, "smollm2");
     arena_free(arena);

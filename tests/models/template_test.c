@@ -49,6 +49,7 @@ typedef struct {
 
 // jinja NULL: a file without a template. controls: how many of the control tokens it has.
 static SmallModel small_model(const char *jinja, const char *bos, const char *eos, int controls) {
+    NEEDS_PCRE2;
     SmallModel model = {.arena = arena_new()};
     GgufWriter *writer = gguf_writer_new();
     TextSpan tokens[BYTES + CONTROLS];
