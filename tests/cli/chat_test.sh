@@ -44,6 +44,7 @@ reads() { sed -n 's/^picograd: read \([0-9]*\) tokens.*/\1/p' "$work/err" | tr '
 
 cache=${PG_CACHE:-${XDG_CACHE_HOME:-${HOME:-}/.cache}/picograd}
 model=$(find "$cache/models/" -name 'SmolLM2-135M-Instruct.Q4_1.gguf' 2>/dev/null)
+"$picograd" tokenize -m "$model" -p . >/dev/null 2>&1 || model=  # a build without PCRE2
 export PG_CACHE=$work/cache XDG_STATE_HOME=$work/state
 mkdir -m 700 "$PG_CACHE" "$PG_CACHE/models"
 

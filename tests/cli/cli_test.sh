@@ -51,6 +51,7 @@ is() { [ "$1" = "$2" ]; }
 
 cache=${PG_CACHE:-${XDG_CACHE_HOME:-${HOME:-}/.cache}/picograd}
 model=$(find "$cache/models/" -name 'SmolLM2-135M-Instruct.Q4_1.gguf' 2>/dev/null)
+"$picograd" tokenize -m "$model" -p . >/dev/null 2>&1 || model=  # a build without PCRE2
 export PG_CACHE=$work/cache
 mkdir -m 700 "$PG_CACHE" "$PG_CACHE/models"
 [ -n "$model" ] && ln -s "$(realpath "$model")" "$PG_CACHE/models/"

@@ -48,9 +48,14 @@ types() { "$picograd" inspect "$1" | awk '$2 ~ /^(B?F|I?Q)[0-9]/ { print $2 }' |
 
 cache=${PG_CACHE:-${XDG_CACHE_HOME:-${HOME:-}/.cache}/picograd}
 model=$(find "$cache/models/" -name 'SmolLM2-135M-Instruct.Q4_1.gguf' 2>/dev/null)
+"$picograd" tokenize -m "$model" -p . >/dev/null 2>&1 || model=  # a build without PCRE2
 export PG_CACHE=$work/cache
 mkdir -m 700 "$PG_CACHE"
 small=tests/models/small
+if ! "$picograd" tokenize -m $small/llama -p . >/dev/null 2>&1; then
+    echo "this build reads no folders, or has no PCRE2"
+    exit 77
+fi
 
 # ---- what is refused ----------------------------------------------------------------------------
 refuses 2 "from what to what?" convert

@@ -102,7 +102,7 @@ check "a manual page" is "$(man -M "$prefix/share/man" -w picograd-generate 2>&1
 export PKG_CONFIG_PATH="$prefix/lib/pkgconfig"
 check "pkg-config: version" is "$(pkg-config --modversion picograd)" "$version"
 for language in c cc; do use "$language, shared" $language "$prefix/lib"; done
-if "$build/picograd" inspect smollm2 >/dev/null 2>&1; then
+if "$build/picograd" tokenize -m smollm2 -p . >/dev/null 2>&1; then
     eval "flags=($(pkg-config --cflags --libs picograd))"
     check "an example builds" "$cc" "${sanitize[@]}" examples/01_generate.c "${flags[@]}" \
         -o "$work/use"

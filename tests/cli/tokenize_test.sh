@@ -8,6 +8,7 @@ cd "$(dirname "$0")/../.." || exit 1
 picograd=$(realpath "${PG_BUILD:-build}")/picograd
 cache=${PG_CACHE:-${XDG_CACHE_HOME:-${HOME:-}/.cache}/picograd}
 model=$(find "$cache/models/" -name 'SmolLM2-135M-Instruct.Q4_1.gguf' 2>/dev/null)
+"$picograd" tokenize -m "$model" -p . >/dev/null 2>&1 || model=  # a build without PCRE2
 if [ -z "$model" ]; then
     echo "smollm2 is not in the cache; picograd models pull smollm2"
     exit 77

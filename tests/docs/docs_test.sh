@@ -80,7 +80,7 @@ check_code() { # name, block, file
 }
 
 have_avx2() { grep -qw avx2 /proc/cpuinfo && grep -qw fma /proc/cpuinfo; }
-have_model() { "$build/picograd" inspect smollm2 >/dev/null 2>&1; }
+have_model() { "$build/picograd" tokenize -m smollm2 -p . >/dev/null 2>&1; }
 
 matches() { # printed, block of output
     local -a printed wanted

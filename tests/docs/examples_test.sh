@@ -56,7 +56,7 @@ for example in examples/[0-9]*.c; do
         continue
     fi
     if grep -q pg_model_open "$example"; then
-        "$build/picograd" inspect smollm2 >/dev/null 2>&1 ||
+        "$build/picograd" tokenize -m smollm2 -p . >/dev/null 2>&1 ||
             { skip "$example" "smollm2 is not here; picograd models pull smollm2" && continue; }
         run "$example"
         continue
