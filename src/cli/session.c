@@ -31,20 +31,13 @@ int common_apply(void) {
 const char *mode_name(void) { return pg_mode() == PG_EAGER ? "eager" : "graph"; }
 
 static int open_file(Session *session, bool with_weights) {
-    Arena *scratch = arena_new();
-    const char *path = models_find(scratch, common.model);
-    session->gguf = path ? gguf_open(path) : NULL;
-    arena_free(scratch);
-    if (!session->gguf) return -1;
-    session->tokenizer = tokenizer_open(session->gguf);
-    if (!session->tokenizer) return -1;
-    if (!with_weights) return 0;
-    session->llama = llama_open(session->gguf, common.context, max_i64(1, common.sequences));
-    if (!session->llama) return -1;
-    if (tokenizer_count(session->tokenizer) <= llama_config(session->llama)->vocabulary) return 0;
-    return fail("%s: the tokenizer has %d tokens, the weights are for %lld", common.model,
-                tokenizer_count(session->tokenizer),
-                (long long)llama_config(session->llama)->vocabulary);
+    ModelFiles files;
+    int status = model_open_files(&files, common.model, with_weights, common.context,
+                                  max_i64(1, common.sequences));
+    session->gguf = files.gguf;
+    session->tokenizer = files.tokenizer;
+    session->llama = files.llama;
+    return status;
 }
 
 static int which_model(void) {
@@ -70,9 +63,7 @@ int session_open(Session *session, bool with_weights) {
 }
 
 void session_close(Session *session) {
-    if (session->llama) llama_close(session->llama);
-    tokenizer_close(session->tokenizer);
-    gguf_close(session->gguf);
+    model_close_files(&(ModelFiles){session->gguf, session->tokenizer, session->llama});
     *session = (Session){0};
 }
 

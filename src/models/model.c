@@ -12,9 +12,7 @@
 #include <string.h>
 
 struct PgModel {
-    Gguf *gguf;
-    Tokenizer *tokenizer;
-    Llama *llama;
+    ModelFiles files;
     Generation *generation;
     atomic_bool cancelled;
 };
@@ -24,20 +22,27 @@ struct PgSampler {
     Sampler sampler;
 };
 
-static int open_files(PgModel *model, const char *path, int64_t context) {
+int model_open_files(ModelFiles *files, const char *name, bool with_weights, int64_t context,
+                     int64_t sequences) {
     Arena *scratch = arena_new();
-    const char *found = models_find(scratch, path);
-    model->gguf = found ? gguf_open(found) : NULL;
+    const char *path = models_find(scratch, name);
+    *files = (ModelFiles){.gguf = path ? gguf_open(path) : NULL};
     arena_free(scratch);
-    if (!model->gguf || !(model->tokenizer = tokenizer_open(model->gguf)) ||
-        !(model->llama = llama_open(model->gguf, context, 1)))
-        return -1;
-    if (tokenizer_count(model->tokenizer) > llama_config(model->llama)->vocabulary)
-        return fail("%s: the tokenizer has %d tokens, the weights are for %lld", path,
-                    tokenizer_count(model->tokenizer),
-                    (long long)llama_config(model->llama)->vocabulary);
-    model->generation = generation_new(model->llama, model->tokenizer);
-    return 0;
+    if (!files->gguf || !(files->tokenizer = tokenizer_open(files->gguf))) return -1;
+    if (!with_weights) return 0;
+    files->llama = llama_open(files->gguf, context, sequences);
+    if (!files->llama) return -1;
+    int64_t vocabulary = llama_config(files->llama)->vocabulary;
+    if (tokenizer_count(files->tokenizer) <= vocabulary) return 0;
+    return fail("%s: the tokenizer has %d tokens, the weights are for %lld", name,
+                tokenizer_count(files->tokenizer), (long long)vocabulary);
+}
+
+void model_close_files(ModelFiles *files) {
+    llama_close(files->llama);
+    tokenizer_close(files->tokenizer);
+    gguf_close(files->gguf);
+    *files = (ModelFiles){0};
 }
 
 PgModel *pg_model_open(const char *path, int64_t context) {
@@ -45,23 +50,26 @@ PgModel *pg_model_open(const char *path, int64_t context) {
     if (!model) fatal("model_open: no memory");
     if (context < 0 || context > 1 << 24)
         fatal("model_open: a context of %lld. Hint: 0 for the model's own", (long long)context);
-    if (open_files(model, path, context) == 0) return model;
-    pg_model_close(model);
-    return NULL;
+    if (model_open_files(&model->files, path, true, context, 1) < 0) {
+        pg_model_close(model);
+        return NULL;
+    }
+    model->generation = generation_new(model->files.llama, model->files.tokenizer);
+    return model;
 }
 
 void pg_model_close(PgModel *model) {
     if (!model) return;
     generation_free(model->generation);
-    llama_close(model->llama);
-    tokenizer_close(model->tokenizer);
-    gguf_close(model->gguf);
+    model_close_files(&model->files);
     free(model);
 }
 
-int64_t pg_model_vocabulary(const PgModel *model) { return llama_config(model->llama)->vocabulary; }
+int64_t pg_model_vocabulary(const PgModel *model) {
+    return llama_config(model->files.llama)->vocabulary;
+}
 
-int64_t pg_model_context(const PgModel *model) { return llama_config(model->llama)->context; }
+int64_t pg_model_context(const PgModel *model) { return llama_config(model->files.llama)->context; }
 
 int64_t pg_model_position(const PgModel *model) {
     return generation_history(model->generation)->count;
@@ -75,7 +83,7 @@ void pg_model_rewind(PgModel *model, int64_t position) {
 static int encode(const PgModel *model, Arena *arena, const char *text, size_t length, bool special,
                   IdList *ids) {
     int flags = pg_model_position(model) ? 0 : TOKENIZE_BOS;
-    return tokenizer_encode(model->tokenizer, arena, text, length,
+    return tokenizer_encode(model->files.tokenizer, arena, text, length,
                             flags | (special ? TOKENIZE_SPECIAL : 0), ids);
 }
 
@@ -91,8 +99,8 @@ int64_t pg_model_tokenize(const PgModel *model, const char *text, size_t length,
 
 size_t pg_model_piece(const PgModel *model, int32_t id, char *text, size_t size) {
     TextSpan piece = {"", 0};
-    if (id >= 0 && id < tokenizer_count(model->tokenizer))
-        piece = tokenizer_piece(model->tokenizer, id);
+    if (id >= 0 && id < tokenizer_count(model->files.tokenizer))
+        piece = tokenizer_piece(model->files.tokenizer, id);
     if (!size) return piece.length;
     size_t shown = piece.length < size ? piece.length : size - 1;
     memcpy(text, piece.at, shown);
@@ -101,16 +109,16 @@ size_t pg_model_piece(const PgModel *model, int32_t id, char *text, size_t size)
 }
 
 bool pg_model_is_end(const PgModel *model, int32_t id) {
-    return tokenizer_is_end(model->tokenizer, id);
+    return tokenizer_is_end(model->files.tokenizer, id);
 }
 
 int pg_model_prefill(PgModel *model, const int32_t *ids, int64_t count, float *logits) {
     const IdList *history = generation_history(model->generation);
     int32_t before = history->count;
     generation_add(model->generation, ids, count);
-    const int32_t *unread = history->at + llama_position(model->llama);
-    int64_t unread_count = history->count - llama_position(model->llama);
-    if (llama_forward(model->llama, unread, unread_count, logits, NULL) == 0) return 0;
+    const int32_t *unread = history->at + llama_position(model->files.llama);
+    int64_t unread_count = history->count - llama_position(model->files.llama);
+    if (llama_forward(model->files.llama, unread, unread_count, logits, NULL) == 0) return 0;
     generation_rewind(model->generation, before);
     return -1;
 }

@@ -171,6 +171,17 @@ int template_encode(const Template *template, const Tokenizer *tokenizer, Arena 
                     const Message *messages, int64_t count, int64_t from, int32_t ended_by,
                     IdList *ids);
 
+// ---- model.c: besides the model layer of picograd.h --------------------------------------------
+typedef struct {
+    Gguf *gguf;
+    Tokenizer *tokenizer;
+    Llama *llama;  // NULL without weights
+} ModelFiles;
+// By a name or a path. -1 with error_text(); what was opened before is to be closed in either case.
+int model_open_files(ModelFiles *files, const char *name, bool with_weights, int64_t context,
+                     int64_t sequences);
+void model_close_files(ModelFiles *files);
+
 // ---- conversation.c ----------------------------------------------------------------------------
 typedef struct Conversation Conversation;
 // Over the cache of this Llama, which nothing else is to use meanwhile. Empty.
