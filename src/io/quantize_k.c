@@ -255,6 +255,17 @@ static float fit_scale(const float *x, int count, int zero, int *codes) {
     return scale;
 }
 
+// Of 16 groups of 16, for the scales as they are stored; where one is 0 the codes stay.
+static void codes_of_groups(const float *values, float unit, const int *scales, int zero,
+                            int *codes) {
+    for (int group = 0; group < 16; group++) {
+        float by = unit * (float)scales[group];
+        if (by == 0) continue;
+        for (int i = 16 * group; i < 16 * (group + 1); i++)
+            codes[i] = between(nearest(values[i] / by), -zero, zero - 1) + zero;
+    }
+}
+
 void encode_q6_k(const GgufFormat *format, const float *values, uint8_t *block) {
     const BlockLayout *layout = &format->layout;
     float scale[16];
@@ -270,12 +281,7 @@ void encode_q6_k(const GgufFormat *format, const float *values, uint8_t *block) 
     block_put_half(block + layout->scale_at, 1 / inverse);
     block_pack(layout, layout->groups, &layout->scale, scales, block);
     float unit = block_half(block + layout->scale_at);
-    for (int group = 0; group < 16; group++) {
-        float by = unit * (float)scales[group];
-        if (by == 0) continue;
-        for (int i = 16 * group; i < 16 * (group + 1); i++)
-            codes[i] = between(nearest(values[i] / by), -32, 31) + 32;
-    }
+    codes_of_groups(values, unit, scales, 32, codes);
     put_codes(format, codes, block);
 }
 
@@ -327,12 +333,7 @@ void encode_q3_k(const GgufFormat *format, const float *values, uint8_t *block) 
     }
     float unit = block_half(block + layout->scale_at);
     block_unpack(layout, layout->groups, &layout->scale, block, scales);
-    for (int group = 0; group < 16; group++) {
-        float by = unit * (float)scales[group];
-        if (by == 0) continue;
-        for (int i = 16 * group; i < 16 * (group + 1); i++)
-            codes[i] = between(nearest(values[i] / by), -4, 3) + 4;
-    }
+    codes_of_groups(values, unit, scales, 4, codes);
     put_codes(format, codes, block);
 }
 
