@@ -24,6 +24,8 @@ typedef struct {
     float *logits;  // (sequences, vocabulary)
     int32_t *ids;
     double *interval;
+    double prompt_seconds, decode_seconds;  // of all groups so far, compiling left out
+    int64_t decoded;                        // tokens that the latter was for
 } Group;
 
 void parallel_lines(Parallel *parallel, Arena *arena, TextSpan text) {
@@ -100,10 +102,9 @@ static int generate_group(Group *group, Metrics *metrics) {
     if (read_prompts(group, longest) < 0) return -1;
     double read = clock_seconds(), last = read;
     metrics->ttft_ms += 1e3 * (read - start);
-    double prompt_seconds = read - start - (engine_compile_seconds() - compiled);
+    group->prompt_seconds += read - start - (engine_compile_seconds() - compiled);
     for (int64_t i = 0; i < group->sequences; i++)
         if (is_used(group, i)) metrics->prompt_tokens += group->sequence[i].prompts;
-    metrics->prompt_tok_s += prompt_seconds;  // seconds, until all are added
     for (int64_t step = 0; step < wanted && !interrupted(); step++) {
         choose(group, &left);
         metrics->generated_tokens += left;
@@ -114,8 +115,8 @@ static int generate_group(Group *group, Metrics *metrics) {
         double now = clock_seconds();
         double seconds = now - last - (engine_compile_seconds() - compiled);
         group->interval[metrics->steps++] = seconds;
-        metrics->total_tok_s += (double)left;  // tokens, until all are added
-        metrics->decode_tok_s += seconds;      // so too
+        group->decoded += left;
+        group->decode_seconds += seconds;
         last = now;
     }
     return 0;
@@ -155,14 +156,13 @@ static void print_group(const Group *group) {
     fflush(stdout);
 }
 
-// Sums become rates.
 static void finish(const Group *group, Metrics *metrics) {
     const Session *session = group->how->session;
-    double tokens = metrics->total_tok_s, decode = metrics->decode_tok_s;
+    double decode = group->decode_seconds;
     metrics->load_ms = 1e3 * session->load_seconds;
     metrics->compile_ms = 1e3 * engine_compile_seconds();
-    metrics->prompt_tok_s = per_second((double)metrics->prompt_tokens, metrics->prompt_tok_s);
-    metrics->total_tok_s = per_second(tokens, decode);
+    metrics->prompt_tok_s = per_second((double)metrics->prompt_tokens, group->prompt_seconds);
+    metrics->total_tok_s = per_second((double)group->decoded, decode);
     metrics->decode_tok_s = per_second((double)metrics->steps, decode);
     metrics->weights_bytes = llama_weight_bytes(session->llama);
     metrics->kv_bytes = llama_cache_bytes(session->llama);
