@@ -98,11 +98,9 @@ static int32_t beginning(const Conversation *c) {
 
 void conversation_begin(Conversation *conversation, const char *system) {
     Conversation *c = conversation;
-    size_t length = system ? strlen(system) : 0;
-    char *copy = system ? memcpy(arena_alloc(c->arena, length + 1), system, length) : NULL;
     generation_rewind(c->generation, 0);
     c->turns.count = 0;
-    if (copy) add_turn(c, BY_SYSTEM, copy, length);
+    if (system) add_turn(c, BY_SYSTEM, system, strlen(system));
     c->keep = beginning(c);
 }
 
