@@ -5,7 +5,7 @@
 # on a file over 800 lines. A folder's budget is where it started from, not a cap.
 set -u
 cd "$(dirname "$0")/.." || exit 1
-cap=16000
+cap=18500
 budgets="base:1000 ir:1500 rewrite:1500 schedule:2200 codegen:1500 runtime:2800 engine:1000 tensor:1500"
 bad=0
 
