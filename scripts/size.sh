@@ -1,7 +1,7 @@
 #!/bin/bash
 # size.sh - keeps the core readable in a week-end.
 # Out: lines of code (no comments, no blanks) of each folder of the core beside its budget.
-# Fails above 16,000 in all (docs/10-decisions.md says why not 13,000), on a line over 100 columns,
+# Fails above 18,500 in all (docs/10-decisions.md says why not 13,000), on a line over 100 columns,
 # on a file over 800 lines. A folder's budget is where it started from, not a cap.
 set -u
 cd "$(dirname "$0")/.." || exit 1
