@@ -24,6 +24,7 @@ typedef enum {
     STEP_ONCE,     // thread 0 alone
     STEP_END,      // of the innermost FOR, IF or ONCE
     STEP_BARRIER,  // all threads meet; they all come here
+    STEP_AHEAD,    // asks for the cache line that lies `integer` bytes behind buffer[index]
 } StepKind;
 typedef struct {
     StepKind kind;

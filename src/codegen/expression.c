@@ -6,6 +6,7 @@
 #include "codegen/lower.h"
 
 int32_t step_add(Lower *lower, Step step) {
+    if (step.kind == STEP_FOR || step.kind == STEP_END) lower->asked.count = 0;
     *list_add(lower->arena, &lower->program->steps) = step;
     return lower->program->steps.count - 1;
 }
@@ -221,6 +222,32 @@ static int32_t load_variable(Lower *lower, int32_t buffer, Index index, int32_t 
     return let(lower, OP_WHERE, dtype, condition, value, zero_of(lower, dtype));
 }
 
+// One request for a cache line, although several loads of the block read it.
+static void ask_ahead(Lower *lower, int32_t buffer, Index index) {
+    enum { LINE = 64 };
+    const KernelBuffer *from = &lower->kernel->buffers.at[buffer];
+    IndexTable *indices = lower->program->indices;
+    int lanes = index_lanes(lower->program, index);
+    Index first = index_const(indices, 0);
+    if (!from->ahead) return;
+    if (lanes > 1) index = index_replace(indices, index, ATOM_LOOP, -lanes, first);
+    if (index_lanes(lower->program, index) > 1) return;
+    int64_t element = index_constant(indices, index), byte = element * dtypes[from->dtype].bytes;
+    Index moving = index_sub(indices, index, index_const(indices, element));
+    for (int i = 0; i < lower->asked.count; i++) {
+        const Asked *asked = &lower->asked.at[i];
+        if (asked->buffer == buffer && asked->moving == moving && byte >= asked->byte &&
+            byte < asked->byte + LINE)
+            return;
+    }
+    *list_add(lower->arena, &lower->asked) = (Asked){buffer, moving, byte};
+    step_add(lower, (Step){.kind = STEP_AHEAD,
+                           .of = lower->place[buffer],
+                           .index = index,
+                           .condition = -1,
+                           .integer = from->ahead});
+}
+
 static int32_t load(Lower *lower, const Node *node) {
     int32_t buffer = (int32_t)node->arg[0];
     int32_t condition = node->sources ? expression(lower, node->source[0]) : -1;
@@ -229,6 +256,7 @@ static int32_t load(Lower *lower, const Node *node) {
     condition = both(lower, condition, lower->mask);
     int lanes = index_lanes(lower->program, index);
     if (lanes == 1) lanes = lanes_of(lower, condition);
+    ask_ahead(lower, buffer, index);
     Step step = step_let(OP_LOAD, lower->kernel->buffers.at[buffer].dtype, lanes);
     step.of = lower->place[buffer];
     step.index = index;

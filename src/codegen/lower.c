@@ -327,6 +327,7 @@ static void add_buffers(Lower *lower) {
         if (from->space == SPACE_REGISTER &&
             from->size > STACK_BYTES_MAX / dtypes[from->dtype].bytes)
             buffer.space = SPACE_THREAD;
+        if (from->space == SPACE_ONCE) buffer.space = SPACE_SHARED;
         if (buffer.space == SPACE_THREAD)
             buffer.offset = reserve(lower->kernel, from, &program->own_bytes);
         if (buffer.space == SPACE_SHARED)

@@ -9,6 +9,11 @@ typedef struct {
     int32_t first;  // variable
 } Promotion;
 typedef LIST(const Statement *) StatementList;
+typedef struct {  // a load in this block has asked for the cache line there
+    int32_t buffer;
+    Index moving;  // the index but for its constant
+    int64_t byte;
+} Asked;
 
 typedef struct {
     Arena *arena;
@@ -21,9 +26,10 @@ typedef struct {
     int lanes;               // of the vector loop around, else 1
     int32_t mask;            // which of its lanes run; -1: all
     bool inside;             // a thread loop, or what thread 0 does alone
-    int32_t statement;       // counts them: values are remembered within one
-    int32_t *value;          // by node of the kernel
-    int32_t *valued_in;      // by node: the statement that its value belongs to
+    LIST(Asked) asked;
+    int32_t statement;   // counts them: values are remembered within one
+    int32_t *value;      // by node of the kernel
+    int32_t *valued_in;  // by node: the statement that its value belongs to
 } Lower;
 
 // scan.c: what must be known of the whole kernel before its first step is written

@@ -117,6 +117,10 @@ static void add_step(Text *text, const Program *program, int32_t id) {
     case STEP_ONCE: text_add(text, "once {"); break;
     case STEP_END: text_add(text, "}"); break;
     case STEP_BARRIER: text_add(text, "barrier"); break;
+    case STEP_AHEAD:
+        text_add(text, "ahead %ld", step->integer);
+        add_place(text, program, step);
+        break;
     }
 }
 
@@ -294,6 +298,7 @@ static void check_step(const Verifier *verifier) {
     case STEP_GET:
     case STEP_SET: check_variable(verifier, step); break;
     case STEP_STORE: check_place(verifier, type_of(verifier, step->source[0])); break;
+    case STEP_AHEAD: check_index(verifier, step->index, 1); break;
     case STEP_FOR:
         check_index(verifier, step->index, 1);
         if (step->limit >= 0) check_index(verifier, step->limit, 1);

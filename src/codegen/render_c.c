@@ -456,6 +456,10 @@ static void step_line(Render *render, int32_t id) {
     case STEP_STORE: store_line(render, step); return;
     case STEP_FOR: for_line(render, id); return;
     case STEP_BARRIER: line(render, "args->wait(barrier, thread);"); return;
+    case STEP_AHEAD:
+        line(render, "__builtin_prefetch((const char *)(%s) + %ld);", address(render, step),
+             step->integer);
+        return;
     case STEP_SET: {
         const char *lane = step->lane < 0 ? "" : PRINT("[%d]", step->lane);
         line(render, "%s%s = %s;", render->variable[step->of], lane,

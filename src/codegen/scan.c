@@ -64,8 +64,7 @@ bool scan_has_thread_loop(const Kernel *kernel, const Statement *list) {
 }
 
 static bool is_common(const Kernel *kernel, int32_t buffer) {  // memory that all threads see
-    Space space = kernel->buffers.at[buffer].space;
-    return space == SPACE_PARAM || space == SPACE_SHARED;
+    return space_is_common(kernel->buffers.at[buffer].space);
 }
 
 bool scan_is_for_one(const Kernel *kernel, const Statement *statement) {

@@ -9,13 +9,15 @@
 
 // One kernel as compiled; the calls of a module whose kernels are equal share it.
 typedef struct {
-    Kernel *kernel;        // unscheduled, then scheduled
+    Kernel *kernel;        // unscheduled, then scheduled, without what is made once
     const char *text;      // unscheduled
     const char *schedule;  // what was applied to it
     Program *program;
     char *source;
     char symbol[SYMBOL_SIZE];
     KernelFunction *function;
+    OnceList once;
+    int32_t *once_unit;  // of each: the unit that makes it
 } Unit;
 
 // What PG_DEBUG=1 tells.
@@ -46,6 +48,7 @@ struct Compiled {
     // what a call replays
     Arena *kept;
     int32_t launches, slots;
+    int32_t own_slots;  // those before what `load` adds, which comes retained
     Launch *launch;
     Slot *slot;
     int32_t *result;                  // slot of each output
@@ -61,6 +64,11 @@ typedef struct {
     const char *name, *about;        // about: what there is after it
     int (*run)(Compiled *compiled);  // -1 with error_text()
 } Pass;
+
+// once.c: the buffer that a unit fills from these buffers, which are weights: made at the first
+// call, found later; retained for the caller.
+int64_t once_buffer(const Unit *unit, const Once *once, const int64_t *from);
+void once_sweep(void);  // forgets what nobody retains any more
 
 // dump.c
 void dump_pass(const Compiled *compiled, const Pass *pass);

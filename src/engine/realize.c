@@ -50,17 +50,20 @@ static int32_t find_unit(const Compiled *compiled, const char *text) {
     return -1;
 }
 
+static int32_t add_unit(Compiled *compiled, const char *name, const char *text) {
+    int32_t unit = find_unit(compiled, text);
+    if (unit >= 0) return unit;
+    *list_add(compiled->arena, &compiled->units) =
+        (Unit){.kernel = kernel_parse(compiled->arena, name, text), .text = text};
+    return compiled->units.count - 1;
+}
+
 static int pass_unify(Compiled *compiled) {  // equal kernels are compiled once
     Module *module = compiled->module;
     compiled->unit = arena_array(compiled->arena, int32_t, module->calls.count);
     for (int32_t i = 0; i < module->calls.count; i++) {
-        const char *text = kernel_print(compiled->arena, module->calls.at[i].kernel);
-        compiled->unit[i] = find_unit(compiled, text);
-        if (compiled->unit[i] >= 0) continue;
-        compiled->unit[i] = compiled->units.count;
-        *list_add(compiled->arena, &compiled->units) =
-            (Unit){.kernel = kernel_parse(compiled->arena, module->calls.at[i].kernel->name, text),
-                   .text = text};
+        const Kernel *kernel = module->calls.at[i].kernel;
+        compiled->unit[i] = add_unit(compiled, kernel->name, kernel_print(compiled->arena, kernel));
     }
     return 0;
 }
@@ -97,9 +100,23 @@ static void schedule_unit(Compiled *compiled, Unit *unit) {
     }
 }
 
+// What a kernel makes of weights alone is a unit of its own, scheduled in its turn.
+static void take_out_once(Compiled *compiled, int32_t of) {
+    OnceList once = {0};
+    Kernel *kernel = once_take_out(compiled->arena, compiled->units.at[of].kernel, &once);
+    int32_t *unit = arena_array(compiled->arena, int32_t, once.count);
+    for (int i = 0; i < once.count; i++)
+        unit[i] = add_unit(compiled, "once", kernel_print(compiled->arena, once.at[i].kernel));
+    compiled->units.at[of].kernel = kernel;
+    compiled->units.at[of].once = once;
+    compiled->units.at[of].once_unit = unit;
+}
+
 static int pass_schedule(Compiled *compiled) {
-    for (int32_t i = 0; i < compiled->units.count; i++)
+    for (int32_t i = 0; i < compiled->units.count; i++) {
         schedule_unit(compiled, &compiled->units.at[i]);
+        take_out_once(compiled, i);
+    }
     return 0;
 }
 
@@ -144,6 +161,37 @@ static int pass_compile(Compiled *compiled) {
     return 0;
 }
 
+// Weights are laid out as kernels read them: new slots, PARAMs of each call that asks for them.
+static int pass_load(Compiled *compiled) {
+    Module *module = compiled->module;
+    compiled->own_slots = module->slots.count;
+    for (int32_t i = 0; i < module->calls.count; i++) {
+        KernelCall *call = &module->calls.at[i];
+        const Unit *unit = &compiled->units.at[compiled->unit[i]];
+        if (!unit->once.count) continue;
+        int32_t *slot = arena_array(compiled->arena, int32_t, call->params + unit->once.count);
+        memcpy(slot, call->slot, sizeof *slot * (size_t)call->params);
+        for (int n = 0; n < unit->once.count; n++) {
+            const Once *once = &unit->once.at[n];
+            int64_t *from = arena_array(compiled->arena, int64_t, once->sources);
+            for (int32_t s = 0; s < once->sources; s++)
+                from[s] = module->slots.at[call->slot[once->from[s]]].of;
+            slot[once->param] = module->slots.count;
+            *list_add(module->arena, &module->slots) =
+                (Slot){.kind = SLOT_BUFFER,
+                       .of = once_buffer(&compiled->units.at[unit->once_unit[n]], once, from),
+                       .is_weight = true,
+                       .dtype = once->dtype,
+                       .elements = once->elements};
+        }
+        call->slot = slot;
+        call->params += unit->once.count;
+    }
+    for (int32_t i = 0; i < compiled->own_slots && compiled->own_slots < module->slots.count; i++)
+        if (module->slots.at[i].is_weight) buffer_page_out(module->slots.at[i].of);
+    return 0;
+}
+
 static const Pass passes[] = {
     {"capture", "the graph, as the calls recorded it", pass_capture},
     {"clean", "the graph, without what only gradients needed", pass_clean},
@@ -156,6 +204,7 @@ static const Pass passes[] = {
     {"lower", "each kernel as a list of steps", pass_lower},
     {"render", "each kernel in C", pass_render},
     {"compile", "each kernel in assembly", pass_compile},
+    {"load", "weights as the kernels read them", pass_load},
 };
 const char *engine_pass(int i, const char **about) {
     if (i >= COUNT_OF(passes)) return NULL;
@@ -182,7 +231,8 @@ static void keep_launches(Compiled *compiled) {
         launch->slot = arena_copy(kept, call->slot, sizeof *call->slot * (size_t)call->params);
         launch->args = (PgArgs){.buffer = launch->buffer, .wait = barrier_wait};
         for (int32_t j = 0; j < call->params; j++)
-            compiled->written[call->slot[j]] |= call->kernel->buffers.at[j].written;
+            compiled->written[call->slot[j]] |=
+                compiled->units.at[compiled->unit[i]].kernel->buffers.at[j].written;
     }
 }
 
@@ -194,7 +244,7 @@ static void keep(Compiled *compiled) {
     compiled->memory = arena_array(compiled->kept, void *, compiled->slots);
     for (int32_t i = 0; i < compiled->slots; i++) {
         if (compiled->slot[i].kind != SLOT_BUFFER) continue;
-        buffer_retain(compiled->slot[i].of);
+        if (i < compiled->own_slots) buffer_retain(compiled->slot[i].of);
         compiled->memory[i] = buffer_data(compiled->slot[i].of);
     }
     compiled->result = arena_copy(compiled->kept, module->output,
@@ -247,6 +297,7 @@ void engine_free(Compiled *compiled) {
     if (!compiled) return;
     for (int32_t i = 0; i < compiled->slots; i++)
         if (compiled->slot[i].kind == SLOT_BUFFER) buffer_release(compiled->slot[i].of);
+    once_sweep();
     arena_free(compiled->arena);
     arena_free(compiled->kept);
 }

@@ -197,6 +197,7 @@ Index graph_var_index(const Graph *graph, int32_t var);
 Id node_const_float(Graph *graph, DType dtype, Shape shape, double value);  // {bits of a double}
 Id node_const_int(Graph *graph, DType dtype, Shape shape, int64_t value);   // {value, wrapped}
 double node_const_value(const Graph *graph, Id id, int64_t *integer);       // integer may be NULL
+enum { VERSION_READ_ONLY = -1 };  // of a BUFFER that never changes; no ASSIGN names it
 Id node_buffer(Graph *graph, DType dtype, Shape shape, int64_t id, int64_t version);  // {those two}
 Id node_param(Graph *graph, DType dtype, Shape shape, int64_t number);                // {number}
 Id node_var(Graph *graph, int32_t var);  // {var}; an i64 scalar
@@ -260,14 +261,21 @@ typedef struct {
 } Loop;
 // Where a buffer lives. PARAM: passed in. REGISTER: in vector registers if every index unrolls to a
 // constant, else on the stack. THREAD: in each thread's own workspace. SHARED: in one workspace for
-// all threads, whose accesses barriers order.
-typedef enum { SPACE_PARAM, SPACE_REGISTER, SPACE_THREAD, SPACE_SHARED, SPACES } Space;
+// all threads, whose accesses barriers order. ONCE: like SHARED, but what fills it depends on
+// weights alone, so that it may be made once and for all (schedule/once.c).
+typedef enum { SPACE_PARAM, SPACE_REGISTER, SPACE_THREAD, SPACE_SHARED, SPACE_ONCE, SPACES } Space;
+enum { AHEAD_MAX = 1 << 20 };
+static inline bool space_is_common(Space space) {  // all threads see it
+    return space != SPACE_REGISTER && space != SPACE_THREAD;
+}
 typedef struct {
     const char *name;
     DType dtype;
     Space space;
-    int64_t size;  // elements; PARAM: the least that must be there
-    bool written;  // PARAM: an output, perhaps in place
+    int64_t size;    // elements; PARAM: the least that must be there
+    bool written;    // PARAM: an output, perhaps in place
+    bool is_weight;  // PARAM: its memory never changes
+    int32_t ahead;   // a load also asks for what lies so many bytes further; 0: it does not
 } KernelBuffer;
 typedef enum { ROLE_STORE, ROLE_INIT, ROLE_UPDATE, ROLE_FINISH, ROLES } Role;
 typedef enum { STATEMENT_LOOP, STATEMENT_STORE, STATEMENT_BARRIER } StatementKind;
@@ -381,6 +389,8 @@ void statement_relocate(Kernel *kernel, Statement *list, int32_t from, int32_t t
 
 // kernel_text.c, kernel_verify.c: parse reads what print writes; verify is fatal, with a statement
 char *kernel_print(Arena *arena, const Kernel *kernel);
+// The list, which uses no VARs, as a kernel of its own, with the buffers that it uses.
+char *kernel_print_part(Arena *arena, const Kernel *kernel, Statement *list);
 Kernel *kernel_parse(Arena *arena, const char *name, const char *text);
 void kernel_verify(const Kernel *kernel);  // scopes, dtypes, and bounds by interval
 #endif

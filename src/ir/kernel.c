@@ -34,7 +34,7 @@ bool kernel_has_name(const Kernel *kernel, const char *name) {
     // Words that the text form reads where a name could stand.
     static const char *const words[] = {"for",    "thread", "vector",  "unroll", "init", "update",
                                         "finish", "let",    "barrier", "when",   "if",   "in",
-                                        "inf",    "nan",    "true",    "false",  "over"};
+                                        "inf",    "nan",    "true",    "false",  "over", "ahead"};
     for (int i = 0; i < COUNT_OF(words); i++)
         if (!strcmp(words[i], name)) return true;
     for (int32_t var = 0; var < graph_vars(kernel->graph); var++)
@@ -65,7 +65,11 @@ int32_t kernel_loop(Kernel *kernel, const char *name, Size extent) {
 
 int32_t kernel_buffer(Kernel *kernel, const char *name, DType dtype, Space space, int64_t size,
                       bool written) {
-    KernelBuffer buffer = {unique_name(kernel, name), dtype, space, size, written};
+    KernelBuffer buffer = {.name = unique_name(kernel, name),
+                           .dtype = dtype,
+                           .space = space,
+                           .size = size,
+                           .written = written};
     *list_add(graph_arena(kernel->graph), &kernel->buffers) = buffer;
     return kernel->buffers.count - 1;
 }

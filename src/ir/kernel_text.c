@@ -13,7 +13,7 @@
 
 static const char *const role_texts[ROLES] = {"", "init ", "update ", "finish "};
 static const char *const kind_texts[LOOP_KINDS] = {"", "thread ", "vector ", "unroll "};
-static const char *const space_texts[SPACES] = {"in", "register", "own", "shared"};
+static const char *const space_texts[SPACES] = {"in", "register", "own", "shared", "once"};
 
 // ---- print -------------------------------------------------------------------------------------
 
@@ -253,23 +253,46 @@ static void print_buffer(Printer *printer, int32_t id) {
             kernel_accesses(printer->arena, printer->kernel, printer->kernel->body, id);
         head = accesses.count && accesses.at[0].load >= 0 ? "inout" : "out";
     }
-    text_add(&printer->text, "%s %s %s[%lld]\n", head, buffer->name, dtypes[buffer->dtype].text,
+    if (buffer->is_weight) head = "weight";
+    text_add(&printer->text, "%s %s %s[%lld]", head, buffer->name, dtypes[buffer->dtype].text,
              (long long)buffer->size);
+    text_add(&printer->text, buffer->ahead ? " ahead %d\n" : "\n", buffer->ahead);
 }
 
-char *kernel_print(Arena *arena, const Kernel *kernel) {
+// The buffers that are PARAMs, or those that are not; of `kernel->body` alone, if it is a part.
+static void print_buffers(Printer *printer, bool params, bool is_part) {
+    const Kernel *kernel = printer->kernel;
+    for (int32_t buffer = 0; buffer < kernel->buffers.count; buffer++) {
+        if ((kernel->buffers.at[buffer].space == SPACE_PARAM) != params) continue;
+        if (is_part && !kernel_accesses(printer->arena, kernel, kernel->body, buffer).count)
+            continue;
+        print_buffer(printer, buffer);
+    }
+}
+
+static char *print_kernel(Arena *arena, const Kernel *kernel, bool is_part) {
     Printer printer = {
         .kernel = kernel, .graph = kernel->graph, .arena = arena, .text = text_new(arena)};
     text_add(&printer.text, "kernel %s\n", kernel->name);
-    for (int32_t var = 0; var < graph_vars(kernel->graph); var++) {
+    for (int32_t var = 0; var < graph_vars(kernel->graph) && !is_part; var++) {
         const Var *info = graph_var_info(kernel->graph, var);
         text_add(&printer.text, "var %s %lld..%lld\n", info->name, (long long)info->low,
                  (long long)info->high);
     }
-    for (int32_t buffer = 0; buffer < kernel->buffers.count; buffer++)
-        print_buffer(&printer, buffer);
+    print_buffers(&printer, true, is_part);
+    print_buffers(&printer, false, is_part);
     print_list(&printer, kernel->body, 0);
     return printer.text.at;
+}
+
+char *kernel_print(Arena *arena, const Kernel *kernel) {
+    return print_kernel(arena, kernel, false);
+}
+
+char *kernel_print_part(Arena *arena, const Kernel *kernel, Statement *list) {
+    Kernel part = *kernel;
+    part.body = list;
+    return print_kernel(arena, &part, true);
 }
 
 char *statement_text(Arena *arena, const Kernel *kernel, const Statement *statement) {
@@ -589,7 +612,8 @@ static bool parse_buffer(Parser *parser) {
         bool written;
     } heads[] = {{"in", SPACE_PARAM, false},   {"out", SPACE_PARAM, true},
                  {"inout", SPACE_PARAM, true}, {"register", SPACE_REGISTER, true},
-                 {"own", SPACE_THREAD, true},  {"shared", SPACE_SHARED, true}};
+                 {"own", SPACE_THREAD, true},  {"shared", SPACE_SHARED, true},
+                 {"once", SPACE_ONCE, true},   {"weight", SPACE_PARAM, false}};
     for (int i = 0; i < COUNT_OF(heads); i++) {
         Reader before = parser->in;
         if (!reader_take(&parser->in, heads[i].word)) continue;
@@ -604,7 +628,17 @@ static bool parse_buffer(Parser *parser) {
         int64_t size = parse_int(parser);
         reader_expect(&parser->in, "]");
         if (size < 0) reader_fatal(&parser->in, "buffer '%s' has a negative size", name);
-        kernel_buffer(parser->kernel, name, dtype, heads[i].space, size, heads[i].written);
+        int32_t buffer =
+            kernel_buffer(parser->kernel, name, dtype, heads[i].space, size, heads[i].written);
+        parser->kernel->buffers.at[buffer].is_weight =
+            heads[i].space == SPACE_PARAM && heads[i].word[0] == 'w';
+        if (reader_take(&parser->in, "ahead")) {
+            int64_t ahead = parse_int(parser);
+            if (ahead < 1 || ahead > AHEAD_MAX)
+                reader_fatal(&parser->in, "buffer '%s' is asked for %ld bytes ahead: 1 to %d", name,
+                             ahead, AHEAD_MAX);
+            parser->kernel->buffers.at[buffer].ahead = (int32_t)ahead;
+        }
         return true;
     }
     return false;

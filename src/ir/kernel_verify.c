@@ -164,7 +164,7 @@ static void check_role(const Verifier *verifier, IdList nodes) {
 
 static void check_race(const Verifier *verifier) {
     const KernelBuffer *buffer = &verifier->kernel->buffers.at[verifier->at->buffer];
-    bool common = buffer->space == SPACE_PARAM || buffer->space == SPACE_SHARED;
+    bool common = space_is_common(buffer->space);
     LoopSet used = kernel_loops_of_index(verifier->kernel, verifier->at->index);
     if (!common || verifier->thread < 0 || loop_set_has(&used, verifier->thread)) return;
     Index extent = verifier->kernel->loops.at[verifier->thread].extent;

@@ -328,7 +328,7 @@ static int32_t slot_of(void *context, Id id) {
     if (fusion->slot[id] >= 0) return fusion->slot[id];
     const Node *node = graph_node(fusion->graph, id);
     Module *module = fusion->module;
-    int64_t of = id, version;
+    int64_t of = id, version = 0;
     bool external = names_memory(node, &of, &version);
     SlotKind kind = !external ? SLOT_TEMPORARY : of < 0 ? SLOT_PARAM : SLOT_BUFFER;
     if (kind == SLOT_PARAM) of = -1 - of;
@@ -336,8 +336,12 @@ static int32_t slot_of(void *context, Id id) {
          i++)  // versions of a buffer share its memory
         if (module->slots.at[i].kind == kind && module->slots.at[i].of == of)
             return fusion->slot[id] = i;
-    *list_add(module->arena, &module->slots) = (Slot){
-        .kind = kind, .of = of, .dtype = (DType)node->dtype, .elements = node_elements(fusion, id)};
+    *list_add(module->arena, &module->slots) =
+        (Slot){.kind = kind,
+               .of = of,
+               .is_weight = kind == SLOT_BUFFER && version == VERSION_READ_ONLY,
+               .dtype = (DType)node->dtype,
+               .elements = node_elements(fusion, id)};
     return fusion->slot[id] = module->slots.count - 1;
 }
 

@@ -11,41 +11,16 @@
  *          =>  partial sums in the lanes of vectors
  *   rows   a sum across rows of contiguous memory, or no sum at all
  *          =>  lanes along the contiguous loop */
-#include "schedule/schedule.h"
+#include "schedule/heuristic.h"
 
 enum {
-    CHAIN_MAX = 16,
     THREAD_WORK = 1 << 15,  // operations below which sharing them costs more than it saves
     BLOCK_ROWS = 128,   // rows whose cut a second-level cache holds: 128 x 320 of f32 are 160 KB
     PANEL_DEPTH = 320,  // rows of a packed panel: with 16 columns 20 KB of a first-level cache's 32
     UNROLLED = 64,      // FMAs in a row
 };
 
-typedef struct {
-    Arena *arena;
-    Kernel *kernel;
-    IndexTable *indices;
-    const ScheduleTarget *target;
-    int32_t chain[CHAIN_MAX];  // loops of the perfect nest from the top, outermost first
-    int loops;
-    Statement *body;  // what the nest holds
-    int32_t split;    // the last loop that was split into vectors
-    Text text;
-} Heuristic;
-
 // ---- looking -----------------------------------------------------------------------------------
-static const char *name_of(const Heuristic *to, int32_t loop) {
-    return to->kernel->loops.at[loop].name;
-}
-
-static bool constant_extent(const Heuristic *to, int32_t loop, int64_t *extent) {
-    return index_is_const(to->indices, to->kernel->loops.at[loop].extent, extent);
-}
-
-static int64_t largest_extent(const Heuristic *to, int32_t loop) {
-    return index_high(to->indices, to->kernel->loops.at[loop].extent);
-}
-
 static void find_chain(Heuristic *to) {
     Statement *at = to->kernel->body;
     for (; at->kind == STATEMENT_LOOP && !at->next && to->loops < CHAIN_MAX; at = at->body)
@@ -169,9 +144,7 @@ static void add_innermost(Heuristic *to, Statement *list, bool grouped) {
     }
 }
 
-// The outermost loop with enough to share evenly, else the longest; -1 if waking a thread costs
-// more than it saves.
-static int32_t thread_loop(Heuristic *to) {
+int32_t thread_loop(Heuristic *to) {
     double operations, bytes;
     int64_t *highest = arena_array(to->arena, int64_t, graph_vars(to->kernel->graph) + 1);
     for (int32_t i = 0; i < graph_vars(to->kernel->graph); i++)
@@ -245,16 +218,6 @@ static const char *row_schedule(Heuristic *to) {
 }
 
 // ---- tiles -------------------------------------------------------------------------------------
-typedef struct {
-    int32_t rows, columns;   // loops of the result
-    int32_t sum[CHAIN_MAX];  // loops summed over, outermost first
-    int sums;
-    Statement *update, *finish;
-    int32_t packed;       // the buffer of the operand that moves with the columns
-    int32_t rows_buffer;  // of the other one
-    bool plain;           // what is packed is in memory as it is
-} Product;
-
 // The load in an operand that moves with the most loops: what a STAGE of the operand is named by.
 static int32_t main_buffer(const Heuristic *to, Id operand, LoopSet loops) {
     IdList nodes = kernel_nodes(to->arena, to->kernel, operand);
@@ -271,7 +234,7 @@ static int32_t main_buffer(const Heuristic *to, Id operand, LoopSet loops) {
     return best;
 }
 
-static bool find_product(const Heuristic *to, Product *product) {
+bool find_product(const Heuristic *to, Product *product) {
     Statement *init = to->body, *at = init ? init->next : NULL;
     if (to->loops < 2 || !init || init->role != ROLE_INIT || !at || at->kind != STATEMENT_LOOP)
         return false;
@@ -301,20 +264,13 @@ static bool find_product(const Heuristic *to, Product *product) {
     return product->packed >= 0 && product->rows_buffer >= 0;
 }
 
-// A divisor where there is a good one, so that no rows are left over.
-static int64_t rows_of_tile(int64_t rows, int64_t most) {
+int64_t rows_of_tile(int64_t rows, int64_t most) {
     for (int64_t tile = most; tile > most / 2; tile--)
         if (rows % tile == 0) return tile;
     return most;
 }
 
-typedef struct {
-    const char *i, *j, *s;  // rows, columns, accumulator
-    int64_t m, n;           // rows and columns of the tile
-    int64_t block, depth;   // rows that a thread takes; how much of the outermost sum at a time
-} Tile;
-
-static void add_sums(Heuristic *to, const Product *product, const char *first) {
+void add_sums(Heuristic *to, const Product *product, const char *first) {
     text_add(&to->text, " %s", first);
     for (int sum = 1; sum < product->sums; sum++)
         text_add(&to->text, " %s", name_of(to, product->sum[sum]));
@@ -334,10 +290,7 @@ static int64_t panel_depth(const Heuristic *to, const Product *product) {
     return outer;
 }
 
-// A core decodes less at a time while its other thread runs; then a loop's own instructions and the
-// place of its code count. So as many steps of the innermost sum are written in a row as make 64
-// FMAs (docs/11-measured.md).
-static void add_unrolled(Heuristic *to, const char *sum, const Tile *tile) {
+void add_unrolled(Heuristic *to, const char *sum, const Tile *tile) {
     int64_t registers = max_i64(1, tile->m * tile->n / to->target->lanes), steps = 1;
     while (2 * steps * registers <= UNROLLED) steps *= 2;
     if (steps > 1) text_add(&to->text, "UNROLL %s %lld\n", sum, (long long)steps);
@@ -516,7 +469,8 @@ int schedule_candidates(Arena *arena, Kernel *kernel, const ScheduleTarget *targ
                     .split = -1};
     int candidates = 0;
     find_chain(&to);
-    const char *turned = turned_schedule(&to);
+    const char *weights = weights_schedule(&to), *turned = turned_schedule(&to);
+    if (weights) candidate[candidates++] = weights;
     if (turned) candidate[candidates++] = turned;
     const char *tile = tile_schedule(&to), *row = tile ? tile : row_schedule(&to);
     if (row) candidate[candidates++] = row;

@@ -74,6 +74,7 @@ static int32_t slot_buffer(Lowering *to, int32_t slot, DType as, bool written) {
     const char name[2] = {(char)('a' + reads(to) % 8), 0};  // loops are named from i on
     int32_t buffer =
         kernel_buffer(to->kernel, written ? "out" : name, as, SPACE_PARAM, elements, written);
+    to->kernel->buffers.at[buffer].is_weight = info->is_weight;
     *list_add(to->arena, &to->slot) = slot;
     *list_add(to->arena, &to->as) = as;
     *list_add(to->arena, &to->buffer) = buffer;

@@ -10,7 +10,8 @@
 typedef enum { SLOT_BUFFER, SLOT_PARAM, SLOT_TEMPORARY } SlotKind;
 typedef struct {
     SlotKind kind;
-    int64_t of;  // BUFFER: its id; PARAM: its number; TEMPORARY: the node that it holds
+    int64_t of;      // BUFFER: its id; PARAM: its number; TEMPORARY: the node that it holds
+    bool is_weight;  // BUFFER: it never changes
     DType dtype;
     int64_t elements;  // symbolic sizes at their upper bounds
     int64_t offset;    // of a TEMPORARY that is no output, in the module's block; by plan_memory
@@ -68,7 +69,7 @@ typedef struct {
     int lanes;           // f32 of a vector register
     int tile_m, tile_n;  // of the unit
 } ScheduleTarget;
-enum { CANDIDATES_MAX = 4 };
+enum { CANDIDATES_MAX = 5 };
 int schedule_candidates(Arena *arena, Kernel *kernel, const ScheduleTarget *target,
                         const char *candidate[CANDIDATES_MAX]);
 // Of a kernel in unscheduled form: it has sums that factor() helps, and no product to be tiled.
@@ -92,6 +93,7 @@ void accumulate(Kernel *kernel);
 //   THREAD i                     the iterations are shared among the threads
 //   VECTORIZE j                  the iterations are the lanes of vectors
 //   UNROLL k [8]                 the iterations are written out; 8: a loop over 8 at a time is left
+//   PIPELINE w 4096              a load of w asks for what lies 4096 bytes further
 //   STAGE c at j0 in reg         the loops between j0 and the statements that make c are split into
 //                                a nest for each statement, the copies named i1_init, i1_finish and
 //                                so on; c's accumulator gets an element for each iteration
@@ -101,7 +103,9 @@ void accumulate(Kernel *kernel);
 //                                written back if it is stored to. `at top`: at the kernel's start.
 //                                convert: the largest expression around the load that depends on
 //                                no other loop is copied instead. Spaces: reg, own (or L1, L2),
-//                                shared
+//                                shared, once (of weights, at top: made when they are loaded)
+//   COMPUTE_AT s at top over k   the accumulator s, whose value depends on no loop there but k, is
+//                                computed for each k before all else; its readers read that
 //   RFACTOR k1 [in shared]       accumulators that k1 updates get an element for each iteration; a
 //                                loop k1_fold folds them
 //   DISTRIBUTE k1_fold           s += x * (sum over k1_fold of p) becomes s += sum of x * p
@@ -110,6 +114,18 @@ void accumulate(Kernel *kernel);
 //   TENSORCORE avx2_fma 6x16 on s
 //                                every nest on s becomes a tile of vector registers
 void schedule_apply(Kernel *kernel, const char *schedule);
+
+// once.c: what a scheduled kernel fills in space `once` is taken out of it: `kernel`, which fills
+// the buffer that becomes its PARAM number `param` from its PARAMs `from`.
+typedef struct {
+    Kernel *kernel;  // unscheduled: sources, then what is filled
+    int32_t sources, *from;
+    int32_t to, param;  // to: the buffer before PARAMs were put in order
+    DType dtype;
+    int64_t elements;
+} Once;
+typedef LIST(Once) OnceList;
+Kernel *once_take_out(Arena *arena, Kernel *kernel, OnceList *list);  // the kernel that is left
 
 // One line being applied.
 typedef struct {
@@ -131,8 +147,8 @@ Space line_space(const ScheduleLine *line, int word);
 Statement **line_place(const ScheduleLine *line, int word);
 typedef void Transform(const ScheduleLine *line);
 Transform transform_split, transform_fuse, transform_order, transform_thread, transform_vectorize,
-    transform_unroll, transform_stage, transform_rfactor, transform_distribute,
-    transform_tensorcore, transform_spill;
+    transform_unroll, transform_pipeline, transform_stage, transform_compute_at, transform_rfactor,
+    transform_distribute, transform_tensorcore, transform_spill;
 void transform_stage_copy(const ScheduleLine *line);  // STAGE with `over`
 // Cuts a loop's iterations into pieces of `factor`; returns the inner loop. tail: "guard", "peel",
 // "pad".

@@ -17,7 +17,9 @@ static const struct {
     {"THREAD", transform_thread},
     {"VECTORIZE", transform_vectorize},
     {"UNROLL", transform_unroll},
+    {"PIPELINE", transform_pipeline},
     {"STAGE", transform_stage},
+    {"COMPUTE_AT", transform_compute_at},
     {"RFACTOR", transform_rfactor},
     {"DISTRIBUTE", transform_distribute},
     {"TENSORCORE", transform_tensorcore},
@@ -72,15 +74,12 @@ Space line_space(const ScheduleLine *line, int word) {
     static const struct {
         const char *name;
         Space space;
-    } spaces[] = {{"reg", SPACE_REGISTER},
-                  {"own", SPACE_THREAD},
-                  {"L1", SPACE_THREAD},
-                  {"L2", SPACE_THREAD},
-                  {"shared", SPACE_SHARED}};
+    } spaces[] = {{"reg", SPACE_REGISTER}, {"own", SPACE_THREAD},    {"L1", SPACE_THREAD},
+                  {"L2", SPACE_THREAD},    {"shared", SPACE_SHARED}, {"once", SPACE_ONCE}};
     const char *name = line_word(line, word);
     for (int i = 0; i < COUNT_OF(spaces); i++)
         if (!strcmp(spaces[i].name, name)) return spaces[i].space;
-    line_refuse(line, NULL, "no space %s. Hint: reg, own, L1, L2, shared", name);
+    line_refuse(line, NULL, "no space %s. Hint: reg, own, L1, L2, shared, once", name);
 }
 
 Statement **line_place(const ScheduleLine *line, int word) {

@@ -1,7 +1,8 @@
 /* transform_copy.c - STAGE of what is read: a tile of a buffer copied next to where it is used.
  * In: a buffer, a place, the loops over which it is read there.  Out: a copying nest at the place's
  * beginning, reads of the copy; if the buffer is written there, a nest at the end that copies back.
- * Invariant: all accesses at the place use one index; the copy has an element for each value.
+ * Invariant: what is written uses one index in all accesses; of what is only read, the first index
+ * is copied, and other reads stay. The copy has an element for each value.
  *   STAGE b at j0 over j1 k as k j1 in L2   =>   own b_L2 f32[1536]
  *       for k_b < 96 { for j1_b < 16 { b_L2[16*k_b + j1_b] = b[80*k_b + 16*j0 + j1_b] } }    */
 #include "schedule/schedule.h"
@@ -57,28 +58,6 @@ static int read_layout(Copy *copy) {
 
 // ---- what is copied ----------------------------------------------------------------------------
 
-// One index for all accesses; the first load decides.
-static void find_load(Copy *copy) {
-    copy->accesses = kernel_accesses(copy->line->arena, copy->kernel, *copy->place, copy->buffer);
-    const Access *first = NULL;
-    for (int i = 0; i < copy->accesses.count; i++) {
-        const Access *access = &copy->accesses.at[i];
-        if (access->load < 0)
-            copy->written = true;
-        else if (!first)
-            first = access;
-    }
-    if (!first) line_refuse(copy->line, NULL, "nothing there reads it");
-    for (int i = 0; i < copy->accesses.count; i++) {
-        const Access *access = &copy->accesses.at[i];
-        bool same = access->load < 0 ? access->index == first->index : access->load == first->load;
-        if (!same)
-            line_refuse(copy->line, access->statement, "it uses other elements than %s",
-                        statement_text(copy->line->arena, copy->kernel, first->statement));
-    }
-    copy->value = first->load;
-}
-
 // Could the copying nest compute it? If it depends on no other loop and on nothing written there.
 static bool can_copy(const Copy *copy, const AccessList *all, Id value) {
     LoopSet used = kernel_loops_of(copy->kernel, value);
@@ -94,6 +73,31 @@ static bool can_copy(const Copy *copy, const AccessList *all, Id value) {
             if (all->at[i].load < 0 && all->at[i].buffer == node->arg[0]) return false;
     }
     return true;
+}
+
+// The first load that can be copied decides. Where the buffer is written, too, all accesses use its index.
+static void find_load(Copy *copy, const AccessList *all) {
+    copy->accesses = kernel_accesses(copy->line->arena, copy->kernel, *copy->place, copy->buffer);
+    const Access *first = NULL, *any = NULL;
+    for (int i = 0; i < copy->accesses.count; i++) {
+        const Access *access = &copy->accesses.at[i];
+        if (access->load < 0)
+            copy->written = true;
+        else if (any = access, !first && can_copy(copy, all, access->load))
+            first = access;
+    }
+    if (!any) line_refuse(copy->line, NULL, "nothing there reads it");
+    if (!first)
+        line_refuse(copy->line, any->statement,
+                    "what it reads depends on other loops there, or is written there");
+    for (int i = 0; i < copy->accesses.count && copy->written; i++) {
+        const Access *access = &copy->accesses.at[i];
+        bool same = access->load < 0 ? access->index == first->index : access->load == first->load;
+        if (!same)
+            line_refuse(copy->line, access->statement, "it uses other elements than %s",
+                        statement_text(copy->line->arena, copy->kernel, first->statement));
+    }
+    copy->value = first->load;
 }
 
 static bool contains(const Copy *copy, Id value, Id part) {
@@ -117,6 +121,7 @@ static void find_converted(Copy *copy, const AccessList *all) {
     if (copy->written) line_refuse(copy->line, NULL, "convert is for what is only read");
     for (int i = 0; i < copy->accesses.count; i++) {
         const Statement *store = copy->accesses.at[i].statement;
+        if (copy->accesses.at[i].load != load) continue;
         Id wide = contains(copy, store->value, load) ? widest(copy, all, store->value) : load;
         if (found >= 0 && wide != found)
             line_refuse(copy->line, store,
@@ -181,6 +186,27 @@ static void check_written(const Copy *copy) {
     }
 }
 
+// Made once, it depends on weights alone: on no VAR, and on nothing that a call brings.
+static void check_once(const Copy *copy) {
+    const Kernel *kernel = copy->kernel;
+    IdList nodes = kernel_nodes(copy->line->arena, kernel, copy->value);
+    if (copy->place != &kernel->body) line_refuse(copy->line, NULL, "`once` is `at top`");
+    for (int i = 0; i < copy->loops; i++)
+        if (!index_is_const(graph_indices(kernel->graph), kernel->loops.at[copy->order[i]].extent,
+                            &(int64_t){0}))
+            line_refuse(copy->line, NULL, "the extent of loop %s is a VAR's",
+                        kernel->loops.at[copy->order[i]].name);
+    for (int n = 0; n < nodes.count; n++) {
+        const Node *node = graph_node(kernel->graph, nodes.at[n]);
+        bool loads = node->op == OP_LOAD, indexed = loads || node->op == OP_INDEX;
+        bool fixed = !loads || kernel->buffers.at[node->arg[0]].is_weight;
+        for (int32_t var = 0; var < graph_vars(kernel->graph) && indexed; var++)
+            fixed &=
+                !index_uses(graph_indices(kernel->graph), (Index)node->arg[loads], ATOM_VAR, var);
+        if (!fixed) line_refuse(copy->line, copy->accesses.at[0].statement, "it is no weight");
+    }
+}
+
 void transform_stage_copy(const ScheduleLine *line) {
     Kernel *kernel = line->kernel;
     Copy copy = {.line = line, .kernel = kernel};
@@ -192,20 +218,18 @@ void transform_stage_copy(const ScheduleLine *line) {
     line_expect(line, word, "in");
     Space space = line_space(line, word + 1);
     AccessList all = kernel_accesses(line->arena, kernel, *copy.place, -1);
-    find_load(&copy);
-    if (!can_copy(&copy, &all, copy.value))
-        line_refuse(line, copy.accesses.at[0].statement,
-                    "what it reads depends on other loops there, "
-                    "or is written there");
+    find_load(&copy, &all);
+    Id load = copy.value;
     if (copy.written) check_written(&copy);
     if (line->words > word + 2) {
         line_expect(line, word + 2, "convert");
         find_converted(&copy, &all);
     }
+    if (space == SPACE_ONCE) check_once(&copy);
 
     const char *name = arena_print(line->arena, "%s_%s", kernel->buffers.at[copy.buffer].name,
                                    line->word[word + 1]);
-    Index from = copy.accesses.at[0].index, element = copy_element(&copy);
+    Index from = (Index)graph_node(kernel->graph, load)->arg[1], element = copy_element(&copy);
     int32_t local = kernel_buffer(kernel, name, node_dtype(kernel->graph, copy.value), space,
                                   copy_size(&copy), true);
     Id read = kernel_load(kernel, local, element, -1);

@@ -1,5 +1,6 @@
-/* transform_order.c - ORDER, THREAD, VECTORIZE, UNROLL: which iterations run when, and where.
- * In: loops by name.  Out: the nest's loops in another order; a loop of another kind.
+/* transform_order.c - ORDER, THREAD, VECTORIZE, UNROLL, PIPELINE: which iterations run when, and where.
+ * In: loops by name.  Out: the nest's loops in another order; a loop of another kind. PIPELINE:
+ * when what a buffer holds is asked for.
  * Invariant: iterations change places only where no statement needs them in order.
  *   ORDER k i j   for i { for j { for k { update s[16*i + j] = .. } } }   =>
  *       for k { for i { for j { update s[16*i + j] = .. } } }                                    */
@@ -86,6 +87,14 @@ void transform_vectorize(const ScheduleLine *line) {
                     "lane has its own",
                     loop->name);
     loop->kind = LOOP_VECTOR;
+}
+
+void transform_pipeline(const ScheduleLine *line) {
+    KernelBuffer *buffer = &line->kernel->buffers.at[line_buffer(line, line_word(line, 1))];
+    int64_t ahead = line_number(line, 2);
+    if (buffer->space == SPACE_REGISTER) line_refuse(line, NULL, "it is in registers");
+    if (ahead > AHEAD_MAX) line_refuse(line, NULL, "at most %d bytes ahead", AHEAD_MAX);
+    buffer->ahead = (int32_t)ahead;
 }
 
 void transform_unroll(const ScheduleLine *line) {

@@ -14,8 +14,6 @@
 #include "picograd.h"
 #include "runtime/runtime.h"
 
-enum { VERSION_READ_ONLY = -1 };  // of a BUFFER that never changes; no pg_assign may name it
-
 // What is known of a node's value in memory, contiguous.
 typedef struct {
     int64_t buffer, version;  // worthless once the buffer has moved on to another version

@@ -151,3 +151,30 @@ TEST(heuristic_turns_products_with_weights) {
     check_linear(4, 12, 3, "in shared convert");
     check_linear(16, 26, 1, NULL);  // no tile fills its columns
 }
+
+// A product with weights (out, in) in GGUF's Q4_1, two codes a byte.
+static void check_weights(int rows, int out, const char *word) {
+    enum { IN = 64 };
+    Arena *arena = arena_new();
+    int blocks = out * IN / 32;
+    check_heuristic(
+        arena_print(arena,
+                    "kernel w\nout y f32[%d]\nin x f32[%d]\nweight d f16[%d]\nweight c u8[%d]\n"
+                    "for i < %d { for j < %d {\n"
+                    "y[%d*i + j] = (reduce add k<2 h<2 b<16 (mul x[64*i + 32*k + 16*h + b]\n"
+                    "(add (mul (cast:f32 d[20*j + 10*k]) (cast:f32 (and (shr c[40*j + 20*k + b + 4]"
+                    " (mul (cast:u8 @i32(h)) 4:u8)) 15:u8))) (cast:f32 d[20*j + 10*k + 1]))))\n"
+                    "} }\n",
+                    rows * out, rows * IN, 10 * blocks, 20 * blocks, rows, out, out),
+        word, NULL);
+    arena_free(arena);
+}
+
+TEST(heuristic_lays_weights_out) {
+    check_weights(1, 64, "COMPUTE_AT s_3 at top over k\n");
+    check_weights(1, 48, "SPLIT j 16\nSTAGE c at top over j0 k b j1 in once\n");
+    check_weights(3, 64, "PIPELINE c_once 3277\n");
+    check_weights(8, 64, "SPLIT j 32\nSTAGE d at top over j0 k j1 in once\n");
+    check_weights(13, 96, "TENSORCORE");
+    check_weights(7, 40, NULL);  // rows in no groups of 16
+}

@@ -1,6 +1,10 @@
 /* Transforms one by one: text in, text out, the same numbers; and what each refuses. */
 #include "kernel_run.h"
 
+#include <string.h>
+
+#include "codegen/codegen.h"
+
 static const char copy_head[] = "kernel t\nin x f32[20]\nout y f32[20]\n";
 static const char copy_body[] = "for i < 4 { for j < 5 { y[5*i + j] = x[5*i + j] } }";
 static const char dot_head[] = "kernel t\nin x f32[24]\nin w f32[24]\nout y f32[1]\n";
@@ -265,6 +269,118 @@ TEST(stage_refuses) {
     check_refused(half_head, half_body, "STAGE b at i over j k as k in L2", "name different loops");
     check_refused(half_head, half_body, "THREAD i\nSTAGE a at i over k in shared",
                   "all threads of loop i write the same element");
+}
+
+// ---- COMPUTE_AT, STAGE in once, PIPELINE -------------------------------------------------------
+static const char offset_head[] = "kernel t\nin x f32[8]\nweight w f32[24]\nout y f32[3]\n";
+static const char offset_body[] =
+    "register s f32[1]\nregister p f32[1]\n"
+    "for j < 3 { init s[0] = 0 for k < 2 { init p[0] = 0 for b < 4 {\n"
+    "update p[0] = (add x[4*k + b] p[0]) } update s[0] = (fma w[8*j + k] p[0] s[0]) }\n"
+    "finish y[j] = s[0] }";
+
+TEST(compute_at_computes_once_what_no_loop_there_changes) {
+    check_lines(offset_head, offset_body, "COMPUTE_AT p at top over k",
+                "register s f32[1]\n"
+                "register p f32[1]\n"
+                "own p_own f32[2]\n"
+                "for k_p < 2 {\n"
+                "  init p_own[k_p] = 0\n"
+                "  for b_p < 4 {\n"
+                "    update p_own[k_p] = (add x[4*k_p + b_p] p_own[k_p])\n"
+                "  }\n"
+                "}\n"
+                "for j < 3 {\n"
+                "  init s[0] = 0\n"
+                "  for k < 2 {\n"
+                "    update s[0] = (fma w[8*j + k] p_own[k] s[0])\n"
+                "  }\n"
+                "  finish y[j] = s[0]\n"
+                "}\n");
+}
+
+TEST(compute_at_refuses_what_depends_on_loops_there) {
+    check_refused(offset_head, offset_body, "COMPUTE_AT s at top over k", "it depends on loop j");
+    check_refused(offset_head, offset_body, "COMPUTE_AT p at top over b", "it depends on loop k");
+    check_refused(offset_head, offset_body, "COMPUTE_AT x at top over k", "is not one accumulator");
+}
+
+TEST(stage_once_lays_a_weight_out) {
+    check_lines(offset_head, offset_body, "STAGE w at top over j k as k j in once",
+                "register s f32[1]\n"
+                "register p f32[1]\n"
+                "once w_once f32[6]\n"
+                "for k_w < 2 {\n"
+                "  for j_w < 3 {\n"
+                "    w_once[3*k_w + j_w] = w[8*j_w + k_w]\n"
+                "  }\n"
+                "}\n"
+                "for j < 3 {\n"
+                "  init s[0] = 0\n"
+                "  for k < 2 {\n"
+                "    init p[0] = 0\n"
+                "    for b < 4 {\n"
+                "      update p[0] = (add x[4*k + b] p[0])\n"
+                "    }\n"
+                "    update s[0] = (fma w_once[3*k + j] p[0] s[0])\n"
+                "  }\n"
+                "  finish y[j] = s[0]\n"
+                "}\n");
+}
+
+TEST(stage_once_is_for_weights_at_the_top) {
+    check_refused(offset_head, offset_body, "STAGE x at top over k b in once", "it is no weight");
+    check_refused(offset_head, offset_body, "STAGE w at j over k in once", "`once` is `at top`");
+}
+
+// What fills is a kernel of its own, in as few loops as can be; the rest reads a weight.
+TEST(once_is_taken_out) {
+    Arena *arena = arena_new();
+    const char *body =
+        "for i < 4 { for k < 2 { for b < 3 { y[6*i + 3*k + b] = w[4*(3*k + b) + i] } } }";
+    Kernel *kernel = kernel_parse(
+        arena, "test", arena_print(arena, "kernel t\nweight w f32[24]\nout y f32[24]\n%s", body));
+    schedule_apply(kernel, "STAGE w at top over i k b in once\nTHREAD i\nPIPELINE w_once 256");
+    OnceList once = {0};
+    kernel = once_take_out(arena, kernel, &once);
+    CHECK_TEXT(kernel_print(arena, kernel), "kernel t\n"
+                                            "weight w f32[24]\n"
+                                            "out y f32[24]\n"
+                                            "weight w_once f32[24] ahead 256\n"
+                                            "thread for i < 4 {\n"
+                                            "  for k < 2 {\n"
+                                            "    for b < 3 {\n"
+                                            "      y[6*i + 3*k + b] = w_once[6*i + 3*k + b]\n"
+                                            "    }\n"
+                                            "  }\n"
+                                            "}\n");
+    CHECK_INT(once.count, 1);
+    CHECK_INT(once.at[0].param, 2);
+    CHECK_INT(once.at[0].sources, 1);
+    CHECK_INT(once.at[0].elements, 24);
+    CHECK_TEXT(kernel_print(arena, once.at[0].kernel), "kernel once\n"
+                                                       "weight a f32[24]\n"
+                                                       "out b f32[24]\n"
+                                                       "for i0 < 4 {\n"
+                                                       "  for i1 < 6 {\n"
+                                                       "    b[6*i0 + i1] = a[4*i1 + i0]\n"
+                                                       "  }\n"
+                                                       "}\n");
+    arena_free(arena);
+}
+
+TEST(pipeline_asks_for_a_line_once) {
+    Arena *arena = arena_new();
+    Kernel *kernel = kernel_parse(arena, "test",
+                                  "kernel t\nin x f32[320]\nout y f32[320]\n"
+                                  "for i < 10 { for k < 32 { y[32*i + k] = x[32*i + k] } }");
+    schedule_apply(kernel, "SPLIT k 8\nUNROLL k0\nVECTORIZE k1\nPIPELINE x 4096");
+    const char *text = program_print(arena, lower(arena, kernel, &(LowerOptions){0}));
+    int asked = 0;
+    for (const char *at = text; (at = strstr(at, "ahead 4096 x[")); at++) asked++;
+    CHECK_INT(asked, 2);  // 128 bytes an iteration, in four loads
+    arena_free(arena);
+    check_refused(copy_head, copy_body, "PIPELINE x 2000000", "at most 1048576 bytes ahead");
 }
 
 // ---- RFACTOR, DISTRIBUTE -----------------------------------------------------------------------

@@ -1,0 +1,82 @@
+/* once.c - weights in the order in which kernels read them: made at load, shared by all that ask.
+ * In: a compiled kernel that fills a buffer from weights.  Out: the buffer.
+ * Invariant: one buffer for each filling and weights: a step for one token and a step for many that
+ * lay a weight out alike read the same memory. It lives as long as one of them does.
+ *   fill "i0 < 96, i1 < 18, .." of weight 7   =>   buffer 31, made now or found                */
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/compiled.h"
+
+enum { SOURCES_MAX = 4 };
+typedef struct {
+    char symbol[SYMBOL_SIZE];  // of the filling kernel
+    int64_t from[SOURCES_MAX];
+    int64_t buffer;
+} Made;
+
+static struct {
+    pthread_mutex_t lock;
+    Made *made;
+    int count, capacity;
+} all = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static Made *find(const Made *wanted) {
+    for (int i = 0; i < all.count; i++)
+        if (!strcmp(all.made[i].symbol, wanted->symbol) &&
+            !memcmp(all.made[i].from, wanted->from, sizeof wanted->from))
+            return &all.made[i];
+    return NULL;
+}
+
+typedef struct {
+    KernelFunction *function;
+    PgArgs args;
+} Filling;
+
+static void fill(void *context, int thread, int threads, Barrier *barrier) {
+    const Filling *filling = context;
+    filling->function(&filling->args, thread, threads, barrier);
+}
+
+static int64_t make(const Unit *unit, const Once *once, const int64_t *from) {
+    void *memory[SOURCES_MAX + 1];
+    int64_t made = buffer_new((size_t)once->elements * (size_t)dtypes[once->dtype].bytes);
+    for (int32_t i = 0; i < once->sources; i++) memory[i] = buffer_data(from[i]);
+    memory[once->sources] = buffer_data(made);
+    Filling filling = {unit->function, {.buffer = memory, .wait = barrier_wait}};
+    thread_run(fill, &filling);
+    return made;
+}
+
+int64_t once_buffer(const Unit *unit, const Once *once, const int64_t *from) {
+    Made made = {0};
+    if (once->sources > SOURCES_MAX) fatal("once: %s is made of too many weights", unit->symbol);
+    strcpy(made.symbol, unit->symbol);
+    memcpy(made.from, from, sizeof *from * (size_t)once->sources);
+    pthread_mutex_lock(&all.lock);
+    const Made *found = find(&made);
+    made.buffer = found ? found->buffer : make(unit, once, from);
+    if (!found) {
+        if (all.count == all.capacity) {
+            all.capacity = 2 * all.capacity + 64;
+            all.made = realloc(all.made, sizeof *all.made * (size_t)all.capacity);
+            if (!all.made) fatal("once: no memory");
+        }
+        all.made[all.count++] = made;
+    }
+    buffer_retain(made.buffer);
+    pthread_mutex_unlock(&all.lock);
+    return made.buffer;
+}
+
+void once_sweep(void) {
+    pthread_mutex_lock(&all.lock);
+    for (int i = all.count - 1; i >= 0; i--) {
+        if (buffer_references(all.made[i].buffer) > 1) continue;
+        buffer_release(all.made[i].buffer);
+        all.made[i] = all.made[--all.count];
+    }
+    pthread_mutex_unlock(&all.lock);
+}

@@ -1,0 +1,321 @@
+/* heuristic_weights.c - schedules for products with weights, which are laid out for them at load.
+ * In: a kernel with weights (out, in), packed or not.  Out: a schedule, or none.
+ * Invariant: the layout depends on the weight and its rows alone, so that a step for one token and
+ * one for many read the same memory: groups of 32 rows (or 16), in each the weight's other loops in
+ * order, innermost the rows. A row of the result is then a lane: nothing is folded across lanes, no
+ * panel is transposed, and a thread reads one stream.
+ *   y[j] = sum over k of w[64*j + k] x[k]
+ *   =>   w_once[j0, k, j1] = w[64*(32*j0 + j1) + k], made once;
+ *        for j0 { for k { for j1 < 32 { s[j1] += w_once[..] * x[k] } } }                         */
+#include <math.h>
+
+#include "schedule/heuristic.h"
+
+enum { LEVELS_MAX = 4, LOADS_MAX = 8, FEW_ROWS = 3 };
+typedef struct {
+    int32_t buffer;
+    Index index;
+    LoopSet loops;
+} WeightLoad;
+typedef struct {
+    Heuristic *to;
+    int32_t row;  // the loop over the weights' rows
+    int64_t group;
+    WeightLoad load[LOADS_MAX];
+    int loads;
+} Weights;
+
+// A weight's load that moves with the rows, and not by 1; false: one that no layout helps.
+static bool add_load(Weights *weights, const Node *node) {
+    const Heuristic *to = weights->to;
+    Index index = (Index)node->arg[1];
+    LoopSet loops = kernel_loops_of_index(to->kernel, index);
+    int64_t stride, extent;
+    if (!loop_set_has(&loops, weights->row)) return true;
+    if (!to->kernel->buffers.at[node->arg[0]].is_weight || node->sources) return false;
+    for (int i = 0; i < weights->loads; i++)
+        if (weights->load[i].buffer == node->arg[0] && weights->load[i].index == index) return true;
+    for (int32_t loop = 0; loop < to->kernel->loops.count; loop++) {
+        if (!loop_set_has(&loops, loop)) continue;
+        if (!index_stride(to->indices, index, loop, &stride) || !constant_extent(to, loop, &extent))
+            return false;
+        if (loop == weights->row && stride < 2) return false;
+    }
+    if (weights->loads == LOADS_MAX) return false;
+    weights->load[weights->loads++] = (WeightLoad){(int32_t)node->arg[0], index, loops};
+    return true;
+}
+
+static bool find_loads(Weights *weights, Statement *list) {
+    const Heuristic *to = weights->to;
+    for (; list; list = list->next) {
+        if (list->kind == STATEMENT_LOOP && !find_loads(weights, list->body)) return false;
+        if (list->kind != STATEMENT_STORE || list->role == ROLE_FINISH) continue;
+        IdList nodes = statement_nodes(to->arena, to->kernel, list);
+        for (int i = 0; i < nodes.count; i++) {
+            const Node *node = graph_node(to->kernel->graph, nodes.at[i]);
+            if (node->op == OP_LOAD && to->kernel->buffers.at[node->arg[0]].space == SPACE_PARAM &&
+                !add_load(weights, node))
+                return false;
+        }
+    }
+    return true;
+}
+
+static bool find_weights(Heuristic *to, Weights *weights) {
+    int64_t rows;
+    *weights = (Weights){.to = to, .row = to->loops ? to->chain[to->loops - 1] : -1};
+    if (weights->row < 0 || !constant_extent(to, weights->row, &rows) || rows % 16 ||
+        to->target->lanes < 8)
+        return false;
+    weights->group = rows % 32 ? 16 : 32;
+    return find_loads(weights, to->body) && weights->loads;
+}
+
+// Loops around the body, in the order of the nest.
+static void add_used(Weights *weights, Statement *list, LoopSet used) {
+    for (; list; list = list->next) {
+        if (list->kind != STATEMENT_LOOP) continue;
+        if (loop_set_has(&used, list->loop))
+            text_add(&weights->to->text, " %s", name_of(weights->to, list->loop));
+        add_used(weights, list->body, used);
+    }
+}
+
+static void add_layout(Weights *weights) {
+    Heuristic *to = weights->to;
+    const char *row = name_of(to, weights->row);
+    text_add(&to->text, "SPLIT %s %lld\n", row, (long long)weights->group);
+    for (int i = 0; i < weights->loads; i++) {
+        text_add(&to->text, "STAGE %s at top over %s0",
+                 to->kernel->buffers.at[weights->load[i].buffer].name, row);
+        add_used(weights, to->body, weights->load[i].loops);
+        text_add(&to->text, " %s1 in once\n", row);
+    }
+}
+
+static double bytes_of(const Weights *weights, const WeightLoad *load) {
+    const Heuristic *to = weights->to;
+    double bytes = dtypes[to->kernel->buffers.at[load->buffer].dtype].bytes;
+    for (int32_t loop = 0; loop < to->kernel->loops.count; loop++)
+        if (loop_set_has(&load->loops, loop)) bytes *= (double)largest_extent(to, loop);
+    return bytes;
+}
+
+// A weight streams from memory: it is asked for a page ahead, which its loads reach together.
+static void add_requests(Weights *weights) {
+    enum { AHEAD = 4096 };
+    Heuristic *to = weights->to;
+    double all = 0;
+    for (int i = 0; i < weights->loads; i++) all += bytes_of(weights, &weights->load[i]);
+    for (int i = 0; i < weights->loads; i++) {
+        int32_t buffer = weights->load[i].buffer;
+        int before = 1;
+        for (int n = 0; n < i; n++) before += weights->load[n].buffer == buffer;
+        text_add(&to->text, "PIPELINE %s_once%s %d\n", to->kernel->buffers.at[buffer].name,
+                 before > 1 ? arena_print(to->arena, "_%d", before) : "",
+                 (int)ceil(AHEAD * bytes_of(weights, &weights->load[i]) / all));
+    }
+}
+
+// ---- a row of the result, or few: lanes --------------------------------------------------------
+typedef struct {
+    Weights *weights;
+    const char *tile;  // the loops of the accumulators: rows of x, vectors, lanes
+    Text copies;       // UNROLL and VECTORIZE of each copy of those loops
+    bool few;          // there are rows of x
+} Lanes;
+
+static const char *row_of_x(const Lanes *lanes) {
+    const Heuristic *to = lanes->weights->to;
+    return name_of(to, to->chain[to->loops - 2]);
+}
+
+// The copies that STAGE makes have this suffix.
+static void add_copy(Lanes *lanes, const char *suffix) {
+    Heuristic *to = lanes->weights->to;
+    const char *row = name_of(to, lanes->weights->row);
+    if (lanes->few) text_add(&lanes->copies, "UNROLL %s%s\n", row_of_x(lanes), suffix);
+    text_add(&lanes->copies, "UNROLL %s10%s\nVECTORIZE %s11%s\n", row, suffix, row, suffix);
+}
+
+static int64_t uses_of(const Weights *weights, int32_t loop) {
+    int64_t uses = 0;
+    for (int i = 0; i < weights->loads; i++) uses += loop_set_has(&weights->load[i].loops, loop);
+    return uses;
+}
+
+// The innermost sums: those that move through the weights outside, so that what is loaded is used
+// by the others at once.
+static void add_sum_order(Lanes *lanes, const int32_t *sum, int sums) {
+    Heuristic *to = lanes->weights->to;
+    int64_t extent, steps = 1, tile = lanes->weights->group / to->target->lanes;
+    const char *unrolled = NULL;
+    text_add(&to->text, "ORDER");
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < sums; i++) {
+            bool moves = uses_of(lanes->weights, sum[i]) > 0;
+            if (moves == pass) continue;
+            text_add(&to->text, " %s", name_of(to, sum[i]));
+            if (moves) unrolled = name_of(to, sum[i]);
+            if (moves || !constant_extent(to, sum[i], &extent) || extent > 4) continue;
+            text_add(&lanes->copies, "UNROLL %s\n", name_of(to, sum[i]));
+            steps *= extent;
+        }
+    text_add(&to->text, "%s\n", lanes->tile);
+    for (extent = 1; 2 * extent * steps * tile <= 32;) extent *= 2;
+    if (unrolled && extent > 1)
+        text_add(&lanes->copies, "UNROLL %s %lld\n", unrolled, (long long)extent);
+}
+
+// One level of sums: { init s, loops { .. }, what is done with s }; inside, perhaps another level.
+static bool add_level(Lanes *lanes, Statement *list, const char *place, int level) {
+    Heuristic *to = lanes->weights->to;
+    Statement *nest = list, *inner;
+    int32_t sum[CHAIN_MAX];
+    int sums = 0;
+    while (nest && nest->kind == STATEMENT_STORE && nest->role == ROLE_INIT) nest = nest->next;
+    if (level == LEVELS_MAX || nest == list || !nest || nest->kind != STATEMENT_LOOP) return false;
+    for (Statement *at = nest->next; at; at = at->next)
+        if (at->kind != STATEMENT_STORE) return false;
+    for (inner = nest; inner->kind == STATEMENT_LOOP; inner = inner->body) {
+        if (sums == CHAIN_MAX || (inner != nest && inner->next)) return false;
+        sum[sums++] = inner->loop;
+    }
+    text_add(&to->text, "STAGE %s at %s in reg\n", to->kernel->buffers.at[list->buffer].name,
+             place);
+    const char *number = level ? arena_print(to->arena, "_%d", level + 1) : "";
+    add_copy(lanes, arena_print(to->arena, "_init%s", number));
+    number = level > 1 ? arena_print(to->arena, "_%d", level) : "";
+    add_copy(lanes, level ? arena_print(to->arena, "_update%s", number) : "_finish");
+    if (inner->role == ROLE_UPDATE) {
+        add_sum_order(lanes, sum, sums);
+        return true;
+    }
+    text_add(&to->text, "ORDER");
+    for (int i = 0; i < sums; i++) text_add(&to->text, " %s", name_of(to, sum[i]));
+    text_add(&to->text, "%s\n", lanes->tile);
+    return add_level(lanes, inner, name_of(to, sum[sums - 1]), level + 1);
+}
+
+// A fold in the sums that has nothing to do with the result's loops (the sum of a group of x, which
+// a format's offset is multiplied with) is computed once; its statements go from the tree.
+static void add_computed_once(Heuristic *to, Statement *list) {
+    LoopSet result = {0};
+    for (int i = 0; i < to->loops; i++) loop_set_add(&result, to->chain[i]);
+    AccessList stores = kernel_accesses(to->arena, to->kernel, list, -1);
+    for (int i = 0; i < stores.count; i++) {
+        Statement *update = stores.at[i].statement;
+        LoopSet used = kernel_loops_of(to->kernel, update->value);
+        bool uses = false;
+        if (stores.at[i].load >= 0 || update->role != ROLE_UPDATE) continue;
+        for (int n = 0; n < to->loops; n++) uses |= loop_set_has(&used, to->chain[n]);
+        AccessList all = kernel_accesses(to->arena, to->kernel, list, update->buffer);
+        Statement *init = all.at[0].statement, *around = kernel_parent(to->kernel, init);
+        IdList nodes = statement_nodes(to->arena, to->kernel, update);
+        for (int n = 0; n < nodes.count; n++) {
+            const Node *node = graph_node(to->kernel->graph, nodes.at[n]);
+            uses |= node->op == OP_LOAD && node->arg[0] != update->buffer &&
+                    to->kernel->buffers.at[node->arg[0]].space != SPACE_PARAM;
+        }
+        if (uses || loop_set_has(&result, around->loop)) continue;
+        text_add(&to->text, "COMPUTE_AT %s at top over",
+                 to->kernel->buffers.at[update->buffer].name);
+        const char *loops = "";
+        for (; !loop_set_has(&result, around->loop); around = kernel_parent(to->kernel, around))
+            if (loop_set_has(&used, around->loop))
+                loops = arena_print(to->arena, " %s%s", name_of(to, around->loop), loops);
+        text_add(&to->text, "%s\n", loops);
+    }
+}
+
+static const char *lanes_schedule(Weights *weights) {
+    Heuristic *to = weights->to;
+    const char *row = name_of(to, weights->row);
+    int64_t rows = 1;
+    Lanes lanes = {.weights = weights, .few = to->loops > 1, .copies = text_new(to->arena)};
+    if (to->loops > 2) return NULL;
+    if (lanes.few && (!constant_extent(to, to->chain[0], &rows) || rows > FEW_ROWS)) return NULL;
+    to->text = text_new(to->arena);
+    bool shared = thread_loop(to) >= 0;
+    add_computed_once(to, to->body);
+    add_layout(weights);
+    text_add(&to->text, "SPLIT %s1 %d\n", row, to->target->lanes);
+    lanes.tile = arena_print(to->arena, " %s10 %s11", row, row);
+    if (lanes.few) {
+        text_add(&to->text, "ORDER %s0 %s%s\n", row, row_of_x(&lanes), lanes.tile);
+        lanes.tile = arena_print(to->arena, " %s%s", row_of_x(&lanes), lanes.tile);
+    }
+    add_copy(&lanes, "");
+    if (!add_level(&lanes, to->body, arena_print(to->arena, "%s0", row), 0)) return NULL;
+    if (shared) text_add(&to->text, "THREAD %s0\n", row);
+    text_add(&to->text, "%s", lanes.copies.at);
+    add_requests(weights);
+    return to->text.at;
+}
+
+// ---- many rows: tiles --------------------------------------------------------------------------
+// Rows of the tile: those that pad little. A row less is a register of b used less often, about 3 %.
+static int64_t padded_tile(int64_t rows, int64_t most) {
+    int64_t best = most, least = INT64_MAX;
+    for (int64_t m = most; m > most / 2; m--) {
+        int64_t cost = (rows + m - 1) / m * m * (100 + 3 * (most - m));
+        if (cost < least) least = cost, best = m;
+    }
+    return best;
+}
+
+// x is packed once for all threads, its rows padded to whole tiles; a group of the weights' rows is
+// unpacked by the thread that takes it, and serves all rows of x.
+static const char *panel_schedule(Weights *weights) {
+    Heuristic *to = weights->to;
+    Product product;
+    int64_t rows, n = min_i64(to->target->tile_n, weights->group), lanes = to->target->lanes;
+    if (!to->target->unit || to->loops != 2 || !find_product(to, &product) ||
+        product.columns != weights->row || !constant_extent(to, product.rows, &rows) ||
+        rows <= FEW_ROWS)
+        return NULL;
+    const char *i = name_of(to, product.rows), *j = name_of(to, product.columns);
+    const char *s = to->kernel->buffers.at[product.update->buffer].name;
+    const char *a = to->kernel->buffers.at[product.rows_buffer].name;
+    const char *outer = name_of(to, product.sum[0]), *inner = arena_print(to->arena, "%s1", j),
+               *panel = arena_print(to->arena, "%s0", j), *panels = panel;
+    Tile tile = {.m = padded_tile(rows, to->target->tile_m), .n = n};
+    to->text = text_new(to->arena);
+    add_layout(weights);
+    if (n < weights->group) {
+        text_add(&to->text, "SPLIT %s %lld\n", inner, (long long)n);
+        panel = arena_print(to->arena, "%s0", inner);
+        panels = arena_print(to->arena, "%s0 %s", j, panel);
+        inner = arena_print(to->arena, "%s1", inner);
+    }
+    text_add(&to->text, "SPLIT %s %lld pad\nORDER %s %s0 %s1 %s\n", i, (long long)tile.m, panels, i,
+             i, inner);
+    text_add(&to->text, "STAGE %s at %s0 in reg\nORDER", s, i);
+    add_sums(to, &product, outer);
+    text_add(&to->text, " %s1 %s\nSTAGE %s at top over %s0", i, inner, a, i);
+    add_sums(to, &product, outer);
+    text_add(&to->text, " %s1 in shared convert\nTHREAD %s0_%s\n", i, i, a);
+    if (!product.plain) {
+        const char *b =
+            arena_print(to->arena, "%s_once", to->kernel->buffers.at[product.packed].name);
+        text_add(&to->text, "STAGE %s at %s over", b, panel);
+        add_sums(to, &product, outer);
+        text_add(&to->text, " %s in L2 convert\nSPLIT %s_%s %lld\nUNROLL %s_%s0\n", inner, inner, b,
+                 (long long)lanes, inner, b);
+        text_add(&to->text, "VECTORIZE %s_%s1\n", inner, b);
+    }
+    text_add(&to->text, "SPILL %s\nSPLIT %s_finish %lld\nUNROLL %s_finish0\nVECTORIZE %s_finish1\n",
+             s, inner, (long long)lanes, inner, inner);
+    text_add(&to->text, "TENSORCORE %s %lldx%lld on %s\nTHREAD %s0\n", to->target->unit,
+             (long long)tile.m, (long long)n, s, j);
+    add_unrolled(to, name_of(to, product.sum[product.sums - 1]), &tile);
+    return to->text.at;
+}
+
+const char *weights_schedule(Heuristic *to) {
+    Weights weights;
+    if (!find_weights(to, &weights)) return NULL;
+    const char *panel = panel_schedule(&weights);
+    return panel ? panel : lanes_schedule(&weights);
+}
