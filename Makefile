@@ -73,7 +73,7 @@ ISA_avx2     := -mavx2 -mfma -mf16c
 ISA_avx512   := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c
 
 # --- build ------------------------------------------------------------------------------------
-.PHONY: all build deps run test check asan hostile fuzz fuzzers size layers format format-fix bench install \
+.PHONY: all build deps run test check asan hostile fuzz fuzzers size layers format format-fix bench bench-all install \
         uninstall clean help FORCE
 .DELETE_ON_ERROR:
 all: build
@@ -189,8 +189,15 @@ format: ## is the C laid out as .clang-format says
 format-fix: ## lay it out
 	@scripts/format.sh fix
 
-bench: build ## measure beside the peers
-	@bench/run.sh
+# ROWS: names as in `picograd bench --list`; ROUNDS: of each, 3.
+BENCH = command -v python3 >/dev/null || { echo 'the benchmark needs python3' >&2; exit 1; }; \
+        bench/peers.sh && python3 bench/bench.py --picograd $(COMMAND) -o $(BUILD) -r $(or $(ROUNDS),3)
+
+bench: build ## measure beside the peers, some 15 minutes; ROWS="matmul:1024" ROUNDS=3
+	@$(BENCH) $(ROWS)
+
+bench-all: build ## every row, beside every peer: hours
+	@$(BENCH) --all $(ROWS)
 
 # --- install ----------------------------------------------------------------------------------
 # The folders of GNU's conventions: make install prefix=/usr libdir=/usr/lib/x86_64-linux-gnu

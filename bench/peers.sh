@@ -1,5 +1,6 @@
 #!/bin/bash
-# peers.sh [PEER...] - installs what picograd is measured beside: openblas, torch, llama(.cpp).
+# peers.sh [PEER...] - installs what picograd is measured beside: openblas, torch, llama(.cpp),
+# tinygrad.
 # In: the pinned, hashed lists bench/peers/*.txt.  Out: a private Python environment under the cache
 # folder of picograd; one line per peer. A peer that cannot be had is a note, never a failure.
 # Done once: a second call finds the same lists installed and does nothing.
@@ -32,13 +33,14 @@ install() {
     pip install --require-hashes --no-deps -r "$list" "$@"
 }
 
-# GCC 12 miscompiles llama.cpp's AMX kernels, so clang 19 builds it, on every machine alike.
+# GCC 12 miscompiles llama.cpp's AMX kernels, so clang 19 builds it, on every machine alike; and it
+# compiles tinygrad's kernels.
 compiler() {
     command -v clang++-19 >/dev/null && return
     local apt=(apt-get install -y --no-install-recommends --no-remove) as_root=()
     [ "$(id -u)" != 0 ] && as_root=(sudo -n)
     if ! command -v apt-get >/dev/null || ! "${as_root[@]}" true 2>/dev/null; then
-        note "llama.cpp needs clang 19; as root: ${apt[*]} clang-19 libomp-19-dev g++"
+        note "llama.cpp and tinygrad need clang 19; as root: ${apt[*]} clang-19 libomp-19-dev g++"
         return 1
     fi
     echo "installing clang-19"
@@ -48,7 +50,7 @@ compiler() {
     "${as_root[@]}" "${apt[@]}" clang-19 libomp-19-dev g++ >>"$log" 2>&1 ||
         "${as_root[@]}" "${apt[@]}" clang-19 g++ >>"$log" 2>&1
     command -v clang++-19 >/dev/null && return
-    note "llama.cpp needs clang 19, which apt could not install (see $log)"
+    note "llama.cpp and tinygrad need clang 19, which apt could not install (see $log)"
     return 1
 }
 
@@ -56,8 +58,10 @@ install_openblas() { install openblas; }
 
 install_torch() {
     echo "fetching PyTorch: 2.8 GB, 5 GB on disk"
-    install torch
+    install torch && install llama-needs  # gguf, which reads model files
 }
+
+install_tinygrad() { compiler && install tinygrad; }
 
 install_llama() {
     compiler && install llama-needs || return 1
@@ -77,7 +81,7 @@ wanted() {
 }
 
 environment || exit 0
-[ $# = 0 ] && set -- openblas torch llama
+[ $# = 0 ] && set -- openblas torch llama tinygrad
 for peer in "$@"; do
     stamp=$venv/installed-$peer
     if ! wanted "$peer" | cmp -s - "$stamp"; then
@@ -87,6 +91,6 @@ for peer in "$@"; do
         fi
         wanted "$peer" >"$stamp"
     fi
-    version=$(grep -oE '^(numpy|torch|llama-cpp-python)==[0-9.]+' "$here/peers/$peer.txt" | tail -1)
+    version=$(grep -oE '^(numpy|torch|llama-cpp-python|tinygrad)==[0-9.]+' "$here/peers/$peer.txt" | tail -1)
     echo "peer $peer: $version"
 done

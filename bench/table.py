@@ -1,112 +1,180 @@
 #!/usr/bin/env python3
-"""table.py LINES OUT.json THREADS LOAD - the benchmark's table, for run.sh.
+"""table.py RESULTS.json - the benchmark's table, from what bench.py wrote; with --plot a gnuplot
+script of its picture instead.
 
-In:  LINES, one measurement a line: who, model and a JSON object, between tabs. The object has row,
-     median, unit and, if it likes, version and roof (the machine's own best, in the same unit).
-Out: a table of medians over the rounds. A peer's cell ends with picograd's ratio to it: above 1
-     picograd is ahead, and = stands for within 2 %. Everything goes to OUT.json, the rounds too.
+A row's figures are medians over the rounds. A peer's cell ends with how many times as fast picograd
+is: above 1 picograd is ahead, = stands for within 2 %. A row's roof is the least time that the
+machine's peak and its bandwidth allow; picograd's cell ends with its share of it.
 """
 import json
-import os
+import math
 import statistics
 import sys
 
-ORDER = ["picograd", "eager", "llama", "openblas", "torch"]
+ORDER = ["picograd", "llama", "openblas", "torch", "inductor", "tinygrad", "beam"]
+NAMES = {"llama": "llama.cpp", "openblas": "OpenBLAS", "torch": "PyTorch",
+         "inductor": "torch.compile", "beam": "tinygrad BEAM=2"}
+COLOURS = {"llama": "#d1495b", "openblas": "#00798c", "torch": "#edae49", "inductor": "#66618e",
+           "tinygrad": "#7fb069", "beam": "#30638e"}
 EQUAL = 0.02
 
 
-def cpu_name():
-    with open("/proc/cpuinfo") as file:
-        pairs = [line.partition(":") for line in file]
-    facts = {name.strip(): value.strip() for name, _, value in pairs}
-    return "{} (family {}, model {})".format(
-        *(facts.get(name, "unknown") for name in ("model name", "cpu family", "model")))
-
-
-def read(path):
-    """{(row, model): {who: [measurement of each round]}} in the order of the file."""
-    rows = {}
-    if not os.path.exists(path):
-        return rows
-    with open(path) as file:
-        for line in file:
-            who, model, text = line.rstrip("\n").split("\t", 2)
-            try:
-                entry = json.loads(text)
-                entry["median"] = float(entry["median"])
-                key = (entry["row"], model)
-            except (ValueError, KeyError, TypeError):
-                print(f"note: {who} answered no measurement: {text[:80]}", file=sys.stderr)
-                continue
-            rows.setdefault(key, {}).setdefault(who, []).append(entry)
-    return rows
-
-
-def summary(entries):
-    values = [entry["median"] for entry in entries]
+def summary(values):
+    """Median, and the distance of the highest from the lowest as a share of it."""
     median = statistics.median(values)
-    result = {"median": median, "spread": (max(values) - min(values)) / median if median else 0.0,
-              "rounds": values}
-    for name in ("version", "roof"):
-        if name in entries[0]:
-            result[name] = entries[0][name]
-    return result
+    return {"median": median, "spread": (max(values) - min(values)) / median if median else 0.0,
+            "rounds": values}
 
 
-def ratio_text(ratio):
-    return f"{ratio:.2f}" + ("=" if abs(ratio - 1) <= EQUAL else "")
+def ratio(own, other, less):
+    """How many times as good as `other` `own` is."""
+    return other / own if less else own / other
 
 
-def cell(who, sides):
-    if who not in sides:
-        return "-"
-    side = sides[who]
-    text = f"{side['median']:.1f} ±{100 * side['spread'] / 2:.0f}%"
-    if who == "picograd" and side.get("roof"):
-        text += f" ({100 * side['median'] / side['roof']:.0f}% of roof)"
-    if who != "picograd" and "picograd" in sides and side["median"]:
-        text += f" ({ratio_text(sides['picograd']['median'] / side['median'])})"
-    return text
+def roof_seconds(roofs, operations, size):
+    """The least time for so many operations on so many bytes, and the level that these fit."""
+    level = next(level for level in roofs["levels"]
+                 if level["bytes"] is None or size <= level["bytes"])
+    return max(operations / roofs["peak"], size / level["rate"]), level["name"]
 
 
-def show(table):
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    for row in table:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
+def best_roofs(measured):
+    """The best that was seen of each roof."""
+    best = json.loads(json.dumps(measured[0]))
+    best["peak"] = max(roofs["peak"] for roofs in measured)
+    for i, level in enumerate(best["levels"]):
+        level["rate"] = max(roofs["levels"][i]["rate"] for roofs in measured)
+    return best
 
 
-def main(lines, output, threads, load):
-    rows = read(lines)
-    columns = [who for who in ORDER if any(who in sides for sides in rows.values())]
-    table = [["row", "model", "unit", *columns]]
-    result = {"cpu": cpu_name(), "threads": int(threads), "load": float(load), "rows": []}
-    versions = {}
-    for (row, model), measured in rows.items():
-        sides = {who: summary(entries) for who, entries in measured.items()}
-        unit = next(iter(measured.values()))[0].get("unit", "?")
-        table.append([row, model, unit, *(cell(who, sides) for who in columns)])
-        versions.update({who: side["version"] for who, side in sides.items() if "version" in side})
-        ratios = {who: sides["picograd"]["median"] / side["median"] for who, side in sides.items()
-                  if who != "picograd" and "picograd" in sides and side["median"]}
-        result["rows"].append({"row": row, "model": model, "unit": unit, "sides": sides,
-                               "ratios": ratios})
-    print(f"{result['cpu']}, {threads} threads, load at the start {load}"
-          + (" (not quiet: read with care)" if float(load) > 0.5 else ""))
-    if not rows:
-        print("nothing was measured; the notes above say why")
-        return 1
-    show(table)
-    print("± half the distance of the best round from the worst; (picograd / peer), = within 2 %")
-    for who, version in versions.items():
-        print(f"{who}: {version}")
-    with open(output, "w") as file:
-        json.dump(result, file, indent=1)
-        file.write("\n")
-    print(f"written to {output}")
-    return 0
+def ratio_text(value):
+    digits = 2 if value < 99.5 else 0
+    return f"{value:.{digits}f}" + ("=" if abs(value - 1) <= EQUAL else "")
+
+
+def number_text(value):
+    return f"{value:.{0 if value >= 999.5 else 1 if value >= 9.95 else 2}f}"
+
+
+def cell(who, row):
+    side = row["sides"].get(who)
+    if not side:
+        return row["slow"].get(who, "-")
+    text = f"{number_text(side['median'])} ±{100 * side['spread'] / 2:.0f}%"
+    if who == "picograd":
+        return text + (f" [{100 * row['share']:.0f}% {row['level']}]" if "share" in row else "")
+    return text + (f" ({ratio_text(row['ratios'][who])})" if who in row["ratios"] else "")
+
+
+def columns(result):
+    return [who for who in ORDER if any(who in row["sides"] or who in row["slow"]
+                                        for row in result["rows"])]
+
+
+def row_name(row):
+    return f"{row['row']} {row['model']}" if row["model"] else row["row"]
+
+
+def mean_ratios(result):
+    """Geometric means."""
+    means = {}
+    for who in columns(result):
+        logs = [math.log(row["ratios"][who]) for row in result["rows"] if who in row["ratios"]]
+        if logs:
+            means[who] = math.exp(statistics.fmean(logs))
+    return means
+
+
+def roof_lines(roofs):
+    lines = [f"multiply-adds {1e-9 * roofs['peak']:.0f} GFLOP/s"]
+    for level in roofs["levels"]:
+        lines.append(f"{level['name']} {1e-9 * level['rate']:.0f} GB/s, ridge at "
+                     f"{roofs['peak'] / level['rate']:.1f} operations a byte")
+    return "roofs: " + "; ".join(lines)
+
+
+def text(result):
+    who = columns(result)
+    table = [["row", "unit", *(NAMES.get(name, name) for name in who)]]
+    for row in result["rows"]:
+        unit = row["unit"] + (", less is better" if row["less"] else "")
+        table.append([row_name(row), unit, *(cell(name, row) for name in who)])
+    means = mean_ratios(result)
+    table.append(["mean of the ratios", "", *(f"({ratio_text(means[name])})" if name in means
+                                              else "" for name in who)])
+    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
+    quiet = "" if result["load"] <= 0.5 else " (not quiet: read with care)"
+    lines = [f"{result['cpu']}, {result['threads']} threads, load at the start "
+             f"{result['load']:.2f}{quiet}"]
+    if result["roofs"]:
+        lines.append(roof_lines(result["roofs"]))
+    lines += ["  ".join(part.ljust(width) for part, width in zip(line, widths)).rstrip()
+              for line in table]
+    lines.append("± half the distance of the best round from the worst; [share of the row's roof, "
+                 "and what bounds it]; (picograd / peer), = within 2 %")
+    lines += [f"{NAMES.get(name, name)}: {result['versions'][name]}" for name in who
+              if name in result["versions"]]
+    lines += [f"note: {note}" for note in result["notes"]]
+    return "\n".join(lines)
+
+
+def plot(result):
+    """Bars from 1, to the right where picograd is ahead; the ratio axis is logarithmic."""
+    who = [name for name in columns(result) if name != "picograd"]
+    blocks, labels, place, bars = {name: [] for name in who}, [], 0.0, 0
+    for row in result["rows"]:
+        here = [name for name in who if name in row["ratios"]]
+        if not here:
+            continue
+        labels.append((place + (len(here) - 1) / 2, row_name(row)))
+        for name in here:
+            blocks[name].append((place, row["ratios"][name]))
+            place += 1
+            bars += 1
+        place += 0.8
+    shown = [name for name in who if blocks[name]]
+    if not shown:
+        return ""
+    values = [value for name in shown for _, value in blocks[name]]
+    low, high = min(0.5, min(values) / 1.5), max(2, max(values) * 2)
+    height = 170 + 13 * bars + 11 * len(labels)
+    script = [f"set terminal FORM size 1200,{height} font 'DejaVu Sans,11'",
+              f"set title {quoted('picograd beside its peers: ' + result['cpu'])} noenhanced",
+              "set logscale x", f"set xrange [{low:g}:{high:g}]", f"set yrange [{place:g}:-1]",
+              "set xlabel 'times as fast as the peer (left of 1: slower)'",
+              "set xtics (" + ", ".join(f"'{tick:g}' {tick:g}" for tick in ticks(low, high)) + ")",
+              "set grid xtics lc rgb '#dddddd'", "set key outside top center horizontal",
+              "set style fill solid 1 noborder", "set border 3", "set tics nomirror",
+              "set arrow from 1, graph 0 to 1, graph 1 nohead lw 2 lc rgb '#222222' front",
+              "set ytics (" + ", ".join(f"{quoted(name)} {at:g}" for at, name in labels)
+              + ") noenhanced"]
+    bars = ", ".join(
+        f"'-' using 2:1:(1):2:($1-0.45):($1+0.45) with boxxyerror lc rgb '{COLOURS[name]}' "
+        f"title {quoted(NAMES.get(name, name))}" for name in shown)
+    numbers = ", ".join("'-' using 2:1:3 with labels font ',9' noenhanced notitle "
+                        f"{side} offset {shift},0" for side, shift in (("left", 0.4),
+                                                                       ("right", -0.4)))
+    script.append(f"plot {bars}, {numbers}")
+    for name in shown:
+        script += [f"{at:g} {value:g}" for at, value in blocks[name]] + ["e"]
+    for ahead in (True, False):
+        script += [f"{at:g} {value:g} {ratio_text(value)}" for name in shown
+                   for at, value in blocks[name] if (value >= 1) == ahead] + ["e"]
+    return "\n".join(script) + "\n"
+
+
+def ticks(low, high):
+    steps = [mantissa * 10.0**power for power in range(-4, 6) for mantissa in (1, 2, 5)]
+    return [step for step in steps if low <= step <= high]
+
+
+def quoted(name):
+    return "'" + name.replace("'", "''") + "'"
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 5:
-        sys.exit("usage: table.py LINES OUT.json THREADS LOAD")
-    sys.exit(main(*sys.argv[1:]))
+    if len(sys.argv) not in (2, 3) or len(sys.argv) == 3 and sys.argv[1] != "--plot":
+        sys.exit("usage: table.py [--plot] RESULTS.json")
+    with open(sys.argv[-1], encoding="utf-8") as file:
+        read = json.load(file)
+    print(plot(read) if len(sys.argv) == 3 else text(read))

@@ -235,24 +235,4 @@ typedef struct {
 } Sample;
 void sample_add(Sample *sample, double run);  // a Sample starts as {0}
 const char *cpu_name(Arena *arena);
-
-// ---- row.c: what bench measures and explain explains, by name: matmul:1024 ---------------------
-typedef struct {
-    const char *name, *about, *unit;
-    bool of_model;         // prefill and decode need -m
-    PgFunctionBody *body;  // else: of `inputs` matrices of N x N
-    int inputs;
-    double power, factor;  // operations (GFLOP/s) or bytes (GB/s): factor * N^power
-} Row;
-extern const Row rows[];
-extern const int row_count;
-const Row *row_find(const char *text, int64_t *size);  // of name:size; NULL, having said why
-void rows_add(Text *to, bool of_models);               // a line each
-typedef struct {
-    PgFunction *function;
-    PgTensor *in[2];
-} Work;
-Work work_open(const Row *row, int64_t size);  // inputs are made here, once
-int work_run(const Work *work);                // -1 with error_text()
-void work_close(Work *work);
 #endif

@@ -2,7 +2,7 @@
  * In: a row's name, or a model (one decode step).  Out: what PG_DUMP prints after each pass, in
  * order, then each kernel's time.
  *   picograd explain softmax:1024 --stage render   =>   the C of its kernels                     */
-#include "cli/cli.h"
+#include "cli/row.h"
 #include "engine/engine.h"
 
 #include <stdlib.h>
@@ -90,7 +90,7 @@ static int explain(Explain *run) {
 }
 
 static int open_and_explain(Explain *run, int count, const char **name) {
-    int64_t size = 0;
+    Row row;
     if (run->stage && !is_stage(run->stage)) {
         const char *near = closest_name(run->stage, NULL, stage_count(), stage_name);
         return usage_wrong("explain: no stage %.60s; %s%s? Try: picograd explain --help",
@@ -99,14 +99,12 @@ static int open_and_explain(Explain *run, int count, const char **name) {
     if (!count && !common.model)
         return usage_wrong("explain: what? Try: picograd explain matmul:256");
     if (count && common.model) return usage_wrong("explain: a row or a model, not both");
-    const Row *row = count ? row_find(name[0], &size) : NULL;
-    if (count && !row) return EXIT_USAGE;
-    if (row && row->of_model)
+    if (count && row_find(name[0], &row) < 0) return EXIT_USAGE;
+    if (count && row.kind->what != ROW_OF_TENSORS)
         return usage_wrong("explain: for a decode step of a model, give -m MODEL and no row");
-    int status = row ? common_apply() : session_open(&run->session, true);
+    int status = count ? common_apply() : session_open(&run->session, true);
     if (status != EXIT_DONE) return status;
-    if (row) run->work = work_open(row, size);
-    return explain(run);
+    return count && work_open(&run->work, &row) < 0 ? failed() : explain(run);
 }
 
 int run_explain(int count, char **argument) {

@@ -120,7 +120,7 @@ static int count_listed(const char *list) {
     return count;
 }
 
-static void find_caches(Machine *machine, Arena *arena) {
+void machine_caches(Arena *arena, Caches *caches) {
     for (int i = 0;; i++) {
         const char *folder = arena_print(arena, "/sys/devices/system/cpu/cpu0/cache/index%d", i);
         char *level = file_read(arena, arena_print(arena, "%s/level", folder), NULL);
@@ -129,7 +129,7 @@ static void find_caches(Machine *machine, Arena *arena) {
         char *list = file_read(arena, arena_print(arena, "%s/shared_cpu_list", folder), NULL);
         if (!level || !type || !size || !list) return;
         bool for_code = !strncmp(type, "Instruction", 11), for_data = !strncmp(type, "Data", 4);
-        *list_add(arena, &machine->caches) = (Cache){
+        *list_add(arena, caches) = (Cache){
             .name = arena_print(arena, "L%d%s", atoi(level),
                                 for_code   ? "i"
                                 : for_data ? "d"
@@ -255,7 +255,7 @@ const Machine *machine_facts(Arena *arena) {
     Machine *machine = arena_object(arena, Machine);
     Energy energy;
     find_processors(machine, arena);
-    find_caches(machine, arena);
+    machine_caches(arena, &machine->caches);
     find_memory(machine, arena);
     find_compiler(machine, arena);
     if (energy_start(&energy, NULL) < 0) machine->no_energy = arena_text(arena, error_text());

@@ -9,6 +9,7 @@ typedef struct {
     int64_t bytes;
     int threads;  // that share one
 } Cache;
+typedef LIST(Cache) Caches;  // of the first core
 typedef struct {
     const char *name;
     int64_t memory;
@@ -16,13 +17,13 @@ typedef struct {
 } Gpu;
 typedef struct {
     const char *cpu;
-    int usable, online;                       // hardware threads: of this process, of the machine
-    int cores, sockets;                       // 0: unknown
-    int threads;                              // that a run uses
-    const char *isa;                          // that a run uses
-    Names isas;                               // that picograd can use here
-    Names unused;                             // instructions there that it does not use yet
-    LIST(Cache) caches;                       // of the first core
+    int usable, online;  // hardware threads: of this process, of the machine
+    int cores, sockets;  // 0: unknown
+    int threads;         // that a run uses
+    const char *isa;     // that a run uses
+    Names isas;          // that picograd can use here
+    Names unused;        // instructions there that it does not use yet
+    Caches caches;
     int64_t memory, available, memory_limit;  // bytes; limit 0: none
     const char *compiler, *compiler_version;  // NULL: none; not known
     const char *no_energy;                    // why the counters cannot be read; NULL: they can
@@ -31,4 +32,5 @@ typedef struct {
     LIST(Gpu) gpus;
 } Machine;
 const Machine *machine_facts(Arena *arena);
+void machine_caches(Arena *arena, Caches *caches);
 #endif

@@ -12,7 +12,7 @@ int run_generate(int, char **), run_chat(int, char **);
 int run_tokenize(int, char **), run_perplexity(int, char **);
 int run_models(int, char **), run_inspect(int, char **), run_bench(int, char **);
 int run_explain(int, char **), run_cache(int, char **), run_devices(int, char **);
-int run_convert(int, char **);
+int run_convert(int, char **), run_roofline(int, char **);
 
 // clang-format off
 const Command commands[] = {
@@ -65,6 +65,14 @@ const Command commands[] = {
      "  picograd bench decode:128 -m smollm2 --json -\n"
      "  picograd bench -m smollm2 -p 512 -n 128 -o md     a table like llama-bench's",
      run_bench},
+    {"roofline", "[ROW...] [-m MODEL] [-o FILE]",
+     "show how near kernels come to what the machine can do",
+     "The roofs are measured first: multiply-adds, and reads from each level of memory, by all\n"
+     "threads. A kernel can be no faster than either allows; its share of that is shown.\n"
+     "  picograd roofline                                     the roofs alone\n"
+     "  picograd roofline matmul:1024 softmax:4096 -o roofline.png\n"
+     "  picograd roofline -m smollm2 -o roofline.svg          one token through the model",
+     run_roofline},
     {"explain", "ROW | -m MODEL", "show how a program becomes instructions, stage by stage",
      "  picograd explain softmax:1024\n"
      "  picograd explain matmul:256 --stage render\n"

@@ -71,7 +71,7 @@ int engine_call(Compiled *compiled, const int64_t *param, const int64_t *var, in
     bind_made(compiled, buffer_data(block), result);
     bind_launches(compiled, var, buffer_data(workspace));
     thread_run(replay, compiled);
-    if (compiled->seconds && env_int("DEBUG", 0) >= 2) dump_times(compiled, var);
+    if (compiled->seconds) dump_times(compiled, var);
     buffer_release(block);
     buffer_release(workspace);
     return 0;

@@ -37,7 +37,7 @@ typedef struct {
 
 struct Compiled {
     int outputs, effects;
-    // what the passes make; gone afterwards, unless PG_DUMP or PG_DEBUG=2 will look at it
+    // what the passes make; gone afterwards, unless PG_DUMP, PG_DEBUG=2 or a watch will look at it
     Arena *arena;  // NULL: gone
     Graph *graph;
     Id *output, *effect;
@@ -73,5 +73,6 @@ void once_sweep(void);  // forgets what nobody retains any more
 // dump.c
 void dump_pass(const Compiled *compiled, const Pass *pass);
 void dump_units(const Compiled *compiled, int level);
-void dump_times(const Compiled *compiled, const int64_t *var);
+void dump_times(const Compiled *compiled, const int64_t *var);  // and tells the watch
+bool dump_is_watched(void);
 #endif

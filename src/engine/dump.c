@@ -98,36 +98,52 @@ void dump_units(const Compiled *compiled, int level) {
     }
 }
 
-typedef struct {
-    int calls;
-    double seconds, operations, bytes;
-} Cost;
+static _Thread_local EngineWatch *watching;
+static _Thread_local void *watch_context;
 
-static void dump_cost(int number, const char *name, const Cost *cost, double all) {
-    double time = cost->seconds > 0 ? cost->seconds : 1e-9;
-    fprintf(output(), "%6d %5d  %-28s %10.1f %5.1f %9.2f %8.2f\n", number, cost->calls, name,
-            1e6 * time, 100 * time / all, 1e-9 * cost->operations / time,
-            1e-9 * cost->bytes / time);
+void engine_watch(EngineWatch *watch, void *context) {
+    watching = watch;
+    watch_context = context;
 }
 
+bool dump_is_watched(void) { return watching; }
+
 // A row a kernel: the sums over its calls.
-void dump_times(const Compiled *compiled, const int64_t *var) {
-    double all = 0;
-    Arena *arena = arena_new();
-    Cost *cost = arena_array(arena, Cost, compiled->units.count);
+static KernelTime *kernel_times(const Compiled *compiled, Arena *arena, const int64_t *var) {
+    KernelTime *times = arena_array(arena, KernelTime, compiled->units.count);
     for (int32_t i = 0; i < compiled->module->calls.count; i++) {
         double operations, bytes;
         kernel_cost(compiled->module->calls.at[i].kernel, var, &operations, &bytes);
-        Cost *sum = &cost[compiled->unit[i]];
-        *sum = (Cost){sum->calls + 1, sum->seconds + compiled->seconds[i],
-                      sum->operations + operations, sum->bytes + bytes};
-        all += compiled->seconds[i];
+        KernelTime *sum = &times[compiled->unit[i]];
+        *sum = (KernelTime){compiled->units.at[compiled->unit[i]].kernel->name, sum->calls + 1,
+                            sum->seconds + compiled->seconds[i], sum->operations + operations,
+                            sum->bytes + bytes};
     }
+    return times;
+}
+
+static void print_times(const Compiled *compiled, const KernelTime *times) {
+    double all = 0;
+    for (int32_t i = 0; i < compiled->units.count; i++) all += times[i].seconds;
     fprintf(output(), "%6s %5s  %-28s %10s %5s %9s %8s\n", "kernel", "calls", "name", "us", "%",
             "GFLOP/s", "GB/s");
-    for (int32_t i = 0; i < compiled->units.count; i++)
-        if (is_wanted_unit(i)) dump_cost(i, compiled->units.at[i].kernel->name, &cost[i], all);
+    for (int32_t i = 0; i < compiled->units.count; i++) {
+        double seconds = times[i].seconds > 0 ? times[i].seconds : 1e-9;
+        if (!is_wanted_unit(i)) continue;
+        fprintf(output(), "%6d %5d  %-28s %10.1f %5.1f %9.2f %8.2f\n", i, times[i].calls,
+                times[i].name, 1e6 * seconds, 100 * seconds / all,
+                1e-9 * times[i].operations / seconds, 1e-9 * times[i].bytes / seconds);
+    }
     fprintf(output(), "%6s %5d  %-28s %10.1f\n", "all", compiled->module->calls.count, "",
             1e6 * all);
+}
+
+void dump_times(const Compiled *compiled, const int64_t *var) {
+    bool printed = env_int("DEBUG", 0) >= 2;
+    if (!printed && !watching) return;
+    Arena *arena = arena_new();
+    const KernelTime *times = kernel_times(compiled, arena, var);
+    if (printed) print_times(compiled, times);
+    if (watching) watching(watch_context, compiled->units.count, times);
     arena_free(arena);
 }

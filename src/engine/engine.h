@@ -29,7 +29,16 @@ void engine_free(Compiled *compiled);
 // error_text() if a worker met an error.
 int engine_call(Compiled *compiled, const int64_t *param, const int64_t *var, int64_t *result);
 double engine_compile_seconds(void);  // of all engine_compile calls of this thread
-void engine_dump_to(FILE *to);        // what PG_DUMP and PG_DEBUG print; standard error unless told
+// One kernel of a call: how often it ran, how long in all, and what that must at least do.
+typedef struct {
+    const char *name;
+    int calls;
+    double seconds, operations, bytes;
+} KernelTime;
+typedef void EngineWatch(void *context, int kernels, const KernelTime *kernel);
+// Each call of what this thread compiles from now on is told to `watch`, NULL: no longer.
+void engine_watch(EngineWatch *watch, void *context);
+void engine_dump_to(FILE *to);  // what PG_DUMP and PG_DEBUG print; standard error unless told
 // The name of pass i, as PG_DUMP takes it; NULL after the last.
 const char *engine_pass(int i, const char **about);
 #endif

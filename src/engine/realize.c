@@ -287,7 +287,7 @@ Compiled *engine_compile(const Graph *graph, int outputs, const Id *output, int 
     all_compile_seconds += compiled->info.compile_seconds;
     int64_t debug = env_int("DEBUG", 0);
     if (debug >= 1) dump_units(compiled, (int)debug);
-    bool looked_at = debug >= 2 || *env_text("DUMP", "");
+    bool looked_at = debug >= 2 || *env_text("DUMP", "") || dump_is_watched();
     if (looked_at) compiled->seconds = arena_array(kept, double, compiled->launches);
     if (!looked_at) arena_free(arena), compiled->arena = NULL;
     return compiled;

@@ -106,4 +106,9 @@ typedef struct {
     bool accumulate;  // c += instead of c =
 } Matmul;
 void library_matmul(const Matmul *matmul);  // on all threads of the pool
+// The machine's roofs, on the calling thread: `steps` rounds of multiply-adds in registers, and
+// `times` rounds of reads of memory aligned to 64, a multiple of 512 bytes. They return the
+// operations and bytes that were done; *result is to be used, or the compiler leaves them out.
+double library_multiply_add(int64_t steps, float *result);
+double library_read(const void *at, size_t bytes, int64_t times, uint32_t *result);
 #endif

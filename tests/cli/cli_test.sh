@@ -66,7 +66,7 @@ for help in --help -h help; do
 done
 try --version
 check version grep -qE '^picograd [0-9]+\.[0-9]+\.[0-9]+$' "$work/out"
-for command in generate tokenize perplexity models inspect bench explain cache convert; do
+for command in generate tokenize perplexity models inspect bench roofline explain cache convert; do
     try $command --help
     check "$command --help: status" is $status 0
     check "$command --help" has "usage: picograd $command"
@@ -112,8 +112,20 @@ refuses 2 "what is 'push' for?" models push
 refuses 2 "which model?" inspect
 refuses 2 "cache: what?" cache
 refuses 2 "cache: burn?" cache burn
-refuses 2 "give a size from 1" bench matmul
-refuses 2 "give a size from 1" bench matmul:0
+refuses 2 "give sizes from 1" bench matmul
+for row in matmul: matmul:0 matmul:-1 matmul:1x matmul:x1 matmul:1x2 matmul:1x2x3x4 matmul:1e3 \
+    matmul:99999999999999999999 matmul:1x2x3,4 conv2d:4 attention:9x1x64; do
+    refuses 2 "give sizes from 1 to 1048576 as ${row%%:*}:" bench $row
+done
+refuses 2 "more queries than positions" bench attention:9x4x64x3
+refuses 2 "tensors take 4398 GB" bench gelu:1048576x524288
+refuses 2 "only linear takes a type" bench matmul:32:q4_1
+refuses 2 "no type q9_9" bench linear:32:q9_9
+refuses 2 "in multiples of 32" bench linear:1x33x32:q4_1
+refuses 2 "did you mean gelu?" bench matmul:16 gelo:16
+refuses 2 "for a model, give -m MODEL and no row" roofline decode:8
+refuses 2 "ends in .png or .svg" roofline -o picture.pdf
+refuses 2 "eager mode has no kernels" roofline --mode eager
 refuses 2 "no row cooking:9" bench cooking:9
 refuses 2 "is of a model" bench decode:8
 refuses 2 "bench: what?" bench
@@ -200,16 +212,36 @@ check "explain --stage" is "$(grep -c '^####' "$work/out")" 1
 try explain matmul:16 --kernel 7 --stage schedule
 check "explain --kernel" has "there is no kernel 7"
 try bench --list
-check "bench --list" has "matmul:N"
+check "bench --list" has "matmul:MxKxN"
+try bench --list --json -
+check "bench --list --json: what make bench runs" has \
+    '{"row": "linear:1x576x1536", "unit": "GFLOP/s", "model": false, "less": false, "few": true}'
 try bench matmul:16 rmsnorm:16 --json -
 check "bench: an object a line" is "$(wc -l <"$work/out")" 2
 for field in '"row": "matmul:16"' '"median": ' '"unit": "GFLOP/s"' '"spread": ' '"runs": [' \
+    '"operations": 8192, "bytes": 3072, ' '"step_seconds": ' '"operations": 0, "bytes": 2112, ' \
+    '"compile_ms": ' '"peak_rss_bytes": ' '"precision": "fp32"' \
     '"cpu": "' '"threads": ' '"mode": "graph"' '"isa": "'; do
     check "bench --json" has "$field"
 done
 try bench matmul:16 -r 2 --json -
 check "bench -r 2: two runs" grep -qE '"runs": \[[0-9.]+, [0-9.]+\]' "$work/out"
 refuses 2 "-r takes an integer from 1 to 100" bench -r 0 matmul:16
+for row in matmul:8x16x4 linear:2x32x8 linear:2x32x8:q8_0 linear:2x32x8:bf16 softmax:4x8 layernorm:4x8 \
+    gelu:4x8 swiglu:4x8 chain:4x8 conv2d:1x2x5x5x3x3x2 attention:2x3x4x5; do
+    echo $row >>"$work/rows"
+done
+mapfile -t rows <"$work/rows"
+try bench "${rows[@]}" -r 1 --json -
+check "bench: every kind of row" is "$(sed 's/{"row": "\([^"]*\)".*/\1/' "$work/out")" \
+    "$(cat "$work/rows")"
+for field in '"operations": 1024, ' '"operations": 972, ' '"operations": 384, '; do
+    check "bench: operations" has "$field"
+done
+mkdir "$work/temporary"
+TMPDIR=$work/temporary try bench cold:4 warm:4 memory:4 -m random -r 2 --json -
+check "bench: compiling, memory" is "$(grep -c '"runs": \[[0-9.]*, [0-9.]*\]' "$work/out")" 3
+check "bench: a cold cache is gone afterwards" is "$(ls "$work/temporary")" ""
 try bench matmul:16 --mode eager
 check "bench --mode eager" has "eager"
 

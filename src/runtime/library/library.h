@@ -1,6 +1,7 @@
 /* library.h - the code that is compiled once for each instruction set: the chunk operations of the
- * interpreter and the matmul of eager mode. Each C file of this folder becomes one object per ISA,
- * its public names ending in it (PG_SUFFIX); ../library.c picks the best row that the CPU has. */
+ * interpreter, the matmul of eager mode, the machine's roofs. Each C file of this folder becomes one
+ * object per ISA, its public names ending in it (PG_SUFFIX); ../library.c picks the best row that
+ * the CPU has. */
 #ifndef PICOGRAD_LIBRARY_H
 #define PICOGRAD_LIBRARY_H
 #include "runtime/chunk.h"
@@ -23,6 +24,8 @@ typedef struct {
     const char *name;  // the target's
     const ChunkFunctions *chunk;
     void (*matmul)(const Matmul *matmul);
+    double (*multiply_add)(int64_t steps, float *result);  // roof.c
+    double (*read)(const void *at, size_t bytes, int64_t times, uint32_t *result);
 } Library;
 
 // The target's row. The rows after it run on this CPU, too; a row without a name ends them.
