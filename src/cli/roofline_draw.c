@@ -184,8 +184,8 @@ static void add_level(Drawing *drawing, const RoofLevel *level) {
     double x = x_of(drawing, start), y = y_of(drawing, start * level->rate);
     double angle = atan2(y_of(drawing, roofs->peak) - y, x_of(drawing, ridge) - x);
     Arena *arena = drawing->line->arena;
-    x += LEFT + 14 * cos(angle) - 9 * sin(angle);
-    y += BOTTOM + 14 * sin(angle) + 9 * cos(angle);
+    x += LEFT + 28 * cos(angle) - 10 * sin(angle);
+    y += BOTTOM + 28 * sin(angle) + 10 * cos(angle);
     add_label(
         drawing, x, y, arena_print(arena, "%s  %.0f GB/s", level->name, 1e-9 * level->rate),
         arena_print(arena, "left rotate by %.1f tc rgb '#444444' font ',11'", angle * 180 / M_PI));
@@ -217,7 +217,7 @@ static void add_frame(Drawing *drawing, const char *form) {
              pow(10, drawing->y_high));
     text_add(to, "set xlabel 'operations a byte'\nset ylabel 'GFLOP/s' offset 1\n"
                  "set border 3 lc rgb '#888888'\nset tics nomirror tc rgb '#333333'\n"
-                 "set grid lc rgb '#e4e4e4' lw 1\nset format x '%%g'\nset ytics (");
+                 "set grid xtics ytics lt 1 lw 1 lc rgb '#e4e4e4'\nset format x '%%g'\nset ytics (");
     const char *comma = "";
     for (int power = (int)floor(drawing->y_low); power <= drawing->y_high; power++, comma = ", ")
         text_add(to, "%s'%g' 1e%d", comma, pow(10, power - 9), power);
@@ -228,21 +228,23 @@ static void add_list(Drawing *drawing) {
     double x = WIDTH - RIGHT + 30, y = drawing->height - TOP + 8;
     Arena *arena = drawing->line->arena;
     const char *program = NULL;
-    add_label(drawing, WIDTH - 130, y, "time", "right font ',11' tc rgb '#444444'");
+    add_label(drawing, WIDTH - 155, y, "time", "right font ',11' tc rgb '#444444'");
     add_label(drawing, WIDTH - 20, y, "of its roof", "right font ',11' tc rgb '#444444'");
     bool several = drawing->line->kernels.at[0].program !=
                    drawing->line->kernels.at[drawing->line->kernels.count - 1].program;
     for (int32_t i = 0; i < drawing->line->kernels.count; i++) {
         const RooflineKernel *kernel = kernel_at(drawing, i);
         const char *colour = colours[drawing->mark[i].colour];
-        const char *name = several ? kernel->program : kernel->name;
+        const char *name = several ? arena_print(arena, "%s %.*s", kernel->program,
+                                                 (int)strcspn(kernel->name, "_"), kernel->name)
+                                   : kernel->name;
         y -= LINE;
         const char *times = kernel->calls > 1 ? arena_print(arena, "  x %d", kernel->calls) : "";
         add_label(drawing, x, y, arena_print(arena, "%d", i + 1),
                   arena_print(arena, "right font ',11' tc rgb '%s'", colour));
         add_label(drawing, x + 10, y, arena_print(arena, "%.34s%s", name, times),
                   arena_print(arena, "left font ',11' tc rgb '%s'", colour));
-        add_label(drawing, WIDTH - 130, y,
+        add_label(drawing, WIDTH - 155, y,
                   arena_print(arena, "%.1f %%", 100 * kernel->seconds / drawing->all),
                   "right font ',11'");
         add_label(drawing, WIDTH - 20, y,
