@@ -48,7 +48,7 @@ def best_roofs(measured):
 
 
 def ratio_text(value):
-    digits = 2 if value < 99.5 else 0
+    digits = 3 if value < 0.0995 else 2 if value < 99.5 else 0
     return f"{value:.{digits}f}" + ("=" if abs(value - 1) <= EQUAL else "")
 
 
@@ -141,26 +141,27 @@ def plot(result):
     script = [f"set terminal FORM size 1200,{height} font 'DejaVu Sans,11'",
               f"set title {quoted('picograd beside its peers: ' + result['cpu'])} noenhanced",
               "set logscale x", f"set xrange [{low:g}:{high:g}]", f"set yrange [{place:g}:-1]",
-              "set xlabel 'times as fast as the peer (left of 1: slower)'",
+              "set xlabel 'times as fast as the peer, or as small; left of 1: picograd is behind'",
               "set xtics (" + ", ".join(f"'{tick:g}' {tick:g}" for tick in ticks(low, high)) + ")",
-              "set grid xtics lc rgb '#dddddd'", "set key outside top center horizontal",
+              "set grid xtics lt 1 lc rgb '#dddddd'", "set key outside top center horizontal",
               "set style fill solid 1 noborder", "set border 3", "set tics nomirror",
               "set arrow from 1, graph 0 to 1, graph 1 nohead lw 2 lc rgb '#222222' front",
               "set ytics (" + ", ".join(f"{quoted(name)} {at:g}" for at, name in labels)
               + ") noenhanced"]
-    bars = ", ".join(
-        f"'-' using 2:1:(1):2:($1-0.45):($1+0.45) with boxxyerror lc rgb '{COLOURS[name]}' "
-        f"title {quoted(NAMES.get(name, name))}" for name in shown)
-    numbers = ", ".join("'-' using 2:1:3 with labels font ',9' noenhanced notitle "
-                        f"{side} offset {shift},0" for side, shift in (("left", 0.4),
-                                                                       ("right", -0.4)))
-    script.append(f"plot {bars}, {numbers}")
+    plots = []
     for name in shown:
-        script += [f"{at:g} {value:g}" for at, value in blocks[name]] + ["e"]
-    for ahead in (True, False):
-        script += [f"{at:g} {value:g} {ratio_text(value)}" for name in shown
-                   for at, value in blocks[name] if (value >= 1) == ahead] + ["e"]
-    return "\n".join(script) + "\n"
+        points = [f"{at:g} {value:g}" for at, value in blocks[name]]
+        script += [f"${name} << EOD", *points, "EOD"]
+        plots.append(f"${name} using 2:1:(1):2:($1-0.45):($1+0.45) with boxxyerror "
+                     f"lc rgb '{COLOURS[name]}' title {quoted(NAMES.get(name, name))}")
+    for ahead, side, shift in ((True, "left", 0.4), (False, "right", -0.4)):
+        points = [f"{at:g} {value:g} {ratio_text(value)}" for name in shown
+                  for at, value in blocks[name] if (value >= 1) == ahead]
+        if points:
+            script += [f"${side} << EOD", *points, "EOD"]
+            plots.append(f"${side} using 2:1:3 with labels {side} offset {shift},0 "
+                         "font ',9' noenhanced notitle")
+    return "\n".join([*script, "plot " + ", ".join(plots)]) + "\n"
 
 
 def ticks(low, high):

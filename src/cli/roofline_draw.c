@@ -215,9 +215,10 @@ static void add_frame(Drawing *drawing, const char *form) {
     text_add(to, "set logscale xy\nset xrange [%g:%g]\nset yrange [%g:%g]\nunset key\n",
              pow(10, drawing->x_low), pow(10, drawing->x_high), pow(10, drawing->y_low),
              pow(10, drawing->y_high));
-    text_add(to, "set xlabel 'operations a byte'\nset ylabel 'GFLOP/s' offset 1\n"
-                 "set border 3 lc rgb '#888888'\nset tics nomirror tc rgb '#333333'\n"
-                 "set grid xtics ytics lt 1 lw 1 lc rgb '#e4e4e4'\nset format x '%%g'\nset ytics (");
+    text_add(to,
+             "set xlabel 'operations a byte'\nset ylabel 'GFLOP/s' offset 1\n"
+             "set border 3 lc rgb '#888888'\nset tics nomirror tc rgb '#333333'\n"
+             "set grid xtics ytics lt 1 lw 1 lc rgb '#e4e4e4'\nset format x '%%g'\nset ytics (");
     const char *comma = "";
     for (int power = (int)floor(drawing->y_low); power <= drawing->y_high; power++, comma = ", ")
         text_add(to, "%s'%g' 1e%d", comma, pow(10, power - 9), power);

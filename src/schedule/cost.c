@@ -8,7 +8,8 @@
 typedef struct {
     const Kernel *kernel;
     const int64_t *var;
-    double operations, bytes;
+    double operations;
+    double *read, *written;  // bytes of each buffer
     bool *counted;
 } Count;
 
@@ -29,12 +30,14 @@ static double iterations(Count *count, LoopSet loops) {
     return product;
 }
 
-static void count_access(Count *count, int32_t buffer, Index index) {
+// What several accesses touch of a buffer is no more than all of it.
+static void count_access(Count *count, int32_t buffer, Index index, double *bytes) {
     const KernelBuffer *memory = &count->kernel->buffers.at[buffer];
     if (memory->space != SPACE_PARAM) return;
     double touched = iterations(count, kernel_loops_of_index(count->kernel, index));
-    if (touched > (double)memory->size) touched = (double)memory->size;
-    count->bytes += touched * dtypes[memory->dtype].bytes;
+    double size = dtypes[memory->dtype].bytes;
+    bytes[buffer] += touched * size;
+    if (bytes[buffer] > (double)memory->size * size) bytes[buffer] = (double)memory->size * size;
 }
 
 // A node runs once for each point of the loops that it depends on, a REDUCE for each of its body's.
@@ -43,7 +46,8 @@ static void count_value(Count *count, Id id) {
     count->counted[id] = true;
     const Node *node = graph_node(count->kernel->graph, id);
     for (int i = 0; i < node->sources; i++) count_value(count, node->source[i]);
-    if (node->op == OP_LOAD) count_access(count, (int32_t)node->arg[0], (Index)node->arg[1]);
+    if (node->op == OP_LOAD)
+        count_access(count, (int32_t)node->arg[0], (Index)node->arg[1], count->read);
     if (!dtype_is_float((DType)node->dtype)) return;
     int per = node->op == OP_FMA ? 2 : 1;
     if (node->op == OP_REDUCE) {
@@ -60,7 +64,7 @@ static void count_statements(Count *count, const Statement *statement) {
         if (statement->kind == STATEMENT_LOOP) count_statements(count, statement->body);
         if (statement->kind != STATEMENT_STORE) continue;
         count_value(count, statement->value);
-        count_access(count, statement->buffer, statement->index);
+        count_access(count, statement->buffer, statement->index, count->written);
     }
 }
 
@@ -68,8 +72,11 @@ void kernel_cost(const Kernel *kernel, const int64_t *var, double *operations, d
     Arena *scratch = arena_new();
     Count count = {.kernel = kernel, .var = var};
     count.counted = arena_array(scratch, bool, graph_count(kernel->graph));
+    count.read = arena_array(scratch, double, kernel->buffers.count);
+    count.written = arena_array(scratch, double, kernel->buffers.count);
     count_statements(&count, kernel->body);
     *operations = count.operations;
-    *bytes = count.bytes;
+    *bytes = 0;
+    for (int32_t i = 0; i < kernel->buffers.count; i++) *bytes += count.read[i] + count.written[i];
     arena_free(scratch);
 }

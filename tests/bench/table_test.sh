@@ -29,8 +29,8 @@ is "the best of each roof" "$(value "table.best_roofs([$roofs, ${faster//2e11/1e
 is "a mean of ratios is geometric" "$(value 'table.mean_ratios({"rows": [
     {"sides": {"torch": 1}, "slow": {}, "ratios": {"torch": 4.0}},
     {"sides": {"torch": 1}, "slow": {}, "ratios": {"torch": 0.25}}]})')" "{'torch': 1.0}"
-is "within 2 %" "$(value '[table.ratio_text(x) for x in (0.97, 0.981, 1.019, 1.03, 123.4)]')" \
-    "['0.97', '0.98=', '1.02=', '1.03', '123']"
+is "within 2 %" "$(value '[table.ratio_text(x) for x in (0.0123, 0.97, 0.981, 1.019, 1.03, 123.4)]')" \
+    "['0.012', '0.97', '0.98=', '1.02=', '1.03', '123']"
 is "a quote in a name" "$(value 'table.quoted("CPU '"'"'x'"'"'")')" "'CPU ''x'''"
 question='{"row": "linear:1x2x3:q8_0", "model": None}'
 is "no packed weights at OpenBLAS" "$(value "bench.may_have('openblas', $question)")" False

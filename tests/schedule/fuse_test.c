@@ -203,3 +203,14 @@ TEST(cost_counts_operations_and_bytes_once) {
     CHECK_NEAR(bytes, 4.0 * (32 + 48 + 24), 0);
     done();
 }
+
+TEST(cost_counts_a_buffer_that_is_read_twice_once) {
+    arena = arena_new();
+    Kernel *kernel = kernel_parse(arena, "cost_test",
+                                  "kernel twice\nin x f32[8]\nout y f32[8]\nfor i < 8 {\n"
+                                  "  y[i] = (mul x[i] (reduce add k<8 x[k]))\n}\n");
+    double operations, bytes;
+    kernel_cost(kernel, NULL, &operations, &bytes);
+    CHECK_NEAR(bytes, 4.0 * (8 + 8), 0);
+    done();
+}

@@ -1,5 +1,5 @@
 /* library.h - the code that is compiled once for each instruction set: the chunk operations of the
- * interpreter, the matmul of eager mode, the machine's roofs. Each C file of this folder becomes one
+ * interpreter, the matmul of eager mode, and the machine's roofs. Each C file of this folder is one
  * object per ISA, its public names ending in it (PG_SUFFIX); ../library.c picks the best row that
  * the CPU has. */
 #ifndef PICOGRAD_LIBRARY_H
