@@ -98,8 +98,8 @@ class Bench:
         self.python = os.path.join(self.cache, "peers", "venv", "bin", "python")
         self.size = "all" if options.all else "few"
         self.files, self.peers, self.roofs = {}, [], []
-        self.own_failed = set()
-        self.result = {"cpu": cpu_name(), "threads": options.threads, "load": os.getloadavg()[0],
+        self.result = {"cpu": cpu_name(), "threads": options.threads,
+                       "precision": options.precision, "load": os.getloadavg()[0],
                        "rounds": options.rounds, "roofs": None, "versions": {}, "notes": [],
                        "rows": []}
 
@@ -121,8 +121,7 @@ class Bench:
             kind = units.get(name.split(":")[0])
             if not kind:
                 sys.exit(f"bench.py: no row {name}. Try: picograd bench --list")
-            once = name.startswith(("cold:", "warm:"))
-            types = TYPES[self.size][:1 if once else None] if kind["model"] else [None]
+            types = TYPES[self.size] if kind["model"] else [None]
             rows += [{"row": name, "model": model, "unit": kind["unit"], "less": kind["less"]}
                      for model in types]
         return rows
@@ -168,8 +167,9 @@ class Bench:
     # ---- measuring ------------------------------------------------------------------------------
     def ask_picograd(self, row):
         model = ["-m", self.files[row["model"]]] if row["model"] else []
-        return self.run_picograd("bench", row["row"], "--json", "-", "-r", "1", "-t",
-                                 str(self.options.threads), *model)[0]
+        return self.run_picograd("bench", row["row"], "--json", "-", "-r", "1", "--precision",
+                                 self.options.precision, "-t", str(self.options.threads),
+                                 *model)[0]
 
     def measure_roofs(self):
         self.roofs += self.run_picograd("roofline", "--json", "-", "-t",
@@ -329,6 +329,7 @@ def main():
     parser.add_argument("-r", "--rounds", type=int, default=3)
     parser.add_argument("-o", "--output", default="build")
     parser.add_argument("--picograd", default="build/picograd", help="the command")
+    parser.add_argument("--precision", default="fp32", help="picograd's: fp32 or tf32")
     parser.add_argument("--all", action="store_true", help="every row and every peer")
     parser.add_argument("--sides", help="only these peers: " + ",".join(table.ORDER[1:]))
     Bench(parser.parse_args()).run()

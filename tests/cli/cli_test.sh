@@ -244,6 +244,38 @@ check "bench: compiling, memory" is "$(grep -c '"runs": \[[0-9.]*, [0-9.]*\]' "$
 check "bench: a cold cache is gone afterwards" is "$(ls "$work/temporary")" ""
 try bench matmul:16 --mode eager
 check "bench --mode eager" has "eager"
+try bench matmul:16 --precision tf32 --json -
+check "bench --precision" has '"precision": "tf32"'
+try roofline matmul:16 softmax:16 -r 1 --json -
+check "roofline: status" is $status 0
+for field in '"peak": ' '"tile": ' '"levels": [{"name": ' '{"name": "memory", "bytes": null, "rate": ' \
+    '"program": "matmul:16", "name": "' '"operations": 8192, "bytes": 3072, "share": ' \
+    '"program": "softmax:16", "name": "'; do
+    check "roofline --json" has "$field"
+done
+if command -v python3 >/dev/null; then
+    check "roofline --json is JSON" python3 -c 'import json, sys; json.load(open(sys.argv[1]))' \
+        "$work/out"
+fi
+PATH=/nonexistent try roofline -o "$work/roofs.png"
+check "roofline without gnuplot: status" is $status 0
+check "roofline without gnuplot: the table" grep -qE '^ +memory +[0-9.]+ GB/s read; ridge at' \
+    "$work/out"
+check "roofline without gnuplot: a line" is "$(grep -c 'no picture: gnuplot' "$work/err")" 1
+check "roofline without gnuplot: no picture" is "$(find "$work" -name 'roofs.png*')" ""
+if command -v gnuplot >/dev/null; then
+    try roofline matmul:16 softmax:16 attention:2x3x4x5 -r 1 -o "$work/it's.svg"
+    check "roofline -o: status" is $status 0
+    check "roofline -o: an svg with the row" grep -q 'matmul:16' "$work/it's.svg"
+    check "roofline -o: no leftovers" is "$(find "$work" -name "it's.svg?*")" ""
+    refuses_picture() {
+        try roofline -o "$work/none/roofs.png"
+        [ $status = 1 ] && says "No such file" && [ "$(wc -l <"$work/err")" = 1 ]
+    }
+    check "roofline -o into no folder" refuses_picture
+else
+    skip roofline_picture "gnuplot is not installed"
+fi
 
 # ---- generate, with random weights --------------------------------------------------------------
 try generate -m random -p abc -c 8 --ids --temp 0
