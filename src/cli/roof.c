@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { READ_UNIT = 512 };  // bytes; see library_read
+enum { READ_UNIT = 512 };  // bytes; see RoofFunctions
 
 typedef struct {
     char *memory;  // NULL: multiply-adds
@@ -29,11 +29,12 @@ static void run_load(void *context, int thread, int threads, Barrier *barrier) {
     uint32_t bits = 0;
     (void)threads;
     barrier_wait(barrier, thread);
+    const RoofFunctions *roof = library_roofs();
     if (load->memory)
-        load->done[thread] = library_read(load->memory + load->bytes * (size_t)thread, load->bytes,
-                                          load->times, &bits);
+        load->done[thread] = roof->read(load->memory + load->bytes * (size_t)thread, load->bytes,
+                                        load->times, &bits);
     else
-        load->done[thread] = library_multiply_add(load->times, &number);
+        load->done[thread] = roof->multiply_add(load->times, &number);
     load->results[thread] = bits + (uint32_t)number;
 }
 

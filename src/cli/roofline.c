@@ -103,9 +103,9 @@ static int watch_model(Run *run) {
 }
 
 // ---- text and JSON -----------------------------------------------------------------------------
-static void print_roofs(const Roofs *roofs) {
-    printf("%s, %d thread%s, %s\n", target()->name, thread_count(), thread_count() == 1 ? "" : "s",
-           "best of 8 short runs");
+static void print_roofs(const Roofs *roofs, const char *cpu) {
+    printf("%s, %d thread%s, %s\n", cpu, thread_count(), thread_count() == 1 ? "" : "s",
+           target()->name);
     printf("  %-8s %9.1f GFLOP/s of multiply-adds\n", "FMA", 1e-9 * roofs->peak);
     if (roofs->tile > 0) printf("  %-8s %9.1f GFLOP/s of bf16 tiles\n", "AMX", 1e-9 * roofs->tile);
     for (int i = 0; i < roofs->levels; i++) {
@@ -204,7 +204,7 @@ static int roofline(Run *run, int count, const char **name) {
     if (status != EXIT_DONE) return status;
     if (run->json) status = write_json(run);
     if (!run->json || strcmp(run->json, "-")) {
-        print_roofs(&run->line.roofs);
+        print_roofs(&run->line.roofs, cpu_name(run->line.arena));
         print_kernels(&run->line);
     }
     fflush(stdout);

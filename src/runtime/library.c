@@ -6,18 +6,18 @@
 
 #include <string.h>
 
-#define EXTERN(isa)                                               \
-    extern const ChunkFunctions chunk_functions_##isa;            \
-    void matmul_##isa(const Matmul *);                            \
-    double roof_multiply_add_##isa(int64_t steps, float *result); \
-    double roof_read_##isa(const void *at, size_t bytes, int64_t times, uint32_t *result);
-#define ROW(isa) \
-    { #isa, &chunk_functions_##isa, matmul_##isa, roof_multiply_add_##isa, roof_read_##isa }
+extern const ChunkFunctions chunk_functions_avx512, chunk_functions_avx2, chunk_functions_c;
+extern const RoofFunctions roof_functions_avx512, roof_functions_avx2, roof_functions_c;
+void matmul_avx512(const Matmul *matmul);
+void matmul_avx2(const Matmul *matmul);
+void matmul_c(const Matmul *matmul);
 
-EXTERN(avx512)
-EXTERN(avx2)
-EXTERN(c)
-static const Library libraries[] = {ROW(avx512), ROW(avx2), ROW(c), {0}};
+static const Library libraries[] = {
+    {"avx512", &chunk_functions_avx512, &roof_functions_avx512, matmul_avx512},
+    {"avx2", &chunk_functions_avx2, &roof_functions_avx2, matmul_avx2},
+    {"c", &chunk_functions_c, &roof_functions_c, matmul_c},
+    {NULL, NULL, NULL, NULL},
+};
 
 const Library *library(void) {
     static const Library *_Atomic chosen;
@@ -32,10 +32,4 @@ const Library *library(void) {
 
 void library_matmul(const Matmul *matmul) { library()->matmul(matmul); }
 
-double library_multiply_add(int64_t steps, float *result) {
-    return library()->multiply_add(steps, result);
-}
-
-double library_read(const void *at, size_t bytes, int64_t times, uint32_t *result) {
-    return library()->read(at, bytes, times, result);
-}
+const RoofFunctions *library_roofs(void) { return library()->roof; }

@@ -106,9 +106,12 @@ typedef struct {
     bool accumulate;  // c += instead of c =
 } Matmul;
 void library_matmul(const Matmul *matmul);  // on all threads of the pool
-// The machine's roofs, on the calling thread: `steps` rounds of multiply-adds in registers, and
-// `times` rounds of reads of memory aligned to 64, a multiple of 512 bytes. They return the
-// operations and bytes that were done; *result is to be used, or the compiler leaves them out.
-double library_multiply_add(int64_t steps, float *result);
-double library_read(const void *at, size_t bytes, int64_t times, uint32_t *result);
+// The machine's roofs, on the calling thread. They return the operations and bytes that they did;
+// *result is to be used, or the compiler could leave them out.
+typedef struct {
+    double (*multiply_add)(int64_t steps, float *result);  // in registers
+    // all of `at` that often; it is aligned to 64, `bytes` a multiple of 512
+    double (*read)(const void *at, size_t bytes, int64_t times, uint32_t *result);
+} RoofFunctions;
+const RoofFunctions *library_roofs(void);
 #endif

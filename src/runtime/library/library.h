@@ -23,9 +23,8 @@ typedef struct {
 typedef struct {
     const char *name;  // the target's
     const ChunkFunctions *chunk;
+    const RoofFunctions *roof;
     void (*matmul)(const Matmul *matmul);
-    double (*multiply_add)(int64_t steps, float *result);  // roof.c
-    double (*read)(const void *at, size_t bytes, int64_t times, uint32_t *result);
 } Library;
 
 // The target's row. The rows after it run on this CPU, too; a row without a name ends them.

@@ -8,7 +8,7 @@
 // More than the latency of a fused multiply-add times how many start in a cycle: 4 x 2, or 5 x 2.
 enum { SUMS = 12 };
 
-double LIBRARY_NAME(roof_multiply_add)(int64_t steps, float *result) {
+static double multiply_add(int64_t steps, float *result) {
     Vector sum[SUMS], factor = vector_of(0.999F), term = vector_of(0.001F), all = {0};
     for (int i = 0; i < SUMS; i++) sum[i] = vector_of((float)i);
     for (int64_t step = 0; step < steps; step++) {
@@ -23,8 +23,7 @@ double LIBRARY_NAME(roof_multiply_add)(int64_t steps, float *result) {
 // Integers: exclusive or takes the fewest cycles of all, and knows no numbers that are slow.
 typedef uint32_t Bits __attribute__((vector_size(LANES * sizeof(float)), may_alias));
 
-// bytes: of `at`, which is aligned to 64; a multiple of 8 vectors. Reads all of it `times` times.
-double LIBRARY_NAME(roof_read)(const void *at, size_t bytes, int64_t times, uint32_t *result) {
+static double read_all(const void *at, size_t bytes, int64_t times, uint32_t *result) {
     enum { STEP = 8 };
     const Bits *end = (const Bits *)((const char *)at + bytes);
     Bits sum[STEP] = {0};
@@ -39,3 +38,5 @@ double LIBRARY_NAME(roof_read)(const void *at, size_t bytes, int64_t times, uint
     for (int j = 0; j < LANES; j++) *result ^= sum[0][j];
     return (double)bytes * (double)times;
 }
+
+const RoofFunctions LIBRARY_NAME(roof_functions) = {multiply_add, read_all};
