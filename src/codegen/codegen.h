@@ -9,7 +9,8 @@
 //
 // Arithmetic is in f32, i32, u32, i64 and bool. The other dtypes are storage: their values are only
 // loaded, stored, cast to and from, and bitcast; narrow integers compute as i32, kept in range.
-// A value with several lanes is a vector; a bool vector is a mask of 0 and -1 in i32 lanes.
+// A value with several lanes is a vector; a bool vector is a mask of 0 and -1 in i32 lanes. A
+// variable of 1024 bytes is a tile, which only TILE steps touch.
 typedef struct {
     DType dtype;
     int lanes;
@@ -25,6 +26,7 @@ typedef enum {
     STEP_END,      // of the innermost FOR, IF or ONCE
     STEP_BARRIER,  // all threads meet; they all come here
     STEP_AHEAD,    // asks for the cache line that lies `integer` bytes behind buffer[index]
+    STEP_TILE,     // tile[0] = rows of buffer[index], or those = tile[0], or tile[0] += product
 } StepKind;
 typedef struct {
     StepKind kind;
@@ -39,6 +41,9 @@ typedef struct {
     bool share;         // FOR: this thread's share of the iterations, as thread_share gives it
     int32_t steps;      // FOR: iterations that the C compiler is told to unroll; 0: as it likes
     const char *name;   // FOR
+    TileKind does;      // TILE
+    int32_t tile[3];    // TILE: variables; PRODUCT: the sum, then its factors
+    int64_t stride;     // TILE: elements from row to row
     double number;      // CONST f32
     int64_t integer;    // CONST of the other dtypes
 } Step;
@@ -66,6 +71,9 @@ typedef struct {
     LIST(Step) steps;
     int64_t own_bytes, shared_bytes;  // of workspace: a thread's, and for all; multiples of 64
 } Program;
+static inline bool type_is_tile(ValueType type) {
+    return type.lanes * dtypes[type.dtype].bytes == UNIT_ROWS * UNIT_BYTES;
+}
 static inline bool step_has_value(const Step *step) {
     return step->kind == STEP_LET || step->kind == STEP_GET;
 }

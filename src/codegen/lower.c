@@ -240,6 +240,29 @@ static void lower_vector(Lower *lower, const Statement *statement) {
     lower->lanes = 1;
 }
 
+static void lower_tile(Lower *lower, const Statement *loop) {
+    TileUse tile;
+    const char *wrong = kernel_tile(lower->kernel, loop, &tile);
+    Step step = {.kind = STEP_TILE, .condition = -1, .source = {-1, -1, -1}, .limit = -1};
+    if (wrong) fatal("lower: kernel %s: %s", lower->kernel->name, wrong);
+    for (int i = 0; i < (tile.kind == TILE_PRODUCT ? 3 : 1); i++) {
+        int lane;
+        if (!type_is_tile((ValueType){lower->kernel->buffers.at[tile.buffer[i]].dtype,
+                                      lower->promotion[tile.buffer[i]].lanes}))
+            fatal("lower: %s of kernel %s is used outside of tiles as well",
+                  lower->kernel->buffers.at[tile.buffer[i]].name, lower->kernel->name);
+        step.tile[i] = variable_of(lower, tile.buffer[i], mapped(lower, tile.first[i]), &lane);
+    }
+    step.does = tile.kind;
+    step.stride = tile.stride;
+    step.index = -1;
+    if (tile.kind != TILE_PRODUCT) {
+        step.of = lower->place[tile.memory];
+        step.index = mapped(lower, tile.from);
+    }
+    step_add(lower, step);
+}
+
 // ---- lists -------------------------------------------------------------------------------------
 
 static void lower_statement(Lower *lower, const Statement *statement) {
@@ -252,6 +275,8 @@ static void lower_statement(Lower *lower, const Statement *statement) {
             lower_unrolled(lower, statement);
         else if (loop->kind == LOOP_VECTOR)
             lower_vector(lower, statement);
+        else if (loop->kind == LOOP_TILE)
+            lower_tile(lower, statement);
         else
             lower_for(lower, statement);
     }
@@ -301,7 +326,8 @@ static int64_t reserve(const Kernel *kernel, const KernelBuffer *buffer, int64_t
 static void add_variables(Lower *lower, int32_t buffer) {
     const KernelBuffer *from = &lower->kernel->buffers.at[buffer];
     Promotion *promotion = &lower->promotion[buffer];
-    ValueType type = {dtype_computed(from->dtype), promotion->lanes};
+    ValueType type = {from->dtype, promotion->lanes};
+    if (!type_is_tile(type)) type.dtype = dtype_computed(from->dtype);
     int64_t count = (from->size + promotion->lanes - 1) / promotion->lanes;
     promotion->first = lower->program->variables.count;
     for (int64_t i = 0; i < count; i++) {

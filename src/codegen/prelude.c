@@ -228,6 +228,73 @@ static const char scalar_types[] = "typedef float f32;\n"
                                    "} PgArgs;\n"
                                    "#endif\n";
 
+// Tiles, named by the numbers of their registers. Where the compiler has AMX they are that
+// unit's, 8 of 16 rows of 64 bytes; elsewhere the same sums in the same order, with denormals taken
+// and given as zeros. GCC 12's _tile_loadconfig names 8 of the 64 bytes that it reads, and the rest
+// of the shapes is dropped as dead: here the operand is all of them.
+static const char tiles[] =
+    "#ifndef PG_TILES\n"
+    "#define PG_TILES\n"
+    "#ifdef __AMX_BF16__\n"
+    "static const struct {\n"
+    "    u8 palette, start, unused[14];\n"
+    "    u16 bytes[16];\n"
+    "    u8 rows[16];\n"
+    "} tile_shapes = {1, 0, {0}, {64, 64, 64, 64, 64, 64, 64, 64},\n"
+    "                 {16, 16, 16, 16, 16, 16, 16, 16}};\n"
+    "#define tile_begin() __asm__ volatile(\"ldtilecfg %0\" : : \"m\"(tile_shapes))\n"
+    "#define tile_end() __asm__ volatile(\"tilerelease\")\n"
+    "#define tile_load(tile, at, stride) \\\n"
+    "    __asm__ volatile(\"tileloadd (%0, %1, 1), %%tmm\" #tile \\\n"
+    "                     : : \"r\"(at), \"r\"((i64)(stride)) : \"memory\")\n"
+    "#define tile_store(tile, at, stride) \\\n"
+    "    __asm__ volatile(\"tilestored %%tmm\" #tile \", (%0, %1, 1)\" \\\n"
+    "                     : : \"r\"(at), \"r\"((i64)(stride)) : \"memory\")\n"
+    "#define tile_product(sum, a, b) \\\n"
+    "    __asm__ volatile(\"tdpbf16ps %tmm\" #b \", %tmm\" #a \", %tmm\" #sum)\n"
+    "#else\n"
+    "typedef struct {\n"
+    "    _Alignas(64) u8 row[16][64];\n"
+    "} tile_type;\n"
+    "static inline void tile_copy(void *to, i64 to_stride, const void *from, i64 from_stride) {\n"
+    "    for (int row = 0; row < 16; row++)\n"
+    "        __builtin_memcpy((u8 *)to + row * to_stride, (const u8 *)from + row * from_stride, "
+    "64);\n"
+    "}\n"
+    "static inline f32 tile_flush(f32 x) {\n"
+    "    return __builtin_fabsf(x) < 0x1p-126f ? __builtin_copysignf(0, x) : x;\n"
+    "}\n"
+    "static void tile_sum(tile_type *sum, const tile_type *a, const tile_type *b) {\n"
+    "    u16 x[16][32], y[16][32];\n"
+    "    f32 z[16][16], right[2][16][16];\n"
+    "    __builtin_memcpy(x, a, 1024);\n"
+    "    __builtin_memcpy(y, b, 1024);\n"
+    "    __builtin_memcpy(z, sum, 1024);\n"
+    "    for (int p = 0; p < 16; p++)\n"
+    "        for (int j = 0; j < 32; j++) right[j % 2][p][j / 2] = "
+    "tile_flush(bf16_to_f32(y[p][j]));\n"
+    "    for (int i = 0; i < 16; i++) {\n"
+    "        f32 part[2][16] = {{0}};\n"
+    "        for (int q = 0; q < 2; q++)\n"
+    "            for (int p = 0; p < 16; p++) {\n"
+    "                const f32 left = tile_flush(bf16_to_f32(x[i][2 * p + q]));\n"
+    "                for (int j = 0; j < 16; j++)\n"
+    "                    part[q][j] = tile_flush(fma_f32(left, right[q][p][j], part[q][j]));\n"
+    "            }\n"
+    "        for (int j = 0; j < 16; j++)\n"
+    "            z[i][j] = tile_flush(tile_flush(z[i][j]) + tile_flush(part[0][j] + part[1][j]));\n"
+    "    }\n"
+    "    __builtin_memcpy(sum, z, 1024);\n"
+    "}\n"
+    "#define tile_begin() tile_type tile_register[8]\n"
+    "#define tile_end()\n"
+    "#define tile_load(tile, at, stride) tile_copy(&tile_register[tile], 64, at, stride)\n"
+    "#define tile_store(tile, at, stride) tile_copy(at, stride, &tile_register[tile], 64)\n"
+    "#define tile_product(sum, a, b) \\\n"
+    "    tile_sum(&tile_register[sum], &tile_register[a], &tile_register[b])\n"
+    "#endif\n"
+    "#endif\n\n";
+
 typedef struct {
     char helper[16];
     DType dtype;
@@ -401,12 +468,15 @@ static void add_names(Prelude *prelude, const char *text) {
 bool prelude_has(const char *name) {
     DType dtype;
     int lanes;
-    return type_parse(name, strlen(name), &dtype, &lanes) ||
+    return !strncmp(name, "tile_", 5) || type_parse(name, strlen(name), &dtype, &lanes) ||
            helper_parse(name, strlen(name), &(Name){.lanes = 1});
 }
 
 void prelude_add(Text *text, Arena *arena, const char *body) {
     Prelude prelude = {arena, text_new(arena), text_new(arena), map_new(arena)};
+    bool has_tiles = strstr(body, "tile_begin");
+    if (has_tiles) add_names(&prelude, tiles);
     add_names(&prelude, body);
-    text_add(text, "%s%s\n%s", scalar_types, prelude.types.at, prelude.functions.at);
+    text_add(text, "%s%s\n%s%s", scalar_types, prelude.types.at, prelude.functions.at,
+             has_tiles ? tiles : "");
 }

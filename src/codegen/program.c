@@ -93,6 +93,19 @@ static void add_for(Text *text, const Program *program, const Step *step) {
     text_add(text, " {");
 }
 
+static void add_tile(Text *text, const Program *program, const Step *step) {
+    const char *tile = variable_name(program, step->tile[0]);
+    text_add(text, "tile ");
+    if (step->does == TILE_PRODUCT) {
+        text_add(text, "%s += %s %s", tile, variable_name(program, step->tile[1]),
+                 variable_name(program, step->tile[2]));
+        return;
+    }
+    text_add(text, step->does == TILE_LOAD ? "%s = load" : "store %s to", tile);
+    add_place(text, program, step);
+    text_add(text, " by %ld", step->stride);
+}
+
 static void add_step(Text *text, const Program *program, int32_t id) {
     const Step *step = &program->steps.at[id];
     if (step_has_value(step)) text_add(text, "%%%d = ", id);
@@ -121,6 +134,7 @@ static void add_step(Text *text, const Program *program, int32_t id) {
         text_add(text, "ahead %ld", step->integer);
         add_place(text, program, step);
         break;
+    case STEP_TILE: add_tile(text, program, step); break;
     }
 }
 
@@ -288,6 +302,17 @@ static void check_variable(const Verifier *verifier, const Step *step) {
         refuse(verifier, "the variable has another type");
 }
 
+static void check_tile(const Verifier *verifier, const Step *step) {
+    const Program *program = verifier->program;
+    for (int i = 0; i < (step->does == TILE_PRODUCT ? 3 : 1); i++) {
+        if (step->tile[i] < 0 || step->tile[i] >= program->variables.count ||
+            !type_is_tile(program->variables.at[step->tile[i]].type))
+            refuse(verifier, "there is no such tile");
+    }
+    DType dtype = program->variables.at[step->tile[0]].type.dtype;
+    if (step->does != TILE_PRODUCT) check_place(verifier, (ValueType){dtype, 1});
+}
+
 static void check_step(const Verifier *verifier) {
     const Step *step = &verifier->program->steps.at[verifier->id];
     int lanes = step->type.lanes;
@@ -297,6 +322,7 @@ static void check_step(const Verifier *verifier) {
     case STEP_LET: check_let(verifier, step); break;
     case STEP_GET:
     case STEP_SET: check_variable(verifier, step); break;
+    case STEP_TILE: check_tile(verifier, step); break;
     case STEP_STORE: check_place(verifier, type_of(verifier, step->source[0])); break;
     case STEP_AHEAD: check_index(verifier, step->index, 1); break;
     case STEP_FOR:
@@ -328,5 +354,10 @@ void program_verify(const Program *program) {
             block = id;
         }
     }
+    int tiles = 0;
+    for (int i = 0; i < program->variables.count; i++)
+        tiles += type_is_tile(program->variables.at[i].type);
+    if (tiles > UNIT_TILES)
+        fatal("program %s: %d tiles, there are registers for %d", program->name, tiles, UNIT_TILES);
     if (block >= 0) fatal("program %s: step %d is not ended", program->name, block);
 }

@@ -24,6 +24,7 @@ typedef struct {
     const char **value;  // by step: how it is written where it is used
     const char **loop;   // by step: a FOR's variable
     const char **buffer, **variable, **var;
+    int tiles;
     LIST(const char *) taken;
     LIST(int32_t) scopes;  // by open block: how many names were taken before it
 } Render;
@@ -448,6 +449,18 @@ static void for_line(Render *render, int32_t id) {
     open_scope(render, render->taken.count - 1);
 }
 
+static void tile_line(Render *render, const Step *step) {
+    const char *tile = render->variable[step->tile[0]];
+    if (step->does == TILE_PRODUCT) {
+        line(render, "tile_product(%s, %s, %s);", tile, render->variable[step->tile[1]],
+             render->variable[step->tile[2]]);
+        return;
+    }
+    DType dtype = render->program->buffers.at[step->of].dtype;
+    line(render, "%s(%s, %s, %ld);", step->does == TILE_LOAD ? "tile_load" : "tile_store", tile,
+         address(render, step), step->stride * dtypes[dtype].bytes);
+}
+
 static void step_line(Render *render, int32_t id) {
     const Step *step = step_of(render, id);
     switch (step->kind) {
@@ -460,6 +473,7 @@ static void step_line(Render *render, int32_t id) {
         line(render, "__builtin_prefetch((const char *)(%s) + %ld);", address(render, step),
              step->integer);
         return;
+    case STEP_TILE: tile_line(render, step); return;
     case STEP_SET: {
         const char *lane = step->lane < 0 ? "" : PRINT("[%d]", step->lane);
         line(render, "%s%s = %s;", render->variable[step->of], lane,
@@ -510,8 +524,9 @@ static void add_locals(Render *render) {
                  buffer->size);
     }
     for (int32_t i = 0; i < program->variables.count; i++)
-        line(render, "%s %s;", type_name(render, program->variables.at[i].type),
-             render->variable[i]);
+        if (!type_is_tile(program->variables.at[i].type))
+            line(render, "%s %s;", type_name(render, program->variables.at[i].type),
+                 render->variable[i]);
 }
 
 static void name_everything(Render *render) {
@@ -528,8 +543,10 @@ static void name_everything(Render *render) {
         render->var[i] = own_name(render, program->vars.at[i].name);
     for (int32_t i = 0; i < program->buffers.count; i++)
         render->buffer[i] = own_name(render, program->buffers.at[i].name);
-    for (int32_t i = 0; i < program->variables.count; i++)
-        render->variable[i] = own_name(render, program->variables.at[i].name);
+    for (int32_t i = 0; i < program->variables.count; i++)  // a tile is a register's number
+        render->variable[i] = type_is_tile(program->variables.at[i].type)
+                                  ? PRINT("%d", render->tiles++)
+                                  : own_name(render, program->variables.at[i].name);
 }
 
 static void add_functions(Render *render) {
@@ -539,7 +556,9 @@ static void add_functions(Render *render) {
     line(render, "static void body_%s(%s%s) {", hash_place, parameters.at, rest);
     open_scope(render, render->taken.count);
     add_locals(render);
+    if (render->tiles) line(render, "tile_begin();");
     for (int32_t id = 0; id < render->program->steps.count; id++) step_line(render, id);
+    if (render->tiles) line(render, "tile_end();");
     close_scope(render);
     line(render, "}\n");
     line(render, "void pg_k_%s(%s) {", hash_place, rest);

@@ -42,6 +42,11 @@ Promotion *scan_promotions(Arena *arena, const Kernel *kernel) {
         if (kernel->buffers.at[buffer].space != SPACE_REGISTER) continue;
         AccessList accesses = kernel_accesses(arena, kernel, kernel->body, buffer);
         int lanes = 1;
+        if (accesses.count && kernel_tile_around(kernel, accesses.at[0].statement)) {
+            promotion[buffer].lanes =
+                UNIT_ROWS * UNIT_BYTES / dtypes[kernel->buffers.at[buffer].dtype].bytes;
+            continue;
+        }
         for (int i = 0; lanes && i < accesses.count; i++) {
             int moves = access_lanes(kernel, &accesses.at[i]);
             if (moves != 1) lanes = moves && (lanes == 1 || lanes == moves) ? moves : 0;
@@ -94,8 +99,22 @@ static int32_t memory_of(const Scan *scan, int32_t buffer) {
     return buffer;
 }
 
+// What a loop's limit reads.
+static void add_limit(const Scan *scan, int32_t loop, uint8_t *done) {
+    Statement limit = {.index = scan->kernel->loops.at[loop].limit, .value = -1};
+    limit.condition = -1;
+    if (limit.index < 0) return;
+    IdList nodes = statement_nodes(scan->arena, scan->kernel, &limit);
+    for (int i = 0; i < nodes.count; i++) {
+        const Node *node = graph_node(scan->kernel->graph, nodes.at[i]);
+        if (node->op == OP_LOAD && is_common(scan->kernel, (int32_t)node->arg[0]))
+            done[memory_of(scan, (int32_t)node->arg[0])] |= READ_BY_ALL;
+    }
+}
+
 static void add_accesses(const Scan *scan, const Statement *list, bool inside, uint8_t *done) {
     for (; list; list = list->next) {
+        if (list->kind == STATEMENT_LOOP) add_limit(scan, list->loop, done);
         if (list->kind == STATEMENT_LOOP)
             add_accesses(scan, list->body,
                          inside || scan->kernel->loops.at[list->loop].kind == LOOP_THREAD, done);

@@ -250,7 +250,14 @@ void graph_verify(const Graph *graph, int outputs, const Id *output);  // fatal 
 // condition, INDEX {Index}, and a REDUCE {fold, count, loops...} over loops. A REDUCE lasts until
 // accumulate() of the schedule layer turns it into an accumulator with init, update and finish
 // statements.
-typedef enum { LOOP_SERIAL, LOOP_THREAD, LOOP_VECTOR, LOOP_UNROLL, LOOP_KINDS } LoopKind;
+typedef enum {
+    LOOP_SERIAL,
+    LOOP_THREAD,
+    LOOP_VECTOR,
+    LOOP_UNROLL,
+    LOOP_TILE,  // it and the loops in it, around one store, are one instruction of a matrix unit
+    LOOP_KINDS
+} LoopKind;
 enum { LOOP_STEPS_MAX = 64 };
 typedef struct {
     const char *name;
@@ -362,6 +369,29 @@ Statement **kernel_link(Kernel *kernel, const Statement *statement);
 Statement *kernel_loop_statement(const Kernel *kernel, int32_t loop);  // NULL if no `for` runs it
 // "update s[4*i]", for messages.
 char *statement_text(Arena *arena, const Kernel *kernel, const Statement *statement);
+
+// kernel_tile.c: what an instruction of a matrix unit does. A tile has 16 rows of 64 bytes and is
+// kept in a REGISTER buffer, one after another. A PRODUCT sums 32 terms for each of its 16 x 16
+// elements: the even ones, the odd ones, then both and what was there, each sum from the left,
+// rounded at every step, with denormals taken and given as zeros (Intel's TDPBF16PS).
+//   LOAD     tile for r < 16 { for c < 16 { s[16*r + c] = m[32*r + c] } }   of bf16: c < 32
+//   STORE    tile for r < 16 { for c < 16 { m[32*r + c] = s[16*r + c] } }
+//   PRODUCT  tile for i < 16 { for j < 16 { for p < 16 { for q < 2 {
+//              update s[16*i + j] = (fma a[32*i + 2*p + q] b[32*p + 2*j + q] s[16*i + j]) } } } }
+//            where a and b are (cast:f32 ..) of bf16
+typedef enum { TILE_LOAD, TILE_STORE, TILE_PRODUCT } TileKind;
+enum { UNIT_ROWS = 16, UNIT_BYTES = 64, UNIT_TILES = 8 };
+typedef struct {
+    TileKind kind;
+    int32_t buffer[3];  // in registers: what changes or is stored; a and b
+    Index first[3];     // the element of each at which its tile begins
+    int32_t memory;     // LOAD, STORE
+    Index from;         // its element
+    int64_t stride;     // from row to row, in elements
+} TileUse;
+const char *kernel_tile(const Kernel *kernel, const Statement *loop,
+                        TileUse *tile);  // or what is wrong
+const Statement *kernel_tile_around(const Kernel *kernel, const Statement *statement);  // or NULL
 
 // kernel_change.c: expressions and statements again, with other loops and nodes in them
 typedef struct {

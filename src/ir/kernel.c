@@ -34,7 +34,8 @@ bool kernel_has_name(const Kernel *kernel, const char *name) {
     // Words that the text form reads where a name could stand.
     static const char *const words[] = {"for",    "thread", "vector",  "unroll", "init", "update",
                                         "finish", "let",    "barrier", "when",   "if",   "in",
-                                        "inf",    "nan",    "true",    "false",  "over", "ahead"};
+                                        "inf",    "nan",    "true",    "false",  "over", "ahead",
+                                        "tile"};
     for (int i = 0; i < COUNT_OF(words); i++)
         if (!strcmp(words[i], name)) return true;
     for (int32_t var = 0; var < graph_vars(kernel->graph); var++)
@@ -215,7 +216,7 @@ IdList kernel_nodes(Arena *arena, const Kernel *kernel, Id value) {
 
 IdList statement_nodes(Arena *arena, const Kernel *kernel, const Statement *store) {
     bool *marked = arena_array(arena, bool, graph_count(kernel->graph));
-    marked[store->value] = true;
+    if (store->value >= 0) marked[store->value] = true;
     if (store->condition >= 0) marked[store->condition] = true;
     mark_index(kernel, store->index, marked);
     return marked_nodes(arena, kernel, marked);

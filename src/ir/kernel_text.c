@@ -12,7 +12,7 @@
 #include <string.h>
 
 static const char *const role_texts[ROLES] = {"", "init ", "update ", "finish "};
-static const char *const kind_texts[LOOP_KINDS] = {"", "thread ", "vector ", "unroll "};
+static const char *const kind_texts[LOOP_KINDS] = {"", "thread ", "vector ", "unroll ", "tile "};
 static const char *const space_texts[SPACES] = {"in", "register", "own", "shared", "once"};
 
 // ---- print -------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ static void find_lets(Printer *printer, const Statement *store) {
         if (node->op == OP_LOAD) find_values(table, (Index)node->arg[1], printer->atom);
         if (node->op == OP_INDEX) find_values(table, (Index)node->arg[0], printer->atom);
     }
-    uses[store->value]++;
+    if (store->value >= 0) uses[store->value]++;
     if (store->condition >= 0) uses[store->condition]++;
     for (int i = 0; i < nodes.count; i++) {
         Id id = nodes.at[i];
@@ -227,19 +227,32 @@ static void print_loop_head(Printer *printer, int32_t loop) {
     print_index(printer, info->limit);
 }
 
+// What a limit reads from memory gets a `let`.
+static void print_for(Printer *printer, int32_t loop, int depth) {
+    Statement limit = {.index = printer->kernel->loops.at[loop].limit, .value = -1};
+    limit.condition = -1;
+    Text outer = printer->text;
+    printer->depth = depth;
+    printer->lets = printer->text = text_new(printer->arena);
+    if (limit.index >= 0) find_lets(printer, &limit);
+    text_add(&printer->text, "%*s", 2 * depth, "");
+    print_loop_head(printer, loop);
+    text_add(&outer, "%s%s {\n", printer->lets.at, printer->text.at);
+    printer->text = outer;
+    printer->wanted = NULL;
+}
+
 static void print_list(Printer *printer, const Statement *list, int depth) {
     for (; list; list = list->next) {
         if (list->kind == STATEMENT_STORE) {
             print_store(printer, list, depth);
             continue;
         }
-        text_add(&printer->text, "%*s", 2 * depth, "");
         if (list->kind == STATEMENT_BARRIER) {
-            text_add(&printer->text, "barrier\n");
+            text_add(&printer->text, "%*sbarrier\n", 2 * depth, "");
             continue;
         }
-        print_loop_head(printer, list->loop);
-        text_add(&printer->text, " {\n");
+        print_for(printer, list->loop, depth);
         print_list(printer, list->body, depth + 1);
         text_add(&printer->text, "%*s}\n", 2 * depth, "");
     }
@@ -575,7 +588,7 @@ static Statement *parse_loop(Parser *parser, LoopKind kind) {
 
 static Statement *parse_statement(Parser *parser) {
     for (int kind = 1; kind < LOOP_KINDS; kind++) {
-        const char *words[] = {"", "thread", "vector", "unroll"};
+        const char *words[] = {"", "thread", "vector", "unroll", "tile"};
         if (!reader_take(&parser->in, words[kind])) continue;
         return parse_loop(parser, (LoopKind)kind);
     }

@@ -213,6 +213,10 @@ static void check_kind(const Verifier *verifier, const Statement *statement) {
         refuse(verifier, "a vector loop has a constant power of two of iterations");
     if (loop->kind == LOOP_VECTOR && loop->limit >= 0)
         refuse(verifier, "a vector loop has no limit");
+    TileUse tile;
+    const char *wrong =
+        loop->kind == LOOP_TILE ? kernel_tile(verifier->kernel, statement, &tile) : NULL;
+    if (wrong) refuse(verifier, "%s", wrong);
     if (loop->kind == LOOP_UNROLL && !loop->steps && !constant)
         refuse(verifier, "an unrolled loop has a constant number of iterations");
 }

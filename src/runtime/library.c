@@ -16,6 +16,7 @@ static const Library libraries[] = {
     {"avx512", &chunk_functions_avx512, &roof_functions_avx512, matmul_avx512},
     {"avx2", &chunk_functions_avx2, &roof_functions_avx2, matmul_avx2},
     {"c", &chunk_functions_c, &roof_functions_c, matmul_c},
+    {"amx-c", &chunk_functions_c, &roof_functions_c, matmul_c},
     {NULL, NULL, NULL, NULL},
 };
 

@@ -72,11 +72,12 @@ char *compiler_assembly(Arena *arena, const char *source);
 
 // ---- target.c: the CPU -------------------------------------------------------------------------
 typedef struct {
-    const char *name;  // "avx512", "avx2", "c"
+    const char *name;  // "avx512", "avx2", "c", "amx-c"
     int lanes;         // f32 lanes of a register
     int registers;
     const char *flags;  // for the compiler
-    bool fma, amx;
+    bool fma;
+    bool amx;  // tiles of bf16, permitted by the kernel; or their sums in plain C
 } Target;
 const Target *target(void);  // best this CPU has, or PG_ISA's
 

@@ -276,3 +276,20 @@ TEST(the_hand_written_matmul_is_right) {
         }
     arena_free(arena);
 }
+
+TEST(a_limit_may_be_read_from_memory) {
+    static const char text[] = "kernel t\n"
+                               "in n i32[4]\n"
+                               "out y f32[32]\n"
+                               "for i < 4 {\n"
+                               "  let t1 in 0..8 = n[i]\n"
+                               "  for j < 8, t1 {\n"
+                               "    y[8*i + j] = 1\n"
+                               "  }\n"
+                               "}\n";
+    Arena *arena = arena_new();
+    Kernel *kernel = kernel_parse(arena, "t", text);
+    kernel_verify(kernel);
+    CHECK_TEXT(kernel_print(arena, kernel), text);
+    arena_free(arena);
+}

@@ -1,0 +1,120 @@
+/* kernel_tile.c - a tile loop: which instruction of a matrix unit the loops and their store are.
+ * In: a kernel, a loop.  Out: its kind, and where its tiles lie; or what is wrong with it.
+ * Invariant: a tile is dense and whole: 16 rows of 64 bytes, a row behind the other in its register
+ * buffer, rows at any distance in memory.
+ *   tile for r < 16 { for c < 16 { s[256*t + 16*r + c] = m[80*r + c] } }
+ *   =>   LOAD s[256*t], from m[0], stride 80                                                     */
+#include "ir/ir.h"
+
+enum { DEPTH_MAX = 4 };
+typedef struct {
+    const Kernel *kernel;
+    const Statement *store;
+    int32_t loop[DEPTH_MAX];
+    int loops;
+} Nest;
+
+static bool find_nest(Nest *nest, const Statement *at) {
+    for (; at && at->kind == STATEMENT_LOOP; at = at->body) {
+        const Loop *loop = &nest->kernel->loops.at[at->loop];
+        bool alone = !nest->loops || (!at->next && loop->kind == LOOP_SERIAL);
+        if (!alone || loop->limit >= 0 || nest->loops == DEPTH_MAX) return false;
+        nest->loop[nest->loops++] = at->loop;
+    }
+    nest->store = at;
+    return at && at->kind == STATEMENT_STORE && at->condition < 0 && !at->next;
+}
+
+// The index moves with the loops by these strides; `first` is where it starts.
+static bool moves(const Nest *nest, Index index, const int64_t *stride, Index *first) {
+    IndexTable *table = graph_indices(nest->kernel->graph);
+    for (int i = 0; i < nest->loops; i++) {
+        int64_t by;
+        if (!index_stride(table, index, nest->loop[i], &by) || by != stride[i]) return false;
+        index = index_replace(table, index, ATOM_LOOP, nest->loop[i], index_const(table, 0));
+    }
+    *first = index;
+    return true;
+}
+
+static bool has_extents(const Nest *nest, const int64_t *extent, int loops) {
+    IndexTable *table = graph_indices(nest->kernel->graph);
+    int64_t is;
+    if (nest->loops != loops) return false;
+    for (int i = 0; i < loops; i++)
+        if (!index_is_const(table, nest->kernel->loops.at[nest->loop[i]].extent, &is) ||
+            is != extent[i])
+            return false;
+    return true;
+}
+
+static bool in_registers(const Nest *nest, int32_t buffer) {
+    return nest->kernel->buffers.at[buffer].space == SPACE_REGISTER;
+}
+
+static const Node *plain_load(const Nest *nest, Id value) {
+    const Node *node = graph_node(nest->kernel->graph, value);
+    return node->op == OP_LOAD && !node->sources ? node : NULL;
+}
+
+// A row of 16 floats, or of 32 bf16.
+static const char *copy_of(const Nest *nest, const Node *load, TileUse *tile) {
+    const Statement *store = nest->store;
+    DType dtype = (DType)load->dtype;
+    int64_t columns = UNIT_BYTES / dtypes[dtype].bytes, stride = 0;
+    bool loads = in_registers(nest, store->buffer);
+    int32_t from = (int32_t)load->arg[0];
+    Index kept = loads ? store->index : (Index)load->arg[1],
+          other = loads ? (Index)load->arg[1] : store->index;
+    if (loads == in_registers(nest, from)) return "a tile is copied to or from a register buffer";
+    if ((dtype != DT_F32 && dtype != DT_BF16) ||
+        !has_extents(nest, (int64_t[]){UNIT_ROWS, columns}, 2))
+        return "a tile is 16 rows of 16 f32 or 32 bf16";
+    *tile = (TileUse){.kind = loads ? TILE_LOAD : TILE_STORE,
+                      .buffer = {loads ? store->buffer : from, -1, -1},
+                      .memory = loads ? from : store->buffer};
+    index_stride(graph_indices(nest->kernel->graph), other, nest->loop[0], &stride);
+    tile->stride = stride;
+    bool fits = moves(nest, kept, (int64_t[]){columns, 1}, &tile->first[0]) &&
+                moves(nest, other, (int64_t[]){stride, 1}, &tile->from);
+    return fits ? NULL : "its elements are not rows of a tile";
+}
+
+static const char *product_of(const Nest *nest, const Node *fma, TileUse *tile) {
+    static const int64_t strides[3][4] = {{16, 1, 0, 0}, {32, 0, 2, 1}, {0, 2, 32, 1}};
+    const Graph *graph = nest->kernel->graph;
+    *tile = (TileUse){.kind = TILE_PRODUCT, .memory = -1};
+    if (!has_extents(nest, (int64_t[]){UNIT_ROWS, UNIT_ROWS, UNIT_ROWS, 2}, 4))
+        return "a product of tiles has loops of 16, 16, 16 and 2";
+    for (int i = 0; i < 3; i++) {
+        const Node *node = graph_node(graph, fma->source[(i + 2) % 3]);  // the sum comes last
+        bool wide = i > 0 && node->op == OP_CAST && node->dtype == DT_F32;
+        const Node *load =
+            i && !wide ? NULL : plain_load(nest, wide ? node->source[0] : fma->source[2]);
+        if (!load || load->dtype != (i ? DT_BF16 : DT_F32))
+            return "a product of tiles is of bf16, its sum f32";
+        tile->buffer[i] = (int32_t)load->arg[0];
+        if (!in_registers(nest, tile->buffer[i]) ||
+            !moves(nest, (Index)load->arg[1], strides[i], &tile->first[i]))
+            return "its elements are not those of tiles in registers";
+    }
+    bool sums = nest->store->buffer == tile->buffer[0] &&
+                nest->store->index == (Index)graph_node(graph, fma->source[2])->arg[1];
+    return sums ? NULL : "it adds to another element than it stores";
+}
+
+const char *kernel_tile(const Kernel *kernel, const Statement *loop, TileUse *tile) {
+    Nest nest = {.kernel = kernel};
+    if (!find_nest(&nest, loop)) return "a tile loop holds plain loops and one store";
+    const Node *value = graph_node(kernel->graph, nest.store->value);
+    if (value->op == OP_FMA) return product_of(&nest, value, tile);
+    const Node *load = plain_load(&nest, nest.store->value);
+    return load ? copy_of(&nest, load, tile) : "a tile is loaded, stored, or a sum of products";
+}
+
+const Statement *kernel_tile_around(const Kernel *kernel, const Statement *statement) {
+    while (statement && !(statement->kind == STATEMENT_LOOP &&
+                          kernel->loops.at[statement->loop].kind == LOOP_TILE))
+        statement = kernel_parent(kernel, statement);
+    return statement;
+}
