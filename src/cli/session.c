@@ -3,6 +3,7 @@
  * Invariant: every refusal is one line and an exit status.
  *   common.model = "smollm2"; session_open(&session, true)   =>   EXIT_DONE                      */
 #include "cli/cli.h"
+#include "engine/engine.h"
 #include "runtime/runtime.h"
 
 #include <errno.h>
@@ -24,6 +25,9 @@ int common_apply(void) {
         return usage_wrong("--mode %.60s: graph or eager", common.mode);
     if (common.mode) pg_set_mode(strcmp(common.mode, "eager") ? PG_GRAPH : PG_EAGER);
     if (common.threads) thread_set_count((int)common.threads);
+    if (common.precision) engine_set_tf32(!strcmp(common.precision, "tf32"));
+    if (engine_tf32() && !target()->amx && common.verbose)
+        say("tf32 is computed as fp32: this CPU has no AMX that a process may use");
     target(), thread_count();  // refuse PG_ISA and PG_THREADS here, before any work
     return common.metrics && metrics_check(common.metrics) < 0 ? failed() : EXIT_DONE;
 }

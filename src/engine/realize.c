@@ -8,6 +8,19 @@
 #include "engine/compiled.h"
 #include "rewrite/rewrite.h"
 
+// ---- precision ---------------------------------------------------------------------------------
+static atomic_int precision;  // 0 not known yet, 1 fp32, 2 tf32
+
+void engine_set_tf32(bool tf32) { atomic_store(&precision, tf32 ? 2 : 1); }
+
+bool engine_tf32(void) {
+    const char *text = atomic_load(&precision) ? NULL : env_text("PRECISION", "fp32");
+    if (text && strcmp(text, "fp32") != 0 && strcmp(text, "tf32") != 0)
+        fatal("PG_PRECISION is '%s'. Hint: it is fp32 or tf32", text);
+    if (text) engine_set_tf32(!strcmp(text, "tf32"));
+    return atomic_load(&precision) == 2;
+}
+
 // ---- the passes --------------------------------------------------------------------------------
 static int pass_capture(Compiled *compiled) {  // the graph as traced
     graph_verify(compiled->graph, compiled->outputs, compiled->output);
@@ -81,14 +94,16 @@ static void try_schedule(void *argument) {
 // The best candidate that every transform accepts; the last one is empty and always does.
 static void schedule_unit(Compiled *compiled, Unit *unit) {
     static const ScheduleTarget targets[] = {
-        {"avx512_fma", 16, 14, 32}, {"avx2_fma", 8, 6, 16}, {NULL, 4, 4, 8}};
-    const ScheduleTarget *row = targets;
-    while (row->lanes > target()->lanes && row->unit) row++;
+        {"avx512_fma", 16, 14, 32, NULL}, {"avx2_fma", 8, 6, 16, NULL}, {NULL, 4, 4, 8, NULL}};
+    const ScheduleTarget *best = targets;
+    while (best->lanes > target()->lanes && best->unit) best++;
+    ScheduleTarget row = *best;
+    if (engine_tf32() && target()->amx) row.tiles = "amx_bf16";
     const char *candidate[CANDIDATES_MAX];
     if (wants_factoring(unit->kernel)) factor(unit->kernel);
     accumulate(unit->kernel);
     const char *text = kernel_print(compiled->arena, unit->kernel);
-    int candidates = schedule_candidates(compiled->arena, unit->kernel, row, candidate);
+    int candidates = schedule_candidates(compiled->arena, unit->kernel, &row, candidate);
     for (int i = 0; i < candidates; i++) {
         Attempt attempt = {kernel_parse(compiled->arena, unit->kernel->name, text), candidate[i]};
         unit->schedule = candidate[i];

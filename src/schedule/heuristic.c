@@ -358,12 +358,13 @@ static void add_tile(Heuristic *to, const Product *product, const Tile *tile) {
     add_unrolled(to, name_of(to, product->sum[product->sums - 1]), tile);
 }
 
-// How the operand that moves with the columns moves along `loop`: by 1.
-static bool packs_along(const Heuristic *to, const Product *product, int32_t loop) {
+// What the product reads of a buffer is contiguous along `loop`.
+static bool moves_by_one(const Heuristic *to, const Product *product, int32_t buffer,
+                         int32_t loop) {
     AccessList accesses = kernel_accesses(to->arena, to->kernel, product->update, -1);
     for (int i = 0; i < accesses.count; i++) {
         int64_t stride;
-        if (accesses.at[i].buffer == product->packed &&
+        if (accesses.at[i].buffer == buffer &&
             index_stride(to->indices, accesses.at[i].index, loop, &stride) && stride == 1)
             return true;
     }
@@ -379,7 +380,7 @@ static bool find_turned(const Heuristic *to, const Product *product, Tile *tile)
         if (!constant_extent(to, product->sum[sum], &last)) return false;
     if (!unit || to->loops != 2 || last % lanes || !constant_extent(to, product->rows, &rows) ||
         !constant_extent(to, product->columns, &columns) || rows < 4 ||
-        !packs_along(to, product, product->sum[product->sums - 1]))
+        !moves_by_one(to, product, product->packed, product->sum[product->sums - 1]))
         return false;
     tile->i = name_of(to, product->rows);
     tile->j = name_of(to, product->columns);
@@ -459,6 +460,34 @@ static const char *tile_schedule(Heuristic *to) {
     return to->text.at;
 }
 
+// On a unit whose registers are tiles, if the target names one.
+static const char *matrix_schedule(const Heuristic *to) {
+    Product product;
+    if (!to->target->tiles || !find_product(to, &product) || product.sums > 3) return NULL;
+    TiledProduct tiled = {.arena = to->arena,
+                          .unit = to->target->tiles,
+                          .i = name_of(to, product.rows),
+                          .j = name_of(to, product.columns),
+                          .sums = product.sums,
+                          .s = to->kernel->buffers.at[product.update->buffer].name,
+                          .a = to->kernel->buffers.at[product.rows_buffer].name,
+                          .b = to->kernel->buffers.at[product.packed].name,
+                          .place = to->loops > 2 ? name_of(to, to->chain[to->loops - 3]) : "top",
+                          .lanes = to->target->lanes};
+    for (int n = 0; n < product.sums; n++) {
+        tiled.k[n] = name_of(to, product.sum[n]);
+        if (!constant_extent(to, product.sum[n], &tiled.terms[n])) return NULL;
+    }
+    if (!constant_extent(to, product.rows, &tiled.rows) ||
+        !constant_extent(to, product.columns, &tiled.columns))
+        return NULL;
+    int32_t last = product.sum[product.sums - 1];
+    tiled.a_along = moves_by_one(to, &product, product.rows_buffer, last);
+    tiled.b_along = moves_by_one(to, &product, product.packed, product.columns);
+    tiled.turned = moves_by_one(to, &product, product.packed, last);
+    return tiles_schedule(tiled);
+}
+
 // ---- all together ------------------------------------------------------------------------------
 int schedule_candidates(Arena *arena, Kernel *kernel, const ScheduleTarget *target,
                         const char *candidate[CANDIDATES_MAX]) {
@@ -469,8 +498,10 @@ int schedule_candidates(Arena *arena, Kernel *kernel, const ScheduleTarget *targ
                     .split = -1};
     int candidates = 0;
     find_chain(&to);
-    const char *weights = weights_schedule(&to), *turned = turned_schedule(&to);
+    const char *tiles = matrix_schedule(&to), *weights = weights_schedule(&to);
+    if (tiles) candidate[candidates++] = tiles;
     if (weights) candidate[candidates++] = weights;
+    const char *turned = turned_schedule(&to);
     if (turned) candidate[candidates++] = turned;
     const char *tile = tile_schedule(&to), *row = tile ? tile : row_schedule(&to);
     if (row) candidate[candidates++] = row;

@@ -55,4 +55,21 @@ void add_unrolled(Heuristic *to, const char *sum, const Tile *tile);
 
 // heuristic_weights.c: for kernels that read weights (out, in); NULL: not one of those.
 const char *weights_schedule(Heuristic *to);
+
+// heuristic_matrix.c: a product of matrices, by the names of its loops and buffers.
+typedef struct {
+    Arena *arena;
+    const char *unit;       // of matrix_units.c
+    const char *i, *j;      // rows and columns of the product
+    int64_t rows, columns;  // how many
+    const char *k[3];       // the loops summed over: all terms; or groups and what is in them
+    int64_t terms[3];       // how many
+    int sums;
+    const char *s, *a, *b;  // the accumulator; what moves with rows, with columns
+    const char *place;      // where b is packed: the loop around i, or top
+    int lanes;              // of vectors, for all but the tiles
+    bool a_along, b_along;  // a is contiguous along the last sum, b along j
+    bool turned;            // rows and columns are those of the result's transpose
+} TiledProduct;
+const char *tiles_schedule(TiledProduct product);  // NULL if it is too small, or grouped otherwise
 #endif

@@ -68,6 +68,7 @@ typedef struct {
     const char *unit;    // of matrix_units.c; NULL: none
     int lanes;           // f32 of a vector register
     int tile_m, tile_n;  // of the unit
+    const char *tiles;   // a unit of tiles, where tf32 is asked for and there is one; NULL: none
 } ScheduleTarget;
 enum { CANDIDATES_MAX = 5 };
 int schedule_candidates(Arena *arena, Kernel *kernel, const ScheduleTarget *target,
@@ -85,9 +86,11 @@ void accumulate(Kernel *kernel);
 // transform.c: a schedule is text, a transform a line, `#` comments. It changes a kernel that is in
 // explicit form; kernel_verify holds after each line. What a transform cannot do it refuses, with a
 // fatal that names statement and loop.
-//   SPLIT i 14 [guard|peel|pad]  i = 14*i0 + i1. Where 14 does not divide the extent: i1 gets a
-//                                limit (guard); the rest gets a loop i2 (peel); or all iterations
-//                                run, and their accesses are guarded (pad)
+//   SPLIT i 14 [guard|peel|pad|zero]
+//                                i = 14*i0 + i1. Where 14 does not divide the extent: i1 gets a
+//                                limit (guard); the rest gets a loop i2 (peel); all iterations run,
+//                                and their accesses are guarded (pad); or they add products of 0
+//                                to a sum (zero)
 //   ORDER k0 i0 j0               the loops of one perfect nest, outermost first
 //   FUSE i j                     i, and j directly inside it, become one loop i_j
 //   THREAD i                     the iterations are shared among the threads
@@ -113,6 +116,10 @@ void accumulate(Kernel *kernel);
 //                                finishes it
 //   TENSORCORE avx2_fma 6x16 on s
 //                                every nest on s becomes a tile of vector registers
+//   TENSORCORE amx_bf16 32x32 on s
+//                                of registers that are tiles; what was staged for it becomes bf16,
+//                                loops .._range find the range of each panel, loops .._plain run
+//                                in fp32 what is out of range
 void schedule_apply(Kernel *kernel, const char *schedule);
 
 // once.c: what a scheduled kernel fills in space `once` is taken out of it: `kernel`, which fills
@@ -126,6 +133,16 @@ typedef struct {
 } Once;
 typedef LIST(Once) OnceList;
 Kernel *once_take_out(Arena *arena, Kernel *kernel, OnceList *list);  // the kernel that is left
+// matrix_units.c
+typedef struct {
+    const char *name;
+    int registers;  // for a tile of accumulators, a row of b and an element of a
+    int lanes;      // columns of one register
+    int rows;       // of one register: 1, a vector; more, a tile
+    int depth;      // terms of each sum that an instruction adds
+    DType input;    // of its factors; sums are f32
+} MatrixUnit;
+const MatrixUnit *matrix_unit_find(const char *name);  // NULL if there is none
 
 // One line being applied.
 typedef struct {
@@ -154,6 +171,10 @@ void transform_stage_copy(const ScheduleLine *line);  // STAGE with `over`
 // "pad".
 int32_t split_loop(const ScheduleLine *line, int32_t loop, int64_t factor, const char *tail);
 
+// transform_tiles.c: TENSORCORE, where a register has rows.
+void transform_tiles(const ScheduleLine *line, const MatrixUnit *unit, int64_t m, int64_t n,
+                     int32_t buffer);
+
 // transform_legal.c: which iterations may change places.
 // Two different iterations of `loop` never touch one element, the first through a, the second
 // through b, whatever the loops in `varying` are at.
@@ -174,11 +195,4 @@ Statement *legal_parallel(Kernel *kernel, Statement *loop);
 Statement *legal_vector(Kernel *kernel, Statement *loop);
 Statement *legal_reorder(Kernel *kernel, LoopSet nest, Statement *body);
 
-// matrix_units.c
-typedef struct {
-    const char *name;
-    int registers;  // for a tile of accumulators, a row of b and an element of a
-    int lanes;      // columns of one register
-} MatrixUnit;
-const MatrixUnit *matrix_unit_find(const char *name);  // NULL if there is none
 #endif

@@ -85,17 +85,36 @@ static int64_t last_iteration(const Kernel *kernel, int32_t loop) {
     return index_high(graph_indices(kernel->graph), kernel->loops.at[loop].extent) - 1;
 }
 
+// The most that `value` is where the condition holds: `value < bound` may be a part of it.
+static int64_t most_within(const Kernel *kernel, Id condition, Index value, int64_t most) {
+    const Node *node = condition < 0 ? NULL : graph_node(kernel->graph, condition);
+    if (!node) return most;
+    if (node->op == OP_AND) {
+        most = most_within(kernel, node->source[0], value, most);
+        return most_within(kernel, node->source[1], value, most);
+    }
+    const Node *x = node->sources ? graph_node(kernel->graph, node->source[0]) : node,
+               *bound = node->sources > 1 ? graph_node(kernel->graph, node->source[1]) : node;
+    bool says = node->op == OP_CMPLT && x->op == OP_INDEX && bound->op == OP_INDEX;
+    if (!says || x->arg[0] != value) return most;
+    return min_i64(most, index_high(graph_indices(kernel->graph), (Index)bound->arg[0]) - 1);
+}
+
 // Different iterations of the moving loops give different values: taken by size, each stride is
 // beyond what the smaller ones reach together (a number in mixed radix). loop must be among them.
-static bool is_injective(const Kernel *kernel, int32_t loop, LoopSet moving, Index index) {
+// Iterations of padding, which the condition excludes, do not count.
+static bool is_injective(const Kernel *kernel, int32_t loop, LoopSet moving, Index index,
+                         Id condition) {
     IndexTable *table = graph_indices(kernel->graph);
     const Term *terms;
     int count = index_terms(table, index, &terms);
     int64_t reach = 0, before = 0;
     bool found = false;
-    for (;;) {  // the next larger stride of a moving loop
+    Index smaller = index_const(table, 0);  // the terms up to this stride
+    for (;;) {                              // the next larger stride of a moving loop
         int64_t stride = INT64_MAX, last = 0, span;
         int same = 0;
+        Index term = smaller;
         for (int i = 0; i < count; i++) {
             const Atom *atom = index_atom_of(table, terms[i].atom);
             LoopSet used = kernel_loops_of_index(kernel, atom_index(table, atom));
@@ -109,24 +128,28 @@ static bool is_injective(const Kernel *kernel, int32_t loop, LoopSet moving, Ind
             same = scale == stride ? same + 1 : 1;
             stride = scale;
             last = last_iteration(kernel, atom->of);
+            term = index_scale(table, atom_index(table, atom), terms[i].scale);
             found |= atom->of == loop;
         }
         if (stride == INT64_MAX) return found;
         if (same > 1 || stride <= reach || __builtin_mul_overflow(stride, max_i64(last, 0), &span))
             return false;
-        reach += span;
+        smaller = index_add(table, smaller, term);
+        reach = most_within(kernel, condition, smaller, reach + span);
         before = stride;
     }
 }
 
-bool legal_disjoint(const Kernel *kernel, int32_t loop, LoopSet varying, Index a, Index b) {
+static bool disjoint_when(const Kernel *kernel, int32_t loop, LoopSet varying, Index a, Index b,
+                          Id condition) {
     IndexTable *table = graph_indices(kernel->graph);
     Motion in_a, in_b;
     int64_t fixed, last = last_iteration(kernel, loop);
     if (last <= 0) return true;
     LoopSet moving = varying;
     loop_set_add(&moving, loop);
-    if (a == b && legal_element(kernel, a) && is_injective(kernel, loop, moving, a)) return true;
+    if (a == b && legal_element(kernel, a) && is_injective(kernel, loop, moving, a, condition))
+        return true;
     if (!motion_of(kernel, loop, varying, a, &in_a) || !motion_of(kernel, loop, varying, b, &in_b))
         return false;
     if (!index_is_const(table, index_sub(table, in_a.fixed, in_b.fixed), &fixed) || fixed)
@@ -136,6 +159,10 @@ bool legal_disjoint(const Kernel *kernel, int32_t loop, LoopSet varying, Index a
     int64_t apart = max_i64(llabs(in_a.low - in_b.high), llabs(in_a.high - in_b.low));
     if (apart >= stride || __builtin_mul_overflow(stride, last, &reach)) return false;
     return !period || reach + apart < period;
+}
+
+bool legal_disjoint(const Kernel *kernel, int32_t loop, LoopSet varying, Index a, Index b) {
+    return disjoint_when(kernel, loop, varying, a, b, -1);
 }
 
 // ---- folds -------------------------------------------------------------------------------------
@@ -295,7 +322,9 @@ static Statement *meets(Kernel *kernel, const AccessList *accesses, int32_t loop
         for (int j = 0; j < accesses->count; j++) {
             const Access *b = &accesses->at[j];
             if (b->buffer != buffer) continue;
-            if (!legal_disjoint(kernel, loop, varying, a->index, b->index)) return a->statement;
+            Id condition = a->statement == b->statement ? a->statement->condition : -1;
+            if (!disjoint_when(kernel, loop, varying, a->index, b->index, condition))
+                return a->statement;
         }
     }
     return NULL;

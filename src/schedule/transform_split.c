@@ -48,6 +48,22 @@ static void guard_memory(Kernel *kernel, Statement *list, LoopSet loops, Id insi
     }
 }
 
+// A product that is added to a sum: past the end both factors are 0, so that it needs no condition.
+static void zero_terms(const ScheduleLine *line, Statement *update, Id inside, bool *keep) {
+    Graph *graph = line->kernel->graph;
+    Op fold;
+    while (update->kind == STATEMENT_LOOP && !update->next) update = update->body;
+    if (update->next || !legal_fold(line->kernel, update, &fold) || fold != OP_ADD ||
+        graph_node(graph, update->value)->op != OP_FMA)
+        line_refuse(line, update, "not a sum of products. Hint: SPLIT .. pad");
+    Node value = *graph_node(graph, update->value);
+    Id zero = node_const_float(graph, value.dtype, (Shape){0}, 0);
+    Id x = node_where(graph, inside, value.source[0], zero),
+       y = node_where(graph, inside, value.source[1], zero);
+    update->value = node_fma(graph, x, y, value.source[2]);
+    keep[update->buffer] = true;
+}
+
 // The iterations from `first` on, as a loop of their own with its own private buffers.
 static Statement *peel_tail(Kernel *kernel, Statement *body, int32_t loop, int32_t tail,
                             Index first) {
@@ -72,12 +88,12 @@ int32_t split_loop(const ScheduleLine *line, int32_t loop, int64_t factor, const
     IndexTable *table = graph_indices(kernel->graph);
     Statement *at = kernel_loop_statement(kernel, loop);
     Loop info = kernel->loops.at[loop];
-    bool peels = !strcmp(tail, "peel"), pads = !strcmp(tail, "pad");
+    bool peels = !strcmp(tail, "peel"), pads = !strcmp(tail, "pad"), zeros = !strcmp(tail, "zero");
     int64_t left = -1;
     Index rest = index_mod(table, info.extent, factor);
     bool even = index_is_const(table, rest, &left) && left == 0;
-    if (!peels && !pads && strcmp(tail, "guard") != 0)
-        line_refuse(line, at, "no tail '%s'. Hint: guard, peel, pad", tail);
+    if (!peels && !pads && !zeros && strcmp(tail, "guard") != 0)
+        line_refuse(line, at, "no tail '%s'. Hint: guard, peel, pad, zero", tail);
     if (info.kind != LOOP_SERIAL) line_refuse(line, at, "split a loop before it gets a kind");
     if (info.limit >= 0 && !even)
         line_refuse(line, at, "the loop has a limit and %lld does not divide it",
@@ -93,7 +109,7 @@ int32_t split_loop(const ScheduleLine *line, int32_t loop, int64_t factor, const
     Index whole = index_add(table, start, kernel_loop_index(kernel, inner));
     if (info.limit >= 0)
         kernel->loops.at[inner].limit = index_sub(table, info.limit, start);
-    else if (!even && !peels && !pads)
+    else if (!even && !peels && !pads && !zeros)
         kernel->loops.at[inner].limit = index_sub(table, info.extent, start);
 
     if (!even && peels) {
@@ -104,7 +120,7 @@ int32_t split_loop(const ScheduleLine *line, int32_t loop, int64_t factor, const
         copy->next = at->next;
         at->next = copy;
     }
-    bool *keep = pads && !even ? legal_privates(kernel, at->body) : NULL;
+    bool *keep = (pads || zeros) && !even ? legal_privates(kernel, at->body) : NULL;
     Substitution *by = substitution_new(line->arena, kernel);
     by->loop[loop] = whole;
     statement_substitute(kernel, at->body, by);
@@ -113,7 +129,9 @@ int32_t split_loop(const ScheduleLine *line, int32_t loop, int64_t factor, const
         for (int i = 0; i < COUNT_OF(others.word); i++) others.word[i] = UINT64_MAX;
         loop_set_remove(&others, outer);
         loop_set_remove(&others, inner);
-        guard_memory(kernel, at->body, others, below(kernel, whole, info.extent), keep);
+        Id inside = below(kernel, whole, info.extent);
+        if (zeros) zero_terms(line, at->body, inside, keep);
+        guard_memory(kernel, at->body, others, inside, keep);
     }
     at->body = statement_loop(kernel, inner, at->body);
     at->loop = outer;

@@ -75,6 +75,7 @@ static void read_size(Tile *tile, const char *text) {
     Reader reader = reader_new("tile", text);
     bool good = reader_int(&reader, &tile->m) && *reader.at++ == 'x' &&
                 reader_int(&reader, &tile->n) && !*reader.at;
+    if (good && tile->unit->rows > 1) return;  // transform_tiles knows which fit
     int64_t most = tile->unit->registers, lanes = tile->unit->lanes, row = tile->n / lanes;
     good = good && tile->m > 0 && tile->m < most && row > 0 && row < most && tile->n % lanes == 0;
     if (!good || (tile->m + 1) * row + 1 > most)
@@ -91,6 +92,10 @@ void transform_tensorcore(const ScheduleLine *line) {
     read_size(&tile, line_word(line, 2));
     line_expect(line, 3, "on");
     int32_t buffer = line_buffer(line, line_word(line, 4));
+    if (tile.unit->rows > 1) {
+        transform_tiles(line, tile.unit, tile.m, tile.n, buffer);
+        return;
+    }
     AccessList accesses = kernel_accesses(line->arena, kernel, kernel->body, buffer);
     Statement *last = NULL;
     for (int i = 0; i < accesses.count; i++) {

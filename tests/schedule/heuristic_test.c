@@ -5,7 +5,7 @@
 #include "kernel_run.h"
 
 static const ScheduleTarget targets[] = {
-    {"avx2_fma", 8, 4, 16}, {"avx2_fma", 8, 6, 16}, {"avx512_fma", 16, 14, 32}};
+    {"avx2_fma", 8, 4, 16, NULL}, {"avx2_fma", 8, 6, 16, NULL}, {"avx512_fma", 16, 14, 32, NULL}};
 
 // word NULL: any schedule will do, the empty one too.
 static void check_heuristic(const char *text, const char *word, const int64_t *var) {

@@ -103,6 +103,39 @@ TEST(split_pads_and_guards_memory) {
                 "}\n");
 }
 
+TEST(split_adds_zeros_to_a_sum) {
+    check_lines("kernel t\nin x f32[5]\nin w f32[5]\nout y f32[1]\n",
+                "register s f32[1]\ninit s[0] = 0\n"
+                "for k < 5 { update s[0] = (fma x[k] w[k] s[0]) }\nfinish y[0] = s[0]\n",
+                "SPLIT k 2 zero",
+                "register s f32[1]\n"
+                "init s[0] = 0\n"
+                "for k0 < 3 {\n"
+                "  for k1 < 2 {\n"
+                "    let t1 = (cmplt @i32(2*k0 + k1) @i32(5))\n"
+                "    update s[0] = (fma (where t1 x[2*k0 + k1 if t1] 0) (where t1 w[2*k0 + k1 if "
+                "t1] 0) s[0])\n"
+                "  }\n"
+                "}\n"
+                "finish y[0] = s[0]\n");
+    check_refused(copy_head, copy_body, "SPLIT j 2 zero", "not a sum of products");
+}
+
+// 5*i + 3*j0 + j1 goes up to 8 for i = 0, but what is stored only to 4.
+TEST(padding_that_stores_nothing_meets_nobody) {
+    check_lines(copy_head, copy_body, "SPLIT j 3 pad\nORDER j0 i j1",
+                "for j0 < 2 {\n"
+                "  for i < 4 {\n"
+                "    for j1 < 3 {\n"
+                "      let t1 = (cmplt @i32(3*j0 + j1) @i32(5))\n"
+                "      y[5*i + 3*j0 + j1] = x[5*i + 3*j0 + j1 if t1] when t1\n"
+                "    }\n"
+                "  }\n"
+                "}\n");
+    check_refused(copy_head, "for i < 4 { for j < 5 { y[4*i + j] = x[5*i + j] } }",
+                  "SPLIT j 3 pad\nORDER j0 i j1", "may depend on each other");
+}
+
 TEST(a_peeled_tail_has_its_own_accumulator) {
     check_lines("kernel t\nin x f32[10]\nout y f32[5]\n",
                 "register s f32[1]\nfor i < 5 { init s[0] = 0 for k < 2 {\n"
