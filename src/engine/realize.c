@@ -100,7 +100,7 @@ static void schedule_unit(Compiled *compiled, Unit *unit) {
     ScheduleTarget row = *best;
     if (engine_tf32() && target()->amx) row.tiles = "amx_bf16";
     const char *candidate[CANDIDATES_MAX];
-    if (wants_factoring(unit->kernel)) factor(unit->kernel);
+    if (!online(unit->kernel) && wants_factoring(unit->kernel)) factor(unit->kernel);
     accumulate(unit->kernel);
     const char *text = kernel_print(compiled->arena, unit->kernel);
     int candidates = schedule_candidates(compiled->arena, unit->kernel, &row, candidate);

@@ -140,8 +140,7 @@ static Nest *new_nest(Accumulate *to, const Node *reduce) {
     return &to->nests.at[to->nests.count - 1];
 }
 
-// old (fold) x, with one rounding where it is a sum of products.
-static Id fold_into(Graph *graph, Op fold, Id x, Id old) {
+Id fold_into(Graph *graph, Op fold, Id x, Id old) {
     const Node *node = graph_node(graph, x);
     bool fused = fold == OP_ADD && node->op == OP_MUL && dtype_is_float(node->dtype);
     if (fused) return node_fma(graph, node->source[0], node->source[1], old);

@@ -13,7 +13,9 @@
  *     whose operands are read again and again, only under all of the owner's loops, and one a
  *     kernel, and not beside a row's fold;
  *   - an operand of a contraction is stored, unless it reads fewer bytes than it has: a packed
- *     weight is unpacked in place.
+ *     weight is unpacked in place;
+ *   - the powers of a softmax whose scores are a contraction, its folds and what weighs with them
+ *     are computed in place, where online.c takes the kernel (attention).
  * A node with several owners is stored, unless it is movement, a cast, an unpacking, or cheap and
  * reads nothing. So is an elementwise node at the end of an expression of DEPTH_MAX. */
 #include "schedule/schedule.h"
@@ -38,6 +40,8 @@ typedef struct {
     Module *module;
     bool contractions_alone;
     Place *place;
+    const bool *refused;  // contractions that are no attention's after all
+    Id *weighs;           // by node: the contraction that weighs by the softmax it is a fold of
     bool *stored;
     int32_t *slot;  // of each stored node, -1 before it has one
 } Fusion;
@@ -93,6 +97,53 @@ static bool is_contraction(const Fusion *fusion, const Node *node) {
         if (node_elements(fusion, below_movement(fusion->graph, product->source[i])) < whole)
             return true;
     return false;
+}
+
+// ---- softmax and what it weighs ----------------------------------------------------------------
+// The first node of an op that a value is made of, by elementwise ops and movement; `only` stops at
+// all but products and choices. -1 if there is none.
+static Id find_below(const Fusion *fusion, Id id, Op op, int64_t fold, bool only, bool *seen) {
+    const Node *node = graph_node(fusion->graph, id);
+    if (seen[id]) return -1;
+    seen[id] = true;
+    if (node->op == op && (op != OP_REDUCE || node->arg[0] == fold)) return id;
+    bool through = ops[node->op].properties & (only ? MOVES : MOVES | MAPS);
+    if (!through && node->op != OP_MUL && node->op != OP_WHERE) return -1;
+    for (int i = node->op == OP_WHERE; i < node->sources; i++) {
+        Id found = find_below(fusion, node->source[i], op, fold, only, seen);
+        if (found >= 0) return found;
+    }
+    return -1;
+}
+
+static Id power_below(const Fusion *fusion, Id id) {
+    bool *seen = arena_array(fusion->arena, bool, graph_count(fusion->graph));
+    return find_below(fusion, id, OP_EXP2, 0, true, seen);
+}
+
+static Id fold_below(const Fusion *fusion, Id id, Op fold) {
+    bool *seen = arena_array(fusion->arena, bool, graph_count(fusion->graph));
+    return find_below(fusion, id, OP_REDUCE, fold, false, seen);
+}
+
+// sum over keys of (2^(scores - max(scores)) * ..) * values, where scores are a contraction: notes
+// it, the maximum, the contraction and the powers' sums as belonging to it.
+static void find_softmax(Fusion *fusion, Id weighing) {
+    const Graph *graph = fusion->graph;
+    const Node *node = graph_node(graph, weighing);
+    if (!is_contraction(fusion, node) || fusion->refused[weighing]) return;
+    Id power = power_below(fusion, node->source[0]);
+    if (power < 0) return;
+    Id max = fold_below(fusion, graph_node(graph, power)->source[0], OP_MAX);
+    Id scores = max < 0 ? -1 : fold_below(fusion, graph_node(graph, max)->source[0], OP_ADD);
+    if (scores < 0 || !is_contraction(fusion, graph_node(graph, scores))) return;
+    fusion->weighs[weighing] = fusion->weighs[max] = fusion->weighs[scores] = weighing;
+    for (Id id = power; id < graph_count(graph); id++) {
+        const Node *sum = graph_node(graph, id);
+        bool sums = fusion->place[id].live && sum->op == OP_REDUCE && sum->arg[0] == OP_ADD;
+        if (sums && !is_contraction(fusion, sum) && power_below(fusion, sum->source[0]) == power)
+            fusion->weighs[id] = weighing;
+    }
 }
 
 // Bytes read by each node's expression, and what it costs, if only what must be stored is.
@@ -266,6 +317,9 @@ static bool fold_in_place(Fusion *fusion, Id id) {
     const Node *node = graph_node(fusion->graph, id);
     Place *place = &fusion->place[id];
     int loops, owner_loops;
+    if (fusion->weighs[id] >= 0 && place->owner >= 0)  // once for each element of its kernel
+        return fusion->weighs[id] != id ||
+               node_elements(fusion, loops_of(fusion, place->owner)) == node_elements(fusion, id);
     if (place->owner < 0 || !under_prefix(fusion, id, &loops, &owner_loops)) return false;
     const Node *owner = graph_node(fusion->graph, place->owner);
     if (owner->op == OP_SCAN || owner->op == OP_SCATTER_ADD) return false;
@@ -293,14 +347,16 @@ static bool is_stored(Fusion *fusion, Id id) {
     return place->costly || (place->reads > 0 && !reads_less_than_it_has(fusion, id));
 }
 
-static void store_operands(Fusion *fusion, const Node *node) {
+static void store_operands(Fusion *fusion, Id id) {
+    const Node *node = graph_node(fusion->graph, id);
     if (!is_contraction(fusion, node)) return;
     const Node *product = graph_node(fusion->graph, node->source[0]);
     int64_t whole = node_elements(fusion, node->source[0]);
     for (int i = 0; i < 2; i++) {
         Id operand = below_movement(fusion->graph, product->source[i]);
         int properties = ops[graph_node(fusion->graph, operand)->op].properties;
-        if (properties & MAPS && node_elements(fusion, operand) < whole &&
+        bool weighs = fusion->weighs[id] == id && power_below(fusion, operand) >= 0;
+        if (properties & MAPS && node_elements(fusion, operand) < whole && !weighs &&
             !reads_less_than_it_has(fusion, operand))
             fusion->place[operand].forced = true;
     }
@@ -424,40 +480,69 @@ static void make_kernels(Fusion *fusion) {
     arena_free(scratch);
 }
 
-Module *fuse(Arena *arena, const Graph *graph, int outputs, const Id *output, int effects,
-             const Id *effect, bool contractions_alone) {
+// Whether every kernel that was to be attention is what online() takes; notes those that are not.
+static bool softmaxes_fit(const Fusion *fusion, bool *refused) {
+    const Module *module = fusion->module;
+    bool fit = true;
+    for (Id id = 0; id < graph_count(fusion->graph); id++) {
+        if (fusion->weighs[id] != id) continue;
+        Id root = fusion->stored[id] ? id : fusion->place[id].owner;
+        for (int32_t i = 0; i < module->calls.count; i++)
+            if (module->calls.at[i].root == root && !online_fits(module->calls.at[i].kernel))
+                refused[id] = true, fit = false;
+    }
+    return fit;
+}
+
+// False if it must be done again, since more is refused now.
+static bool try_fuse(Module *module, int outputs, const Id *output, int effects, const Id *effect,
+                     bool contractions_alone, bool *refused) {
+    const Graph *graph = module->graph;
     int32_t count = graph_count(graph);
-    Module *module = arena_object(arena, Module);
-    *module = (Module){.arena = arena, .graph = graph, .outputs = outputs};
-    module->output = arena_array(arena, int32_t, outputs);
     Arena *scratch = arena_new();
     Fusion fusion = {.arena = scratch,
                      .graph = graph,
                      .module = module,
+                     .refused = refused,
                      .contractions_alone = contractions_alone};
     fusion.place = arena_array(scratch, Place, count);
     fusion.stored = arena_array(scratch, bool, count);
     fusion.slot = arena_array(scratch, int32_t, count);
-    for (Id id = 0; id < count; id++) fusion.place[id].owner = NOBODY, fusion.slot[id] = -1;
+    fusion.weighs = arena_array(scratch, Id, count);
+    for (Id id = 0; id < count; id++)
+        fusion.place[id].owner = NOBODY, fusion.slot[id] = fusion.weighs[id] = -1;
     for (int i = 0; i < outputs; i++)
         mark_live(&fusion, output[i]), fusion.place[output[i]].forced = true;
     for (int i = 0; i < effects; i++) mark_live(&fusion, effect[i]);
     count_reads(&fusion);
     for (Id id = 0; id < count; id++) {
-        if (!fusion.place[id].live || graph_node(graph, id)->op != OP_ASSIGN) continue;
+        if (!fusion.place[id].live) continue;
+        if (!contractions_alone) find_softmax(&fusion, id);
+        if (graph_node(graph, id)->op != OP_ASSIGN) continue;
         keep_old_bytes(&fusion, id);
         store_overlapping(&fusion, id);
     }
     for (Id id = count - 1; id >= 0; id--) {
         if (!fusion.place[id].live) continue;
-        const Node *node = graph_node(graph, id);
         fusion.stored[id] = fusion.place[id].stored = is_stored(&fusion, id);
-        store_operands(&fusion, node);
-        store_sources(&fusion, node);
+        store_operands(&fusion, id);
+        store_sources(&fusion, graph_node(graph, id));
         claim_sources(&fusion, id);
     }
     make_kernels(&fusion);
     for (int i = 0; i < outputs; i++) module->output[i] = slot_of(&fusion, output[i]);
+    bool fit = softmaxes_fit(&fusion, refused);
     arena_free(scratch);
+    return fit;
+}
+
+Module *fuse(Arena *arena, const Graph *graph, int outputs, const Id *output, int effects,
+             const Id *effect, bool contractions_alone) {
+    bool *refused = arena_array(arena, bool, graph_count(graph));
+    Module *module = arena_object(arena, Module);
+    do {
+        *module = (Module){.arena = arena, .graph = graph, .outputs = outputs};
+        module->output = arena_array(arena, int32_t, outputs);
+    } while (!try_fuse(module, outputs, output, effects, effect, contractions_alone, refused));
     return module;
 }

@@ -505,6 +505,8 @@ int schedule_candidates(Arena *arena, Kernel *kernel, const ScheduleTarget *targ
     if (turned) candidate[candidates++] = turned;
     const char *tile = tile_schedule(&to), *row = tile ? tile : row_schedule(&to);
     if (row) candidate[candidates++] = row;
+    const char *attention = attention_schedule(arena, kernel, target);
+    if (attention) candidate[candidates++] = attention;
     candidate[candidates++] = plain_schedule(&to);
     candidate[candidates++] = "";
     return candidates;

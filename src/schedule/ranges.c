@@ -22,6 +22,15 @@ typedef struct {
     int64_t every[CUTS_MAX];  // descending, each divides the one before and the extent
 } Cuts;
 
+// The loops of a REDUCE node: wherever the node is computed, its loops are these. So two uses of a
+// value that differ in outer loops only are equal once those are put in place of each other.
+typedef struct {
+    Id node;
+    Index coordinate[RANK_MAX];  // along the folded axes
+    int32_t loop[RANK_MAX * (CUTS_MAX + 1)];
+    int loops;
+} Folded;
+
 typedef struct {
     const Ranges *ranges;
     const Graph *graph;
@@ -34,6 +43,7 @@ typedef struct {
     IndexTable *indices;    // the kernel's
     LIST(Lowered) lowered;  // a node at the same coordinates is one expression, its loops included
     Map *memo;              // finds it
+    LIST(Folded) folded;
     LIST(int32_t) slot, buffer;  // PARAM slots in order; buffer ids of the kernel
     LIST(DType) as;  // the dtype each slot is read as: BITCAST gives memory a second name
 } Lowering;
@@ -189,19 +199,30 @@ static Index open_loop(Lowering *to, const char *name, Size size, int *loops, in
     return index_add(to->indices, coordinate, kernel_loop_index(to->kernel, loop[(*loops)++]));
 }
 
-static Id lower_reduce(Lowering *to, const Node *node, const Index *coordinate, Id condition) {
-    const Node *source = graph_node(to->graph, node->source[0]);
+static const Folded *loops_of_fold(Lowering *to, Id id) {
+    for (int32_t i = 0; i < to->folded.count; i++)
+        if (to->folded.at[i].node == id) return &to->folded.at[i];
+    const Node *node = graph_node(to->graph, id), *source = graph_node(to->graph, node->source[0]);
+    Folded folded = {.node = id};
+    for (int axis = 0; axis < source->rank; axis++)
+        if (node->arg[1] >> axis & 1 && source->size[axis] != 1)
+            folded.coordinate[axis] =
+                open_loop(to, "k", source->size[axis], &folded.loops, folded.loop);
+    *list_add(to->arena, &to->folded) = folded;
+    return &to->folded.at[to->folded.count - 1];
+}
+
+static Id lower_reduce(Lowering *to, Id id, const Index *coordinate, Id condition) {
+    const Node *node = graph_node(to->graph, id), *source = graph_node(to->graph, node->source[0]);
+    Folded folded = *loops_of_fold(to, id);  // the list grows
     Index inner[RANK_MAX];
-    int32_t loop[RANK_MAX * (CUTS_MAX + 1)];
-    int loops = 0;
     for (int axis = 0; axis < source->rank; axis++) {
-        inner[axis] = coordinate[axis];
-        if (!(node->arg[1] >> axis & 1)) continue;
-        if (source->size[axis] == 1) continue;
-        inner[axis] = open_loop(to, "k", source->size[axis], &loops, loop);
+        bool folds = node->arg[1] >> axis & 1 && source->size[axis] != 1;
+        inner[axis] = folds ? folded.coordinate[axis] : coordinate[axis];
     }
     Id value = lower(to, node->source[0], inner, condition);
-    return loops ? kernel_reduce(to->kernel, (Op)node->arg[0], value, loops, loop) : value;
+    if (!folded.loops) return value;
+    return kernel_reduce(to->kernel, (Op)node->arg[0], value, folded.loops, folded.loop);
 }
 
 static Id lower_pad(Lowering *to, const Node *node, const Index *coordinate, Id condition) {
@@ -305,7 +326,7 @@ static Id lower_node(Lowering *to, Id id, const Index *coordinate, Id condition)
     if (ops[node->op].properties & LEAF) return lower_leaf(to, node, coordinate);
     if (ops[node->op].properties & MOVES) return lower_move(to, node, coordinate, condition);
     if (ops[node->op].properties & MAPS) return lower_map(to, node, coordinate, condition);
-    if (node->op == OP_REDUCE) return lower_reduce(to, node, coordinate, condition);
+    if (node->op == OP_REDUCE) return lower_reduce(to, id, coordinate, condition);
     if (node->op == OP_GATHER) return lower_gather(to, node, coordinate, condition);
     // CONTIGUOUS, DETACH, WITHGRAD and COPY are their source's value.
     return lower(to, node->source[0], coordinate, condition);

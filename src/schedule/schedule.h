@@ -58,6 +58,12 @@ void plan_memory(Module *module);
 //   sum((s c + o) x)  =>  s sum(c x) + o sum(x)
 void factor(Kernel *kernel);
 
+// online.c: a softmax of sums, and the sums that it weighs (attention), as blocks of keys whose
+// states are joined, before accumulate(). Whether the kernel is of that form; it is changed by the
+// second only.
+bool online_fits(Kernel *kernel);
+bool online(Kernel *kernel);
+
 // cost.c: float operations of a kernel in unscheduled form, and the bytes that it must move, for
 // these values of the VARs.
 void kernel_cost(const Kernel *kernel, const int64_t *var, double *operations, double *bytes);
@@ -73,6 +79,8 @@ typedef struct {
 enum { CANDIDATES_MAX = 5 };
 int schedule_candidates(Arena *arena, Kernel *kernel, const ScheduleTarget *target,
                         const char *candidate[CANDIDATES_MAX]);
+// heuristic_attention.c: a schedule of what online() made; NULL of other kernels.
+const char *attention_schedule(Arena *arena, const Kernel *kernel, const ScheduleTarget *target);
 // Of a kernel in unscheduled form: it has sums that factor() helps, and no product to be tiled.
 bool wants_factoring(const Kernel *kernel);
 
@@ -82,6 +90,8 @@ bool wants_factoring(const Kernel *kernel);
 //   c[i] = (reduce add k<96 x[96*i + k])
 //   =>   init s[0] = 0; for k < 96 { update s[0] = (add x[96*i + k] s[0]) }; finish c[i] = s[0]
 void accumulate(Kernel *kernel);
+// old (fold) x, with one rounding where it is a sum of products.
+Id fold_into(Graph *graph, Op fold, Id x, Id old);
 
 // transform.c: a schedule is text, a transform a line, `#` comments. It changes a kernel that is in
 // explicit form; kernel_verify holds after each line. What a transform cannot do it refuses, with a
