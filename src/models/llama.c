@@ -16,8 +16,6 @@
 static const int64_t chunks[] = {LLAMA_PIECE, 256, 128, 64, 8, 1};
 enum {
     CACHE_BLOCK = 256,  // positions; llama_cache_bytes counts the cache in these
-    PAGE_KEYS = 4096 / 4,
-    SCORES_BYTES = 40 << 20,  // a layer's attention at most: above, smaller pieces
 };
 
 // ---- the model ---------------------------------------------------------------------------------
@@ -150,19 +148,10 @@ static int run_chunk(Llama *llama, const int32_t *ids, int64_t stride, int64_t v
     return status;
 }
 
-// Scores of a piece and their powers, (heads, size, keys) each, fit SCORES_BYTES. Their rows are as
-// long as the context, and of a row the keys so far and what else is in their pages is in memory.
-static bool piece_fits(const Llama *llama, int64_t size) {
-    int64_t keys = min_i64(llama->config.context + LLAMA_PIECE, llama->position + size + PAGE_KEYS);
-    int64_t rows = llama->config.sequences * size;
-    if (llama->config.sequences > 1 && rows > LLAMA_PIECE) return size == 1;
-    return rows <= 64 || 2 * llama->config.heads * rows * keys * 4 <= SCORES_BYTES;
-}
-
 // The smallest piece that holds the whole rest if over half is used, else the largest full one.
 static int64_t chunk_size(const Llama *llama, int64_t left) {
     int first = 0;
-    while (chunks[first] > 1 && !piece_fits(llama, chunks[first])) first++;
+    while (chunks[first] > 1 && llama->config.sequences * chunks[first] > LLAMA_PIECE) first++;
     for (int i = COUNT_OF(chunks) - 1; i >= first; i--)
         if (chunks[i] >= left && (chunks[i] == 1 || left > chunks[i] / 2)) return chunks[i];
     for (int i = first; i < COUNT_OF(chunks); i++)
