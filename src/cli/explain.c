@@ -1,6 +1,6 @@
 /* explain.c - picograd explain: how a program becomes instructions, stage by stage.
  * In: a row's name, or a model (one decode step).  Out: what PG_DUMP prints after each pass, in
- * order, then each kernel's time.
+ * order, how many kernels there are, then each one's time.
  *   picograd explain softmax:1024 --stage render   =>   the C of its kernels                     */
 #include "cli/row.h"
 #include "engine/engine.h"
@@ -65,6 +65,17 @@ static int show_stages(Explain *run) {
     return with_switch(run, "PG_DUMP", run->stage ? run->stage : "all");
 }
 
+// A model's layers share their kernels; what is left over is before the first and behind the last.
+static void show_count(const Explain *run) {
+    if (run->stage && strcmp(run->stage, "fuse") != 0) return;
+    printf("\n%d kernel%s", engine_kernels(), engine_kernels() == 1 ? "" : "s");
+    if (run->session.llama) {
+        int layers = (int)llama_config(run->session.llama)->layers;
+        printf(" a step, %d in each of %d layers", engine_kernels() / layers, layers);
+    }
+    printf("\n");
+}
+
 static int show_times(Explain *run) {
     enum { WARM_UP = 3 };
     if (run->stage && strcmp(run->stage, time_stage)) return 0;
@@ -86,7 +97,9 @@ static int explain(Explain *run) {
         for (int i = 0; i < stage_count(); i++) printf(" %s", stage_name(NULL, i));
         printf("; --stage NAME shows one\n");
     }
-    return show_stages(run) < 0 || show_times(run) < 0 ? failed() : EXIT_DONE;
+    if (show_stages(run) < 0) return failed();
+    show_count(run);
+    return show_times(run) < 0 ? failed() : EXIT_DONE;
 }
 
 static int open_and_explain(Explain *run, int count, const char **name) {

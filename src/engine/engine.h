@@ -29,6 +29,7 @@ void engine_free(Compiled *compiled);
 // error_text() if a worker met an error.
 int engine_call(Compiled *compiled, const int64_t *param, const int64_t *var, int64_t *result);
 double engine_compile_seconds(void);  // of all engine_compile calls of this thread
+int engine_kernels(void);             // that a call of what was compiled last runs
 // One kernel of a call: how often it ran, how long in all, and what that must at least do.
 typedef struct {
     const char *name;

@@ -229,6 +229,8 @@ const char *engine_pass(int i, const char **about) {
 
 static _Thread_local double all_compile_seconds;
 double engine_compile_seconds(void) { return all_compile_seconds; }
+static _Thread_local int last_kernels;
+int engine_kernels(void) { return last_kernels; }
 
 // ---- what a call replays -----------------------------------------------------------------------
 static void keep_launches(Compiled *compiled) {
@@ -300,6 +302,7 @@ Compiled *engine_compile(const Graph *graph, int outputs, const Id *output, int 
     keep(compiled);
     compiled->info.compile_seconds = clock_seconds() - start;
     all_compile_seconds += compiled->info.compile_seconds;
+    last_kernels = compiled->launches;
     int64_t debug = env_int("DEBUG", 0);
     if (debug >= 1) dump_units(compiled, (int)debug);
     bool looked_at = debug >= 2 || *env_text("DUMP", "") || dump_is_watched();

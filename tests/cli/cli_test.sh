@@ -207,6 +207,7 @@ check "explain: all stages, in order" is "$wanted" \
     "$(sed -n 's/^#### \([a-z]*\):.*/\1/p' "$work/out" | xargs)"
 check "explain: the graph" has "exp2 f32 (16, 16)"
 check "explain: C" has "const PgArgs *args"
+check "explain: the count" grep -qx "1 kernel" "$work/out"
 try explain rmsnorm:16 --stage render
 check "explain --stage" is "$(grep -c '^####' "$work/out")" 1
 try explain matmul:16 --kernel 7 --stage schedule
