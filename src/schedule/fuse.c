@@ -17,10 +17,11 @@
  *   - the powers of a softmax whose scores are a contraction, its folds and what weighs with them
  *     are computed in place, where online.c takes the kernel (attention).
  * A node with several owners is stored, unless it is movement, a cast, an unpacking, or cheap and
- * reads nothing. So is an elementwise node at the end of an expression of DEPTH_MAX. */
+ * reads nothing, or its readers can read what it reads in its place: no more bytes than it has (an
+ * activation and its slope). So is an elementwise node at the end of an expression of DEPTH_MAX. */
 #include "schedule/schedule.h"
 
-enum { NOBODY = -1, MANY = -2 };
+enum { NOBODY = -1, MANY = -2, LEAVES_MAX = 4 };
 typedef struct {
     bool live, stored, forced;
     bool aligned;    // each axis of size > 1 is an axis of the owner, or a loop of a fold inside it
@@ -28,10 +29,13 @@ typedef struct {
     bool contracts;  // (owner) holds a contraction already
     bool folds_rows;  // (owner) holds a fold under some of its loops only
     bool costly;      // its expression has an EXP2, LOG2 or SIN
+    bool stretched;   // some reader needs each of its elements several times
     Id owner;
     int8_t axis[RANK_MAX];  // the owner's axis, -1 none
     int64_t reads;          // bytes of the memory that its expression reads; saturates
     int depth;              // of its expression, from a fold up
+    int leaves;             // the different memories and folds that it is made of
+    Id leaf[LEAVES_MAX];    // LEAVES_MAX: or more
 } Place;
 enum { DEPTH_MAX = 256 };  // of an expression: passes walk it down, and a compiler's time grows
 typedef struct {
@@ -146,6 +150,22 @@ static void find_softmax(Fusion *fusion, Id weighing) {
     }
 }
 
+static void add_leaf(Place *place, Id leaf) {
+    for (int i = 0; i < place->leaves; i++)
+        if (place->leaf[i] == leaf) return;
+    if (place->leaves < LEAVES_MAX) place->leaf[place->leaves++] = leaf;
+}
+
+// Could each reader make it anew, and read no more than it would read of it? A bool counts as what
+// it was made from: that is read beside it as a rule.
+static bool is_as_good_as_its_leaves(const Fusion *fusion, Id id) {
+    const Place *place = &fusion->place[id];
+    int64_t bytes = 0;
+    for (int i = 0; i < place->leaves; i++) bytes += node_bytes(fusion, place->leaf[i]);
+    return place->leaves && place->leaves < LEAVES_MAX && !place->stretched &&
+           bytes <= max_i64(node_bytes(fusion, id), 4 * node_elements(fusion, id));
+}
+
 // Bytes read by each node's expression, and what it costs, if only what must be stored is.
 static void count_reads(Fusion *fusion) {
     for (Id id = 0; id < graph_count(fusion->graph); id++) {
@@ -158,9 +178,12 @@ static void count_reads(Fusion *fusion) {
             place->reads =
                 min_i64(place->reads + fusion->place[node->source[i]].reads, INT64_MAX / 4);
             place->costly |= fusion->place[node->source[i]].costly;
+            const Place *source = &fusion->place[node->source[i]];
+            for (int l = 0; l < source->leaves; l++) add_leaf(place, source->leaf[l]);
             int depth = 1 + fusion->place[node->source[i]].depth;
             if (depth > place->depth && node->op != OP_REDUCE) place->depth = depth;
         }
+        if (ends || node->op == OP_REDUCE) place->leaves = 1, place->leaf[0] = id;
         if (place->depth < DEPTH_MAX || !(ops[node->op].properties & MAPS)) continue;
         place->forced = true;
         place->depth = 0;
@@ -283,6 +306,9 @@ static void claim_sources(Fusion *fusion, Id id) {
         for (int i = 0; i < source->rank; i++)
             if (source->size[i] == 1) axis[i] = -1;
         claim(fusion, node->source[s], owner, aligned, inside, axis);
+        fusion->place[node->source[s]].stretched |=
+            (!starts && place->stretched) ||
+            node_elements(fusion, id) > node_elements(fusion, node->source[s]);
     }
 }
 
@@ -344,6 +370,7 @@ static bool is_stored(Fusion *fusion, Id id) {
     if (node->op == OP_REDUCE) return !fold_in_place(fusion, id);
     if (place->owner >= 0 || node->op == OP_DETACH || node->op == OP_CAST || node->op == OP_BITCAST)
         return false;
+    if (is_as_good_as_its_leaves(fusion, id)) return false;
     return place->costly || (place->reads > 0 && !reads_less_than_it_has(fusion, id));
 }
 

@@ -2,6 +2,8 @@
 #include "schedule/schedule.h"
 #include "test.h"
 
+#include <string.h>
+
 static Arena *arena;
 static Module *module;
 
@@ -56,6 +58,32 @@ TEST(fuse_softmax_is_one_kernel) {
         kernel_accesses(arena, module->calls.at[0].kernel, module->calls.at[0].kernel->body, -1)
             .count;
     CHECK(stores > 0);
+    done();
+}
+
+// An activation and its slope: both read x, and nothing between them is memory.
+TEST(fuse_shared_expression_of_one_value_is_made_again) {
+    static const char *const shared =
+        "%0 = buffer{1, 0} f32 (4, 8)\n%1 = exp2 f32 (4, 8) %0\n%2 = mul f32 (4, 8) %1 %1\n"
+        "%3 = mul f32 (4, 8) %2 %0\n%4 = contiguous f32 (4, 8) %3\n"
+        "%5 = add f32 (4, 8) %2 %1\n%6 = contiguous f32 (4, 8) %5\nout %4 %6\n";
+    fused(shared);
+    CHECK_INT(module->calls.count, 2);
+    CHECK(strstr(kernel_text(1), "in a f32[32]\nfor"));
+    done();
+    fused("%0 = buffer{1, 0} f32 (4, 8)\n%1 = buffer{2, 0} f32 (4, 8)\n%2 = mul f32 (4, 8) %1 "
+          "%0\n%3 = exp2 f32 (4, 8) %2\n%4 = contiguous f32 (4, 8) %3\n%5 = add f32 (4, 8) %2 "
+          "%3\n%6 = contiguous f32 (4, 8) %5\nout %4 %6\n");
+    CHECK_INT(module->calls.count, 4);  // two reads would stand for one
+    done();
+}
+
+// ... but not once for each of the elements that it is stretched to.
+TEST(fuse_stretched_shared_expression_is_stored) {
+    fused("%0 = buffer{1, 0} f32 (4, 1)\n%1 = exp2 f32 (4, 1) %0\n%2 = expand f32 (4, 8) %1\n"
+          "%3 = buffer{2, 0} f32 (4, 8)\n%4 = mul f32 (4, 8) %2 %3\n%5 = contiguous f32 (4, 8) "
+          "%4\n%6 = add f32 (4, 8) %2 %3\n%7 = contiguous f32 (4, 8) %6\nout %5 %7\n");
+    CHECK_INT(module->calls.count, 3);
     done();
 }
 
