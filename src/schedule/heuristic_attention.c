@@ -91,10 +91,11 @@ static void add_row(Attention *to, const char *row, int64_t width) {
     text_add(&to->text, "VECTORIZE %s\n", lane_loop(to, row, width));
 }
 
-// How many of the extent a tile has: `most` or the largest divisor below it.
-static int64_t tile_of(int64_t extent, int64_t most) {
-    while (extent % most) most--;
-    return most;
+// Registers of a tile: whole columns of queries, and as many rows as divide the extent evenly.
+static void find_tile(const Attention *to, int64_t extent, int64_t width, int64_t *m, int64_t *n) {
+    *n = width % to->target->tile_n ? to->lanes : to->target->tile_n;
+    *m = to->target->tile_m * to->target->tile_n / *n;
+    while (extent % *m) --*m;
 }
 
 static void add_names(Attention *to, const Statement *loops, const char *last) {
@@ -117,8 +118,8 @@ static void add_scores(Attention *to, const Statement *keys) {
         add_row(to, arena_print(to->arena, "%s_finish", row), width);
         return;
     }
-    int64_t m = tile_of(extent, to->target->tile_m),
-            n = width % to->target->tile_n ? to->lanes : to->target->tile_n;
+    int64_t m, n;
+    find_tile(to, extent, width, &m, &n);
     const char *half = n > to->lanes ? "1" : "";
     text_add(&to->text, "SPLIT %s %lld\nSPLIT %s %lld\nORDER %s0 %s0 %s1 %s1\n", key, (long long)m,
              row, (long long)n, key, row, key, row);
@@ -153,8 +154,8 @@ static void add_outputs(Attention *to, const Statement *keys) {
         add_row(to, arena_print(to->arena, "%s_%s_out", row, o), width);
         return;
     }
-    int64_t m = tile_of(extent, to->target->tile_m),
-            n = width % to->target->tile_n ? to->lanes : to->target->tile_n;
+    int64_t m, n;
+    find_tile(to, extent, width, &m, &n);
     text_add(&to->text, "SPLIT %s %lld\nSPLIT %s %lld\nORDER %s0 %s0 %s %s1 %s1\n", d, (long long)m,
              row, (long long)n, d, row, key, d, row);
     const char *copy = next_copy(to, o);
@@ -204,5 +205,5 @@ const char *attention_schedule(Arena *arena, const Kernel *kernel, const Schedul
         return NULL;
     to.text = text_new(arena);
     if (kernel_find_buffer(kernel, "part_m") >= 0) return few_rows(&to);
-    return target->unit && kernel_find_loop(kernel, "tile") >= 0 ? many_rows(&to) : NULL;
+    return target->unit ? many_rows(&to) : NULL;
 }

@@ -19,7 +19,7 @@ enum {
     SUMS_MAX = 4,
     CHAIN_MAX = 16,
     APART = 64,    // keys of a block whose state is made apart from others
-    THROUGH = 96,  // of one that is joined to those before it: whole tiles of a matrix unit
+    THROUGH = 96,  // of one that is joined to those before it, with WIDEST queries
     MANY = 8,      // queries from which on blocks are joined as they come
     WIDEST = 64,   // queries at a time: their scores of a block are 24 KB
 };
@@ -50,6 +50,7 @@ typedef struct {
     Statement **end;    // of the list being made
     int32_t running;    // the buffer of the maximum of the keys so far
     int32_t query;      // the row loop that the values do not depend on; -1: none
+    int64_t queries;    // its extent
     int64_t width;      // how many of its iterations are made together, by loops `row`
     int32_t tile, row;  // query = width * tile + row, where width > 1
     Id scored;          // the score, with queries as they lie in the kernel's own memory
@@ -226,6 +227,35 @@ static bool find_rows(Online *to) {
     return loop_set_within(used, (LoopSet){0});
 }
 
+static int64_t extent_of(const Online *to, int32_t loop) {
+    return index_high(to->indices, to->kernel->loops.at[loop].extent);
+}
+
+// The longest row loop along which what is weighed is the same becomes the innermost one. False if
+// it is long and cannot be cut into vectors.
+static bool find_query(Online *to) {
+    LoopSet used = {0};
+    for (int i = 0; i < to->sums; i++) {
+        Substitution *by = substitution_new(graph_arena(to->graph), to->kernel);
+        by->node[to->sum[i].power] = node_const_float(to->graph, DT_F32, (Shape){0}, 1);
+        Id weighed = kernel_substitute(to->kernel, to->sum[i].body, by);
+        used = loop_set_union(used, kernel_loops_of(to->kernel, weighed));
+    }
+    int best = -1;
+    for (int i = 0; i < to->rows; i++)
+        if (!loop_set_has(&used, to->chain[i]) &&
+            (best < 0 || extent_of(to, to->chain[i]) >= extent_of(to, to->chain[best])))
+            best = i;
+    to->query = best < 0 ? -1 : to->chain[best];
+    for (int i = best; best >= 0 && i + 1 < to->rows; i++) to->chain[i] = to->chain[i + 1];
+    if (best >= 0) to->chain[to->rows - 1] = to->query;
+    to->width = 1;
+    to->queries = best < 0 ? 1 : extent_of(to, to->query);
+    for (int64_t width = MANY; width <= min_i64(to->queries, WIDEST); width += MANY)
+        if (to->queries % width == 0) to->width = width;
+    return to->queries < MANY || to->width > 1;
+}
+
 static bool find_all(Online *to) {
     IdList folds = {0};
     bool weighs = false;
@@ -246,8 +276,9 @@ static bool find_all(Online *to) {
         if (!fits_sum(to, folds.at[i])) return false;
         weighs |= to->sum[to->sums - 1].extras > 0;
     }
-    if (weighs) to->store->value = value;
-    return weighs;
+    if (!weighs || !find_query(to)) return false;
+    to->store->value = value;
+    return true;
 }
 
 static Online online_new(Kernel *kernel) {
@@ -278,10 +309,6 @@ static Id real(const Online *to, double value) {
 }
 
 static Index first(const Online *to) { return index_const(to->indices, 0); }
-
-static int64_t extent_of(const Online *to, int32_t loop) {
-    return index_high(to->indices, to->kernel->loops.at[loop].extent);
-}
 
 static int32_t new_loop(const Online *to, const char *name, Index extent, Index limit) {
     int32_t loop = kernel_loop(to->kernel, name, size_from_index(to->indices, extent));
@@ -528,7 +555,7 @@ static void put_queries(Online *to) {
     IdList nodes = kernel_nodes(graph_arena(to->graph), to->kernel, to->score);
     Id fold = -1, factor = -1;
     for (int i = 0; i < nodes.count && factor < 0; i++) factor = query_in(to, fold = nodes.at[i]);
-    if (factor < 0 || to->width == 1) return;
+    if (factor < 0) return;
     const Node *reduce = node_of(to, fold);
     int32_t loop[CHAIN_MAX];
     int loops = (int)reduce->arg[1];
@@ -550,9 +577,11 @@ static void put_queries(Online *to) {
 // Many queries: blocks of keys one after the other, what is left over as a shorter one.
 static void run_through(Online *to) {
     Index keys = to->kernel->loops.at[to->loop].extent, one = index_const(to->indices, 1);
-    int64_t most = min_i64(max_i64(1, index_high(to->indices, keys)), THROUGH), left = -1;
+    int64_t all = max_i64(1, index_high(to->indices, keys)), left = -1;
+    int64_t most = min_i64(all, THROUGH * to->width / WIDEST);  // few queries: a short rest
     Index whole = index_div(to->indices, keys, most), rest = index_mod(to->indices, keys, most);
     Statement *body = NULL;
+    to->tile = new_loop(to, "tile", index_const(to->indices, to->queries / to->width), -1);
     to->end = &body;
     put_queries(to);
     put_start(to);
@@ -662,39 +691,13 @@ static void run_apart(Online *to) {
     to->kernel->body = nest;
 }
 
-// The longest row loop along which what is weighed is the same. It becomes the innermost.
-static void find_query(Online *to) {
-    LoopSet used = {0};
-    for (int i = 0; i < to->sums; i++) {
-        Substitution *by = nothing(to);
-        by->node[to->sum[i].power] = real(to, 1);
-        Id weighed = kernel_substitute(to->kernel, to->sum[i].body, by);
-        used = loop_set_union(used, kernel_loops_of(to->kernel, weighed));
-    }
-    int best = -1;
-    for (int i = 0; i < to->rows; i++)
-        if (!loop_set_has(&used, to->chain[i]) &&
-            (best < 0 || extent_of(to, to->chain[i]) >= extent_of(to, to->chain[best])))
-            best = i;
-    to->query = best < 0 ? -1 : to->chain[best];
-    for (int i = best; best >= 0 && i + 1 < to->rows; i++) to->chain[i] = to->chain[i + 1];
-    if (best >= 0) to->chain[to->rows - 1] = to->query;
-}
-
 bool online(Kernel *kernel) {
     Online to = online_new(kernel);
     if (!find_all(&to)) return false;
-    find_query(&to);
     to.scored = to.score;
-    to.width = 1;
-    int64_t queries = to.query < 0 ? 1 : extent_of(&to, to.query);
-    for (int64_t width = MANY; width <= min_i64(queries, WIDEST); width += MANY)
-        if (queries % width == 0) to.width = width;
     if (to.width > 1)
-        to.tile = new_loop(&to, "tile", index_const(to.indices, queries / to.width), -1);
-    if (queries < MANY)
-        run_apart(&to);
-    else
         run_through(&to);
+    else
+        run_apart(&to);
     return true;
 }
