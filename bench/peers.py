@@ -2,9 +2,10 @@
 """peers.py PEER -t THREADS - answers for one peer what bench.py asks, a line each.
 
 In, from standard input:  {"row": "matmul:1024", "model": "F32", "file": PATH or null}
-Out, a line of JSON:      {"version": ..., "step_seconds": ...}   the mean step of half a second
-                          {"version": ..., "value": ...}          for rows in ms or MB
-                          {"missing": why}                        the peer or the row cannot be had
+Out, a line of JSON:      {"version": ..., "took": seconds, "step_seconds": ...}
+                                              the mean step of half a second, or of one run
+                          {"version": ..., "took": seconds, "value": ...}   for rows in ms or MB
+                          {"missing": why}    the peer or the row cannot be had
 What a row needs is made once and kept until another row is asked for, so that asking in turn with
 the other sides costs no set-up. A step is what picograd's row does: one call, all tokens of a
 prefill, one token of a decode. What a peer offers to be fast is used: results go into memory that
@@ -23,10 +24,11 @@ class Missing(Exception):
 
 
 class Job:
-    """call() runs `steps` steps; or value() gives what the row asks for."""
+    """call() runs `steps` steps, after warm() a few times; or value() gives what the row asks."""
 
-    def __init__(self, call=None, steps=1, warm_up=1, value=None):
-        self.call, self.steps, self.warm_up, self.value = call, steps, warm_up, value
+    def __init__(self, call=None, steps=1, warm_up=1, warm=None, value=None):
+        self.call, self.steps, self.value = call, steps, value
+        self.warm_up, self.warm = warm_up, warm or call
 
 
 class Row:
@@ -72,13 +74,13 @@ def answers(peer, threads):
                 row = Row(asked)
                 job = module.make(peer, row, threads)
                 for _ in range(job.warm_up if job.call else 0):
-                    job.call()
+                    job.warm()
                 asked_before = asked
-            answer = {"version": module.version(peer)}
-            if job.value:
-                answer["value"] = job.value()
-            else:
-                answer["step_seconds"] = step_seconds(job)
+            begin = time.perf_counter()
+            result = ({"value": job.value()} if job.value
+                      else {"step_seconds": step_seconds(job)})
+            answer = {"version": module.version(peer), "took": time.perf_counter() - begin,
+                      **result}
         except (Missing, ImportError) as reason:
             answer = {"missing": str(reason)}
         except Exception as error:  # what a peer raises is its answer

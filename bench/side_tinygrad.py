@@ -109,7 +109,9 @@ def make_model(row):
 
     if row.kind in ("cold", "warm"):
         return Job(value=lambda: 1e3 * (both() + both() - 2 * min(both() for _ in range(2))))
-    return Job(prefill, warm_up=3) if row.kind == "prefill" else Job(decode, steps=count)
+    if row.kind == "prefill":
+        return Job(prefill, warm_up=3)
+    return Job(decode, steps=count, warm_up=4, warm=lambda: step(ids[:1], position.bind(1)))
 
 
 def make(peer, row, threads):
