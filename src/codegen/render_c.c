@@ -49,6 +49,7 @@ static const char *own_name(Render *render, const char *name) {
     char *mine = arena_text(render->arena, name);
     for (char *at = mine; *at; at++)
         if (!isalnum((unsigned char)*at)) *at = '_';
+    if (prelude_has(mine)) mine = PRINT("own_%s", mine);
     while (is_taken(render, mine)) mine = PRINT("%s_", mine);
     *list_add(render->arena, &render->taken) = mine;
     return mine;

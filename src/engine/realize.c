@@ -199,11 +199,12 @@ static int pass_load(Compiled *compiled) {
                        .dtype = once->dtype,
                        .elements = once->elements};
         }
+        for (int32_t s = 0; s < call->params; s++)  // what was laid out is not read any more
+            if (module->slots.at[slot[s]].is_weight)
+                buffer_page_out(module->slots.at[slot[s]].of);
         call->slot = slot;
         call->params += unit->once.count;
     }
-    for (int32_t i = 0; i < compiled->own_slots && compiled->own_slots < module->slots.count; i++)
-        if (module->slots.at[i].is_weight) buffer_page_out(module->slots.at[i].of);
     return 0;
 }
 

@@ -20,8 +20,8 @@ enum {
     PAST_END = 64,  // bytes that vector loads may read past a buffer's end
     SMALLEST = 7,   // log2 of the bytes of a kept block
     LARGEST = 17,   // of a block from malloc; above it memory is mapped
-    LARGEST_KEPT = 25,
-    KEPT_BYTES = 64 << 20,  // most that waits to be used again
+    LARGEST_KEPT = 27,
+    KEPT_BYTES = 192 << 20,  // most that waits to be used again: a result of 64 MB and its operand
 };
 
 typedef struct {
