@@ -39,7 +39,7 @@ typedef struct {
 typedef void EngineWatch(void *context, int kernels, const KernelTime *kernel);
 // Each call of what this thread compiles from now on is told to `watch`, NULL: no longer.
 void engine_watch(EngineWatch *watch, void *context);
-void engine_dump_to(FILE *to);        // what PG_DUMP and PG_DEBUG print; standard error unless told
+void engine_dump_to(FILE *to);  // what PG_DUMP and PG_DEBUG print; standard error unless told
 // What products of matrices may be rounded to; PG_PRECISION unless told. tf32: no worse than
 // factors of 11 significant bits summed in fp32, on a CPU with AMX; elsewhere it is fp32.
 void engine_set_tf32(bool tf32);

@@ -200,8 +200,7 @@ static int pass_load(Compiled *compiled) {
                        .elements = once->elements};
         }
         for (int32_t s = 0; s < call->params; s++)  // what was laid out is not read any more
-            if (module->slots.at[slot[s]].is_weight)
-                buffer_page_out(module->slots.at[slot[s]].of);
+            if (module->slots.at[slot[s]].is_weight) buffer_page_out(module->slots.at[slot[s]].of);
         call->slot = slot;
         call->params += unit->once.count;
     }

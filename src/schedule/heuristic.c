@@ -235,11 +235,13 @@ static int32_t main_buffer(const Heuristic *to, Id operand, LoopSet loops) {
 }
 
 bool find_product(const Heuristic *to, Product *product) {
+    return to->loops > 1 && find_product_over(to, to->chain[to->loops - 2], product);
+}
+
+bool find_product_over(const Heuristic *to, int32_t rows, Product *product) {
     Statement *init = to->body, *at = init ? init->next : NULL;
-    if (to->loops < 2 || !init || init->role != ROLE_INIT || !at || at->kind != STATEMENT_LOOP)
-        return false;
-    *product = (Product){
-        .rows = to->chain[to->loops - 2], .columns = to->chain[to->loops - 1], .finish = at->next};
+    if (!init || init->role != ROLE_INIT || !at || at->kind != STATEMENT_LOOP) return false;
+    *product = (Product){.rows = rows, .columns = to->chain[to->loops - 1], .finish = at->next};
     if (!product->finish || product->finish->kind != STATEMENT_STORE || product->finish->next)
         return false;
     for (; at->kind == STATEMENT_LOOP; at = at->body) {
@@ -258,9 +260,11 @@ bool find_product(const Heuristic *to, Product *product) {
     LoopSet loops = *right;
     for (int i = 0; i < to->loops; i++)
         if (to->chain[i] != product->columns) loop_set_remove(&loops, to->chain[i]);
-    product->packed = main_buffer(to, value->source[swapped ? 0 : 1], loops);
-    product->rows_buffer = main_buffer(to, value->source[swapped ? 1 : 0], *left);
-    product->plain = graph_node(to->kernel->graph, value->source[swapped ? 0 : 1])->op == OP_LOAD;
+    product->left = value->source[swapped];
+    product->right = value->source[!swapped];
+    product->packed = main_buffer(to, product->right, loops);
+    product->rows_buffer = main_buffer(to, product->left, *left);
+    product->plain = graph_node(to->kernel->graph, product->right)->op == OP_LOAD;
     return product->packed >= 0 && product->rows_buffer >= 0;
 }
 
@@ -268,6 +272,15 @@ int64_t rows_of_tile(int64_t rows, int64_t most) {
     for (int64_t tile = most; tile > most / 2; tile--)
         if (rows % tile == 0) return tile;
     return most;
+}
+
+int64_t padded_tile(int64_t rows, int64_t most) {
+    int64_t best = most, least = INT64_MAX;
+    for (int64_t m = most; m > most / 2; m--) {
+        int64_t cost = (rows + m - 1) / m * m * (100 + 3 * (most - m));
+        if (cost < least) least = cost, best = m;
+    }
+    return best;
 }
 
 void add_sums(Heuristic *to, const Product *product, const char *first) {
@@ -501,7 +514,8 @@ int schedule_candidates(Arena *arena, Kernel *kernel, const ScheduleTarget *targ
     const char *tiles = matrix_schedule(&to), *weights = weights_schedule(&to);
     if (tiles) candidate[candidates++] = tiles;
     if (weights) candidate[candidates++] = weights;
-    const char *turned = turned_schedule(&to);
+    const char *image = image_schedule(&to), *turned = turned_schedule(&to);
+    if (image) candidate[candidates++] = image;
     if (turned) candidate[candidates++] = turned;
     const char *tile = tile_schedule(&to), *row = tile ? tile : row_schedule(&to);
     if (row) candidate[candidates++] = row;

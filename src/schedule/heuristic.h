@@ -34,11 +34,13 @@ typedef struct {
     int32_t sum[CHAIN_MAX];  // loops summed over, outermost first
     int sums;
     Statement *update, *finish;
+    Id left, right;       // the operand that moves with the rows, with the columns
     int32_t packed;       // the buffer of the operand that moves with the columns
     int32_t rows_buffer;  // of the other one
     bool plain;           // what is packed is in memory as it is
 } Product;
-bool find_product(const Heuristic *to, Product *product);
+bool find_product(const Heuristic *to, Product *product);  // over the last two loops
+bool find_product_over(const Heuristic *to, int32_t rows, Product *product);
 
 typedef struct {
     const char *i, *j, *s;  // rows, columns, accumulator
@@ -47,11 +49,17 @@ typedef struct {
 } Tile;
 // A divisor where there is a good one, so that no rows are left over.
 int64_t rows_of_tile(int64_t rows, int64_t most);
+// Rows of the tile where rows are padded to whole ones: those that pad little. A row less is a
+// register of b used less often, about 3 %.
+int64_t padded_tile(int64_t rows, int64_t most);
 void add_sums(Heuristic *to, const Product *product, const char *first);  // " k0 k_2 k_3"
 // A core decodes less at a time while its other thread runs; then a loop's own instructions and the
 // place of its code count. So as many steps of the innermost sum are written in a row as make 64
 // FMAs (docs/11-measured.md).
 void add_unrolled(Heuristic *to, const char *sum, const Tile *tile);
+
+// heuristic_images.c: for convolutions; NULL: not one of those.
+const char *image_schedule(Heuristic *to);
 
 // heuristic_weights.c: for kernels that read weights (out, in); NULL: not one of those.
 const char *weights_schedule(Heuristic *to);

@@ -255,16 +255,6 @@ static const char *lanes_schedule(Weights *weights) {
 }
 
 // ---- many rows: tiles --------------------------------------------------------------------------
-// Rows of the tile: those that pad little. A row less is a register of b used less often, about 3 %.
-static int64_t padded_tile(int64_t rows, int64_t most) {
-    int64_t best = most, least = INT64_MAX;
-    for (int64_t m = most; m > most / 2; m--) {
-        int64_t cost = (rows + m - 1) / m * m * (100 + 3 * (most - m));
-        if (cost < least) least = cost, best = m;
-    }
-    return best;
-}
-
 // x is packed once for all threads, its rows padded to whole tiles; a group of the weights' rows is
 // unpacked by the thread that takes it, and serves all rows of x.
 static const char *panel_schedule(Weights *weights) {

@@ -76,7 +76,7 @@ typedef struct {
     int tile_m, tile_n;  // of the unit
     const char *tiles;   // a unit of tiles, where tf32 is asked for and there is one; NULL: none
 } ScheduleTarget;
-enum { CANDIDATES_MAX = 5 };
+enum { CANDIDATES_MAX = 6 };
 int schedule_candidates(Arena *arena, Kernel *kernel, const ScheduleTarget *target,
                         const char *candidate[CANDIDATES_MAX]);
 // heuristic_attention.c: a schedule of what online() made; NULL of other kernels.
