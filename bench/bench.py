@@ -179,8 +179,8 @@ class Bench:
                                  *model)[0]
 
     def measure_roofs(self):
-        self.roofs += self.run_picograd("roofline", "--json", "-", "-t",
-                                        str(self.options.threads))
+        self.roofs += self.run_picograd("roofline", "--json", "-", "--precision",
+                                        self.options.precision, "-t", str(self.options.threads))
         self.result["roofs"] = table.best_roofs(self.roofs)
 
     def measure(self, row):
@@ -239,8 +239,10 @@ class Bench:
             if "step_seconds" in row and self.result["roofs"]:
                 least, level = table.roof_seconds(self.result["roofs"], row["operations"],
                                                   row["bytes"])
-                bound = row["operations"] / self.result["roofs"]["peak"] >= least
-                row.update(share=least / row["step_seconds"], level="FMA" if bound else level)
+                roofs = self.result["roofs"]
+                if row["operations"] / roofs["bound"] >= least:
+                    level = "AMX" if roofs["bound"] > roofs["peak"] else "FMA"
+                row.update(share=least / row["step_seconds"], level=level)
         folder = self.options.output
         os.makedirs(folder, exist_ok=True)
         write(os.path.join(folder, "bench.json"), json.dumps(self.result, indent=1) + "\n")

@@ -35,13 +35,14 @@ def roof_seconds(roofs, operations, size):
     """The least time for so many operations on so many bytes, and the level that these fit."""
     level = next(level for level in roofs["levels"]
                  if level["bytes"] is None or size <= level["bytes"])
-    return max(operations / roofs["peak"], size / level["rate"]), level["name"]
+    return max(operations / roofs["bound"], size / level["rate"]), level["name"]
 
 
 def best_roofs(measured):
     """The best that was seen of each roof."""
     best = json.loads(json.dumps(measured[0]))
-    best["peak"] = max(roofs["peak"] for roofs in measured)
+    for name in ("peak", "bound", "tile"):
+        best[name] = max((roofs[name] or 0) for roofs in measured) or None
     for i, level in enumerate(best["levels"]):
         level["rate"] = max(roofs["levels"][i]["rate"] for roofs in measured)
     return best
@@ -87,9 +88,11 @@ def mean_ratios(result):
 
 def roof_lines(roofs):
     lines = [f"multiply-adds {1e-9 * roofs['peak']:.0f} GFLOP/s"]
+    if roofs["tile"]:
+        lines.append(f"AMX's tiles of bf16 {1e-9 * roofs['tile']:.0f} GFLOP/s")
     for level in roofs["levels"]:
         lines.append(f"{level['name']} {1e-9 * level['rate']:.0f} GB/s, ridge at "
-                     f"{roofs['peak'] / level['rate']:.1f} operations a byte")
+                     f"{roofs['bound'] / level['rate']:.1f} operations a byte")
     return "roofs: " + "; ".join(lines)
 
 

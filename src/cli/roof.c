@@ -7,6 +7,7 @@
 #include "cli/roof.h"
 
 #include "cli/machine.h"
+#include "engine/engine.h"
 #include "runtime/runtime.h"
 
 #include <math.h>
@@ -15,8 +16,10 @@
 
 enum { READ_UNIT = 512 };  // bytes; see RoofFunctions
 
+typedef enum { LOAD_MULTIPLY_ADD, LOAD_READ, LOAD_TILES } LoadKind;
 typedef struct {
-    char *memory;  // NULL: multiply-adds
+    LoadKind kind;
+    char *memory;  // of LOAD_READ
     size_t bytes;  // of each thread
     int64_t times;
     double *done;       // of each thread
@@ -30,9 +33,11 @@ static void run_load(void *context, int thread, int threads, Barrier *barrier) {
     (void)threads;
     barrier_wait(barrier, thread);
     const RoofFunctions *roof = library_roofs();
-    if (load->memory)
+    if (load->kind == LOAD_READ)
         load->done[thread] = roof->read(load->memory + load->bytes * (size_t)thread, load->bytes,
                                         load->times, &bits);
+    else if (load->kind == LOAD_TILES)
+        load->done[thread] = roof->tiles(load->times);
     else
         load->done[thread] = roof->multiply_add(load->times, &number);
     load->results[thread] = bits + (uint32_t)number;
@@ -64,7 +69,8 @@ static double best_rate(Load *load) {
 
 static double measure_level(char *memory, double bytes) {
     size_t each = (size_t)(bytes / thread_count()) / READ_UNIT * READ_UNIT;
-    return best_rate(&(Load){.memory = memory, .bytes = each > 0 ? each : READ_UNIT});
+    return best_rate(
+        &(Load){.kind = LOAD_READ, .memory = memory, .bytes = each > 0 ? each : READ_UNIT});
 }
 
 // The levels' names and sizes: data caches, each counted as often as the threads have one.
@@ -86,6 +92,14 @@ static void find_levels(Roofs *roofs) {
     arena_free(arena);
 }
 
+static void measure_peaks(Roofs *roofs) {
+    enum { TF32_PRODUCTS = 3 };  // hi hi + hi lo + lo hi
+    roofs->peak = roofs->bound = best_rate(&(Load){.kind = LOAD_MULTIPLY_ADD});
+    if (!target()->amx || !library_roofs()->tiles) return;
+    roofs->tile = best_rate(&(Load){.kind = LOAD_TILES});
+    if (engine_tf32()) roofs->bound = fmax(roofs->peak, roofs->tile / TF32_PRODUCTS);
+}
+
 int roofs_measure(Roofs *roofs) {
     static const double enough = 256 << 20;
     *roofs = (Roofs){0};
@@ -95,7 +109,7 @@ int roofs_measure(Roofs *roofs) {
     char *memory = aligned_alloc(READ_UNIT, bytes);
     if (!memory) return fail("no memory to measure the roofs with: %zu MB", bytes >> 20);
     memset(memory, 1, bytes);
-    roofs->peak = best_rate(&(Load){0});
+    measure_peaks(roofs);
     for (int i = 0; i < roofs->levels; i++) {
         RoofLevel *level = &roofs->level[i];
         bool is_cache = isfinite(level->bytes);
@@ -112,7 +126,9 @@ const RoofLevel *roofs_level(const Roofs *roofs, double bytes) {
 }
 
 double roofs_seconds(const Roofs *roofs, const RoofLevel *level, double operations, double bytes) {
-    return fmax(operations / roofs->peak, bytes / level->rate);
+    return fmax(operations / roofs->bound, bytes / level->rate);
 }
 
-double roofs_ridge(const Roofs *roofs, const RoofLevel *level) { return roofs->peak / level->rate; }
+double roofs_ridge(const Roofs *roofs, const RoofLevel *level) {
+    return roofs->bound / level->rate;
+}

@@ -10,8 +10,10 @@ typedef struct {
     double rate;       // bytes read a second, by all threads
 } RoofLevel;
 typedef struct {
-    double peak;  // fused multiply-adds: float operations a second, of all threads
-    double tile;  // the same of bf16 matrix tiles; 0: the machine has none, or none are measured
+    double peak;   // fused multiply-adds: float operations a second, of all threads
+    double tile;   // the same of AMX's tiles of bf16; 0: the machine has none
+    double bound;  // what a kernel may reach: the peak, or with --precision tf32 that of tiles, of
+                   // which a product takes three
     int levels;
     RoofLevel level[ROOF_LEVELS];  // the last one is memory
 } Roofs;

@@ -107,7 +107,9 @@ static void print_roofs(const Roofs *roofs, const char *cpu) {
     printf("%s, %d thread%s, %s\n", cpu, thread_count(), thread_count() == 1 ? "" : "s",
            target()->name);
     printf("  %-8s %9.1f GFLOP/s of multiply-adds\n", "FMA", 1e-9 * roofs->peak);
-    if (roofs->tile > 0) printf("  %-8s %9.1f GFLOP/s of bf16 tiles\n", "AMX", 1e-9 * roofs->tile);
+    if (roofs->tile > 0)
+        printf("  %-8s %9.1f GFLOP/s of bf16 tiles, of which tf32 takes three a product\n", "AMX",
+               1e-9 * roofs->tile);
     for (int i = 0; i < roofs->levels; i++) {
         const RoofLevel *level = &roofs->level[i];
         printf("  %-8s %9.1f GB/s read; ridge at %.2f FLOP/B", level->name, 1e-9 * level->rate,
@@ -131,20 +133,11 @@ static void print_kernels(const Roofline *line) {
     }
 }
 
-double roofline_intensity(const RooflineKernel *kernel) {
-    return kernel->bytes > 0 ? kernel->operations / kernel->bytes : 0;
-}
-
-const char *roofline_bound(const Roofs *roofs, const RooflineKernel *kernel) {
-    return roofline_intensity(kernel) >= roofs_ridge(roofs, kernel->level) ? "FMA"
-                                                                           : kernel->level->name;
-}
-
 static void add_roofs(Text *to, const Roofs *roofs) {
     text_add(to, "{\"isa\": \"%s\", \"threads\": %d, \"peak\": %.4g, \"tile\": ", target()->name,
              thread_count(), roofs->peak);
     text_add(to, roofs->tile > 0 ? "%.4g" : "null", roofs->tile);
-    text_add(to, ", \"levels\": [");
+    text_add(to, ", \"bound\": %.4g, \"levels\": [", roofs->bound);
     for (int i = 0; i < roofs->levels; i++) {
         const RoofLevel *level = &roofs->level[i];
         text_add(to, "%s{\"name\": \"%s\", \"bytes\": ", i ? ", " : "", level->name);

@@ -17,10 +17,10 @@ typedef struct {
     Roofs roofs;
     LIST(RooflineKernel) kernels;
 } Roofline;
+// roofline_draw.c
 double roofline_intensity(const RooflineKernel *kernel);                       // operations a byte
 const char *roofline_bound(const Roofs *roofs, const RooflineKernel *kernel);  // "FMA", "L2"
-// roofline_draw.c
-int roofline_check_picture(const char *path);  // EXIT_*
+int roofline_check_picture(const char *path);                                  // EXIT_*
 // -1 with error_text(); without gnuplot a line says so, and that is all.
 int roofline_draw(const Roofline *line, const char *path);
 #endif

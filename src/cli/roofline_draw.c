@@ -49,6 +49,17 @@ typedef struct {
     Mark *mark;                           // of each place in the order
 } Drawing;
 
+// ---- of a kernel --------------------------------------------------------------------------------
+double roofline_intensity(const RooflineKernel *kernel) {
+    return kernel->bytes > 0 ? kernel->operations / kernel->bytes : 0;
+}
+
+const char *roofline_bound(const Roofs *roofs, const RooflineKernel *kernel) {
+    return roofline_intensity(kernel) >= roofs_ridge(roofs, kernel->level)
+               ? roofs->bound > roofs->peak ? "AMX" : "FMA"
+               : kernel->level->name;
+}
+
 // ---- the axes ----------------------------------------------------------------------------------
 static double plot_width(void) { return WIDTH - LEFT - RIGHT; }
 static double plot_height(const Drawing *drawing) { return drawing->height - TOP - BOTTOM; }
@@ -70,12 +81,15 @@ static double speed_of(const RooflineKernel *kernel) {
     return kernel->operations / kernel->seconds;
 }
 
+// The highest roof, at which bandwidths end.
+static double top_of(const Roofs *roofs) { return fmax(roofs->bound, roofs->tile); }
+
 // All ridges and all kernels, and some room.
 static void find_ranges(Drawing *drawing) {
     const Roofs *roofs = &drawing->line->roofs;
-    double x_low = roofs_ridge(roofs, &roofs->level[0]) / 2,
-           x_high = roofs_ridge(roofs, &roofs->level[roofs->levels - 1]) * 6;
-    double y_low = roofs->peak / 100, y_high = roofs->peak * 2.2;
+    double x_low = roofs->peak / roofs->level[0].rate / 2,
+           x_high = top_of(roofs) / roofs->level[roofs->levels - 1].rate * 6;
+    double y_low = roofs->peak / 100, y_high = top_of(roofs) * 2.2;
     for (int32_t i = 0; i < drawing->line->kernels.count; i++) {
         const RooflineKernel *kernel = &drawing->line->kernels.at[i];
         if (!is_drawn(kernel)) continue;
@@ -176,13 +190,13 @@ static void add_label(Drawing *drawing, double x, double y, const char *text, co
 // A roof: along the bandwidth up to the ridge.
 static void add_level(Drawing *drawing, const RoofLevel *level) {
     const Roofs *roofs = &drawing->line->roofs;
-    double ridge = roofs_ridge(roofs, level), start = pow(10, drawing->x_low);
+    double top = top_of(roofs), ridge = top / level->rate, start = pow(10, drawing->x_low);
     double bottom = pow(10, drawing->y_low);
     if (start * level->rate < bottom) start = bottom / level->rate;
     text_add(drawing->to, "set arrow from %g, %g to %g, %g nohead lw 1.6 lc rgb '#555555' back\n",
-             start, start * level->rate, ridge, roofs->peak);
+             start, start * level->rate, ridge, top);
     double x = x_of(drawing, start), y = y_of(drawing, start * level->rate);
-    double angle = atan2(y_of(drawing, roofs->peak) - y, x_of(drawing, ridge) - x);
+    double angle = atan2(y_of(drawing, top) - y, x_of(drawing, ridge) - x);
     Arena *arena = drawing->line->arena;
     x += LEFT + 28 * cos(angle) - 10 * sin(angle);
     y += BOTTOM + 28 * sin(angle) + 10 * cos(angle);
@@ -192,9 +206,8 @@ static void add_level(Drawing *drawing, const RoofLevel *level) {
 }
 
 static void add_peak(Drawing *drawing, const char *name, double peak) {
-    const Roofs *roofs = &drawing->line->roofs;
     Arena *arena = drawing->line->arena;
-    double start = roofs_ridge(roofs, &roofs->level[0]) * peak / roofs->peak;
+    double start = peak / drawing->line->roofs.level[0].rate;
     text_add(drawing->to,
              "set arrow from %g, %g to graph 1, first %g nohead lw 1.6 lc rgb "
              "'#555555' back\n",
@@ -314,7 +327,8 @@ static void add_script(Text *to, const Roofline *line, const char *form) {
               "left font ',14'");
     for (int i = 0; i < roofs->levels; i++) add_level(&drawing, &roofs->level[i]);
     add_peak(&drawing, "multiply-adds", roofs->peak);
-    if (roofs->tile > 0) add_peak(&drawing, "bf16 tiles", roofs->tile);
+    if (roofs->tile > 0) add_peak(&drawing, "tiles of bf16", roofs->tile);
+    if (roofs->bound > roofs->peak) add_peak(&drawing, "tf32 on tiles", roofs->bound);
     if (count) add_list(&drawing);
     add_marks(&drawing);
     text_add(to, "plot -1 notitle\n");

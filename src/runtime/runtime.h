@@ -113,6 +113,7 @@ typedef struct {
     double (*multiply_add)(int64_t steps, float *result);  // in registers
     // all of `at` that often; it is aligned to 64, `bytes` a multiple of 512
     double (*read)(const void *at, size_t bytes, int64_t times, uint32_t *result);
+    double (*tiles)(int64_t steps);  // AMX's of bf16, where target()->amx; NULL: not among these
 } RoofFunctions;
 const RoofFunctions *library_roofs(void);
 #endif

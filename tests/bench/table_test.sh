@@ -18,14 +18,14 @@ is "a median and its spread" "$(value 'table.summary([8.0, 12.0, 10.0])')" \
     "{'median': 10.0, 'spread': 0.4, 'rounds': [8.0, 12.0, 10.0]}"
 is "more is better" "$(value 'table.ratio(30, 20, False)')" 1.5
 is "less is better" "$(value 'table.ratio(30, 20, True) * 3')" 2.0
-roofs='{"peak": 2e11, "levels": [{"name": "L1", "bytes": 1000, "rate": 4e11},
+roofs='{"peak": 2e11, "bound": 2e11, "tile": None, "levels": [{"name": "L1", "bytes": 1000, "rate": 4e11},
     {"name": "memory", "bytes": None, "rate": 2e10}]}'
 is "many operations: the peak" "$(value "table.roof_seconds($roofs, 4e11, 100)")" "(2.0, 'L1')"
 is "many bytes: memory" "$(value "table.roof_seconds($roofs, 0, 4e10)")" "(2.0, 'memory')"
 is "what fits a cache: its rate" "$(value "table.roof_seconds($roofs, 0, 800)")" "(2e-09, 'L1')"
 faster=${roofs//4e11/5e11}
 is "the best of each roof" "$(value "table.best_roofs([$roofs, ${faster//2e11/1e11}])")" \
-    "{'peak': 200000000000.0, 'levels': [{'name': 'L1', 'bytes': 1000, 'rate': 500000000000.0}, {'name': 'memory', 'bytes': None, 'rate': 20000000000.0}]}"
+    "{'peak': 200000000000.0, 'bound': 200000000000.0, 'tile': None, 'levels': [{'name': 'L1', 'bytes': 1000, 'rate': 500000000000.0}, {'name': 'memory', 'bytes': None, 'rate': 20000000000.0}]}"
 is "a mean of ratios is geometric" "$(value 'table.mean_ratios({"rows": [
     {"sides": {"torch": 1}, "slow": {}, "ratios": {"torch": 4.0}},
     {"sides": {"torch": 1}, "slow": {}, "ratios": {"torch": 0.25}}]})')" "{'torch': 1.0}"
