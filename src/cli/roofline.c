@@ -25,7 +25,8 @@ typedef struct {
 static void watch(void *context, int kernels, const KernelTime *time) {
     Run *run = context;
     Roofline *line = &run->line;
-    for (int i = 0; i < kernels; i++, run->next++) {
+    for (int i = 0; i < kernels; i++) {
+        if (!time[i].calls) continue;
         if (run->next == line->kernels.count)
             *list_add(line->arena, &line->kernels) =
                 (RooflineKernel){.program = run->program,
@@ -34,7 +35,7 @@ static void watch(void *context, int kernels, const KernelTime *time) {
                                  .seconds = INFINITY,
                                  .operations = time[i].operations,
                                  .bytes = time[i].bytes};
-        RooflineKernel *kernel = &line->kernels.at[run->next];
+        RooflineKernel *kernel = &line->kernels.at[run->next++];
         kernel->seconds = fmin(kernel->seconds, fmax(time[i].seconds, 1e-9));
     }
 }

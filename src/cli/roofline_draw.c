@@ -28,6 +28,8 @@ enum {
     LINE = 19,
     NUMBER_WIDTH = 20,
     NUMBER_HEIGHT = 14,
+    NAME_WIDTH = 215,
+    NAME_ABOVE = 12,
 };
 static const char *const colours[] = {"#1d6fa5", "#c8553d", "#3a7d44", "#7b4fa3",
                                       "#b8860b", "#2f8f9d", "#a23b72", "#5c6b73"};
@@ -110,10 +112,18 @@ static bool boxes_meet(double x, double y, double other_x, double other_y, doubl
     return fabs(x - other_x) < width && fabs(y - other_y) < height;
 }
 
-// Neither on a number that stands already, nor on a circle, nor outside.
+// Where a horizontal roof has its name: at its right end, above it.
+static bool meets_name(const Drawing *drawing, double peak, double x, double y) {
+    double far = plot_width() - 0.5 * NAME_WIDTH - 10, high = y_of(drawing, peak) + NAME_ABOVE;
+    return peak > 0 && boxes_meet(x, y, far, high, 0.5 * (NAME_WIDTH + NUMBER_WIDTH), LINE);
+}
+
+// Neither on a number that stands already, nor on a circle or a name, nor outside.
 static bool is_free(const Drawing *drawing, int32_t count, int32_t self, double x, double y) {
+    const Roofs *roofs = &drawing->line->roofs;
     if (x < NUMBER_WIDTH || x > plot_width() - NUMBER_WIDTH || y < NUMBER_HEIGHT ||
-        y > plot_height(drawing) - NUMBER_HEIGHT)
+        y > plot_height(drawing) - NUMBER_HEIGHT || meets_name(drawing, roofs->peak, x, y) ||
+        meets_name(drawing, roofs->tile, x, y) || meets_name(drawing, roofs->bound, x, y))
         return false;
     for (int32_t i = 0; i < count; i++) {
         const Mark *mark = &drawing->mark[i];
@@ -212,7 +222,7 @@ static void add_peak(Drawing *drawing, const char *name, double peak) {
              "set arrow from %g, %g to graph 1, first %g nohead lw 1.6 lc rgb "
              "'#555555' back\n",
              start, peak, peak);
-    add_label(drawing, LEFT + plot_width() - 10, BOTTOM + y_of(drawing, peak) + 12,
+    add_label(drawing, LEFT + plot_width() - 10, BOTTOM + y_of(drawing, peak) + NAME_ABOVE,
               arena_print(arena, "%s  %.0f GFLOP/s", name, 1e-9 * peak),
               "right tc rgb '#444444' font ',11'");
 }

@@ -129,7 +129,7 @@ static void print_times(const Compiled *compiled, const KernelTime *times) {
             "GFLOP/s", "GB/s");
     for (int32_t i = 0; i < compiled->units.count; i++) {
         double seconds = times[i].seconds > 0 ? times[i].seconds : 1e-9;
-        if (!is_wanted_unit(i)) continue;
+        if (!times[i].calls || !is_wanted_unit(i)) continue;
         fprintf(output(), "%6d %5d  %-28s %10.1f %5.1f %9.2f %8.2f\n", i, times[i].calls,
                 times[i].name, 1e6 * seconds, 100 * seconds / all,
                 1e-9 * times[i].operations / seconds, 1e-9 * times[i].bytes / seconds);

@@ -30,7 +30,8 @@ void engine_free(Compiled *compiled);
 int engine_call(Compiled *compiled, const int64_t *param, const int64_t *var, int64_t *result);
 double engine_compile_seconds(void);  // of all engine_compile calls of this thread
 int engine_kernels(void);             // that a call of what was compiled last runs
-// One kernel of a call: how often it ran, how long in all, and what that must at least do.
+// One kernel: how often a call ran it (perhaps never: `calls` 0 and no name), how long in all, and
+// what that must at least do.
 typedef struct {
     const char *name;
     int calls;

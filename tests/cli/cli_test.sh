@@ -436,8 +436,12 @@ try bench -m smollm2 -p 8 -n 2 -o md
 check "bench: llama-bench's table" grep -qE '^\| llama 135M Q4_1 +\|.*\| +pp8 \|' "$work/out"
 try bench -m smollm2 -p 8 -n 2 -o csv
 check "bench: csv" is "$(wc -l <"$work/out")" 3
+try roofline -m smollm2 -p 4 -r 1
+check "roofline -m: status" is $status 0
+check "roofline -m" grep -qE '^smollm2, 4 tokens$' "$work/out"
 try explain -m smollm2 --stage time
 check "explain -m: status" is $status 0
+check "explain -m: no kernel without a name" is "$(grep -c null "$work/out")" 0
 check "explain -m" grep -qE '^ +all ' "$work/out"
 
 echo "$passed passed, $failed failed, $skipped skipped"
