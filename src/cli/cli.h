@@ -74,7 +74,7 @@ extern Common common;
      "graph: compiled first (the default); eager: op by op"},                                 \
     {"--device", NULL, OPTION_TEXT, &common.device, 0, 0, "DEVICE", "cpu"},                   \
     {"--precision", NULL, OPTION_TEXT, &common.precision, 0, 0, "TYPE",                       \
-     "fp32, or tf32 (computed as fp32 on this device)"},                                      \
+     "fp32, or tf32 (for CPUs with AMX; elsewhere computed as fp32)"},                        \
     {"--verbose", "-v", OPTION_FLAG, &common.verbose, 0, 0, NULL, "say more on standard error"}
 #define CHAT_OPTIONS(template_name, system)                                                   \
     {"--chat-template", NULL, OPTION_TEXT, &(template_name), 0, 0, "NAME",                    \

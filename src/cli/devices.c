@@ -19,7 +19,7 @@ static const struct {
 };
 static bool is_built_in(int library) { return !strcmp(libraries[library].value, "1"); }
 
-static const char *const switches[] = {"PG_ISA", "PG_THREADS", "PG_MODE", "PG_CC"};
+static const char *const switches[] = {"PG_ISA", "PG_THREADS", "PG_MODE", "PG_PRECISION", "PG_CC"};
 
 static const char *switch_value(const char *name) {
     const char *value = getenv(name);

@@ -21,7 +21,8 @@ typedef struct {
 static const Fact environment[] = {
     {"PG_THREADS", "threads, where -t does not say (one a core that the process may use)"},
     {"PG_MODE", "graph or eager, where --mode does not say"},
-    {"PG_ISA", "instruction set: avx512, avx2 or c; ref is the reference interpreter"},
+    {"PG_PRECISION", "fp32 or tf32, where --precision does not say"},
+    {"PG_ISA", "instruction set: avx512, avx2, c; amx-c: AMX in plain C; ref: the interpreter"},
     {"PG_CC", "the C compiler that compiles kernels (the first of cc, gcc, clang)"},
     {"PG_CACHE", "where kernels and models are kept ($XDG_CACHE_HOME/picograd, ~/.cache/picograd)"},
     {"PG_DUMP", "print programs after a stage, or after all; picograd explain --help lists them"},
@@ -40,7 +41,7 @@ static enum { FORM_TEXT, FORM_MAN, FORM_BASH } form;
 
 // ---- for a person ------------------------------------------------------------------------------
 void help_overview(FILE *to) {
-    static const char line[] = "  %-11s %s\n";
+    static const char line[] = "  %-13s %s\n";
     fprintf(to, "picograd %s: %s.\n\nusage: picograd COMMAND [options]\n\n", PG_VERSION, summary);
     for (int i = 0; i < command_count; i++) fprintf(to, line, commands[i].name, commands[i].about);
     fprintf(to, "\npicograd COMMAND --help says more. A first try:\n%s\nEnvironment:\n", first_try);

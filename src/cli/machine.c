@@ -82,18 +82,21 @@ static void find_isas(Machine *machine, Arena *arena) {
     const char *chosen = getenv("PG_ISA");
     const char *before = chosen ? arena_text(arena, chosen) : NULL;
     machine->isa = target()->name;
+    unsetenv("PG_ISA");
+    bool tiles = target()->amx;
     for (int i = 0; i < COUNT_OF(names); i++) {
         const Target *found;
         setenv("PG_ISA", names[i], true);
         if (try_call(ask_target, &found) == 0) *list_add(arena, &machine->isas) = names[i];
     }
+    if (tiles) *list_add(arena, &machine->isas) = "amx_bf16";
     before ? setenv("PG_ISA", before, true) : unsetenv("PG_ISA");
 }
 
 static void find_processors(Machine *machine, Arena *arena) {
     // As Linux names them; each could make products of small types faster.
     static const char *const unused[] = {"avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16",
-                                         "amx_tile", "amx_int8",    "amx_bf16",    "amx_fp16"};
+                                         "amx_int8", "amx_fp16",    "amx_bf16"};
     cpu_set_t set;
     machine->cpu = cpu_name(arena);
     machine->usable = sched_getaffinity(0, sizeof set, &set) ? 0 : CPU_COUNT(&set);
@@ -104,8 +107,10 @@ static void find_processors(Machine *machine, Arena *arena) {
     if (!facts) return;
     count_cores(machine, arena, facts);
     TextSpan flags = processor_fact(facts, "flags");
+    const char *last = machine->isas.at[machine->isas.count - 1];  // perhaps amx_bf16
     for (int i = 0; i < COUNT_OF(unused); i++)
-        if (has_word(flags, unused[i])) *list_add(arena, &machine->unused) = unused[i];
+        if (has_word(flags, unused[i]) && strcmp(unused[i], last) != 0)
+            *list_add(arena, &machine->unused) = unused[i];
 }
 
 // "0-3,8" names 5.

@@ -2,6 +2,7 @@
  * In: Metrics.  Out: a file that holds one object, whole or not at all.
  *   --metrics run.json   =>   {"load_ms": 12.1, ..., "isa": "avx2"}                              */
 #include "cli/cli.h"
+#include "engine/engine.h"
 #include "runtime/runtime.h"
 
 #include <errno.h>
@@ -74,7 +75,7 @@ int metrics_write(const char *path, const Metrics *metrics) {
              (long long)metrics->kv_bytes);
     add_energy(&text, metrics);
     text_add(&text, "  \"mode\": \"%s\",\n  \"device\": \"cpu\",\n  \"precision\": \"%s\",\n",
-             mode_name(), common.precision ? common.precision : "fp32");
+             mode_name(), engine_tf32() ? "tf32" : "fp32");
     text_add(&text, "  \"threads\": %d,\n  \"isa\": \"%s\"\n}\n", thread_count(), target()->name);
     int status = file_write(path, text.at, text.count);
     arena_free(arena);

@@ -5,7 +5,7 @@
 # Out: a line for each failure, the skips with their reason, the counts.
 set -u
 export LC_ALL=C.UTF-8
-unset PG_MODE PG_DEBUG PG_DUMP PG_KERNEL PG_CC PG_THREADS PG_ISA
+unset PG_MODE PG_DEBUG PG_DUMP PG_KERNEL PG_CC PG_THREADS PG_ISA PG_PRECISION
 cd "$(dirname "$0")/../.." || exit 1
 picograd=$(realpath "${PG_BUILD:-build}")/picograd
 work=$(mktemp -d) || exit 1
@@ -321,6 +321,13 @@ for field in load_ms compile_ms ttft_ms itl_ms p50 p95 max prompt_tokens generat
     tokens_per_j mode device precision threads isa; do
     check "--metrics has $field" grep -qF "\"$field\": " "$work/metrics.json"
 done
+PG_ISA=c try generate -m random -p abc -c 8 -n 1 -t 1 --precision tf32 -v --metrics "$work/tf32.json"
+check "tf32 without AMX: status" is $status 0
+check "tf32 without AMX is fp32, and says so" says "tf32 is computed as fp32"
+check "--metrics: what was asked for" grep -qF '"precision": "tf32"' "$work/tf32.json"
+PG_PRECISION=fp16 try generate -m random -p abc -c 8 -n 1
+check "PG_PRECISION=fp16" is $status 1
+check "PG_PRECISION=fp16 says" says "it is fp32 or tf32"
 number='\([0-9.]*\)'
 sed -n "s/.*\"p50\": $number, \"p95\": $number, \"max\": $number}.*/\1 \2 \3/p" \
     "$work/metrics.json" >"$work/itl"
