@@ -9,6 +9,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <link.h>
 #include <pthread.h>
 #include <signal.h>
@@ -65,10 +66,24 @@ bool compiler_available(void) {
     return available;
 }
 
-char *compiler_key(Arena *arena) {
-    char *path = compiler_path(arena);
+int compiler_choices(Arena *arena, const char *choice[COMPILERS_MAX]) {
+    static const char *const names[] = {"gcc", "clang-19", "clang"};
+    int count = 0;
+    char *first = compiler_path(arena), same[PATH_MAX], other[PATH_MAX];
+    if (!first) return 0;
+    choice[count++] = first;
+    for (int i = 0; i < COUNT_OF(names) && !env_text("CC", NULL); i++) {
+        char *path = find_on_path(arena, names[i]);
+        bool known = !path || !realpath(path, other);
+        for (int j = 0; j < count && !known; j++)
+            known = realpath(choice[j], same) && !strcmp(same, other);
+        if (!known && count < COMPILERS_MAX) choice[count++] = path;
+    }
+    return count;
+}
+
+char *compiler_key(Arena *arena, const char *path) {
     struct stat facts;
-    if (!path) return NULL;
     if (stat(path, &facts)) {
         fail("cannot look at %s: %s", path, strerror(errno));
         return NULL;
@@ -205,12 +220,14 @@ static KernelFunction *find_loaded(const char *name) {
     return at < 0 ? NULL : loaded.functions.at[at];
 }
 
-// Finds a unit's symbol in the object at `path`.
-static int load_unit(CompileUnit *unit, const char *name, const char *path) {
+// Finds a unit's symbol in the object at `path`; it is remembered under `name`, if not NULL.
+static int load_unit(CompileUnit *unit, const char *path, const char *name) {
     void *object = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     void *function = object ? dlsym(object, unit->symbol) : NULL;
     if (!function) return fail("cannot load a compiled kernel: %s", dlerror());
     memcpy(&unit->function, &function, sizeof function);
+    unit->object = object;
+    if (!name) return 0;
     *list_add(loaded.arena, &loaded.functions) = unit->function;
     map_add(loaded.arena, loaded.place, hash_bytes(name, strlen(name), 0),
             loaded.functions.count - 1);
@@ -221,6 +238,7 @@ static int load_unit(CompileUnit *unit, const char *name, const char *path) {
 
 typedef struct {
     Paths paths;
+    const char *compiler;
     LIST(int) units;
     Text source;
     pid_t process;
@@ -230,8 +248,8 @@ typedef struct {
     Arena *arena;
     CompileUnit *unit;
     int count;
+    bool passing;       // on trial: neither cached nor kept
     const char **name;  // by unit: of its cache entry
-    const char *compiler;
     File *file;
     int files, result;
     double limit;
@@ -242,9 +260,10 @@ static int find_missing(Batch *batch, int *missing) {
     int count = 0;
     for (int i = 0; i < batch->count; i++) {
         CompileUnit *unit = &batch->unit[i];
-        unit->function = find_loaded(batch->name[i]);
-        char *path = unit->function ? NULL : cache_find(batch->arena, batch->name[i]);
-        unit->from_cache = unit->function || (path && !load_unit(unit, batch->name[i], path));
+        unit->function = batch->passing ? NULL : find_loaded(batch->name[i]);
+        bool kept = !unit->function && !batch->passing;
+        char *path = kept ? cache_find(batch->arena, batch->name[i]) : NULL;
+        unit->from_cache = unit->function || (path && !load_unit(unit, path, batch->name[i]));
         bool twice = false;
         for (int j = 0; j < count; j++) twice |= !strcmp(batch->name[missing[j]], batch->name[i]);
         if (!unit->function && !twice) missing[count++] = i;
@@ -252,19 +271,26 @@ static int find_missing(Batch *batch, int *missing) {
     return count;
 }
 
-// Each unit goes to the file that has least text so far.
+// As many files for a compiler as there are cores; a unit goes to the one with least text so far.
 static void share_out(Batch *batch, const int *missing, int count, const char *folder) {
-    batch->files = (int)min_i64(count, thread_count());
-    batch->file = arena_array(batch->arena, File, batch->files);
-    for (int f = 0; f < batch->files; f++) {
-        batch->file[f].paths = paths_of(batch->arena, folder, f, "so");
-        batch->file[f].source = text_new(batch->arena);
-    }
+    batch->file = arena_array(batch->arena, File, count);
     for (int i = 0; i < count; i++) {
-        File *least = batch->file;
-        for (int f = 1; f < batch->files; f++)
-            if (batch->file[f].source.count < least->source.count) least = &batch->file[f];
-        text_add(&least->source, "%s\n", batch->unit[missing[i]].source);
+        const CompileUnit *unit = &batch->unit[missing[i]];
+        File *least = NULL;
+        int of_compiler = 0;
+        for (int f = 0; f < batch->files; f++) {
+            File *file = &batch->file[f];
+            if (strcmp(file->compiler, unit->compiler)) continue;
+            of_compiler++;
+            if (!least || file->source.count < least->source.count) least = file;
+        }
+        if (of_compiler < thread_count()) {
+            least = &batch->file[batch->files];
+            *least = (File){.paths = paths_of(batch->arena, folder, batch->files++, "so"),
+                            .compiler = unit->compiler,
+                            .source = text_new(batch->arena)};
+        }
+        text_add(&least->source, "%s\n", unit->source);
         *list_add(batch->arena, &least->units) = missing[i];
     }
 }
@@ -282,20 +308,21 @@ static bool is_whole(const char *object, size_t size) {
 // Into the cache and into this process.
 static int finish_file(Batch *batch, File *file) {
     Arena *arena = batch->arena;
-    if (finish_compiler(arena, file->process, batch->compiler, file->paths.log, batch->limit))
+    if (finish_compiler(arena, file->process, file->compiler, file->paths.log, batch->limit))
         return -1;
     const char **name = arena_array(arena, const char *, file->units.count);
     for (int i = 0; i < file->units.count; i++) name[i] = batch->name[file->units.at[i]];
     size_t size;
     char *bytes = file_read(arena, file->paths.object, &size);
     if (!bytes || !is_whole(bytes, size))
-        return fail("%s says that it is done but wrote no whole object", batch->compiler);
-    const char *cached = cache_add(arena, file->units.count, name, bytes, size);
+        return fail("%s says that it is done but wrote no whole object", file->compiler);
+    const char *cached =
+        batch->passing ? NULL : cache_add(arena, file->units.count, name, bytes, size);
     for (int i = 0; i < file->units.count; i++) {
         CompileUnit *unit = &batch->unit[file->units.at[i]];
         // Either place may be on a file system from which nothing may be run.
-        if (cached && !load_unit(unit, name[i], cached)) continue;
-        if (load_unit(unit, name[i], file->paths.object)) return -1;
+        if (cached && !load_unit(unit, cached, name[i])) continue;
+        if (load_unit(unit, file->paths.object, batch->passing ? NULL : name[i])) return -1;
     }
     return 0;
 }
@@ -309,7 +336,7 @@ static int compile_missing(Batch *batch, const int *missing, int count) {
         File *file = &batch->file[f];
         file->process = -1;
         if (!file_write(file->paths.source, file->source.at, file->source.count))
-            file->process = start_compiler(batch->arena, batch->compiler, "-shared -nostdlib",
+            file->process = start_compiler(batch->arena, file->compiler, "-shared -nostdlib",
                                            file->paths.source, file->paths.object, file->paths.log);
     }
     int result = 0;
@@ -324,25 +351,29 @@ static int compile_missing(Batch *batch, const int *missing, int count) {
 }
 
 static int compile_all(Batch *batch) {
-    batch->compiler = compiler_path(batch->arena);
-    const char *key = batch->compiler ? compiler_key(batch->arena) : NULL;
-    if (!key) return -1;
+    const char *usual = compiler_path(batch->arena), *last = NULL, *key = NULL;
+    if (!usual) return -1;
     batch->name = arena_array(batch->arena, const char *, batch->count);
-    for (int i = 0; i < batch->count; i++)
-        batch->name[i] = arena_print(batch->arena, "%s-%016lx", batch->unit[i].symbol,
-                                     hash_bytes(key, strlen(key), 0));
+    for (int i = 0; i < batch->count; i++) {
+        CompileUnit *unit = &batch->unit[i];
+        if (!unit->compiler) unit->compiler = usual;
+        if (last != unit->compiler) key = compiler_key(batch->arena, last = unit->compiler);
+        if (!key) return -1;
+        batch->name[i] =
+            arena_print(batch->arena, "%s-%016lx", unit->symbol, hash_bytes(key, strlen(key), 0));
+    }
     int *missing = arena_array(batch->arena, int, batch->count);
     int count = find_missing(batch, missing);
     if (count && compile_missing(batch, missing, count)) return -1;
-    for (int i = 0; i < batch->count; i++)
+    for (int i = 0; i < batch->count && !batch->passing; i++)
         if (!batch->unit[i].function) batch->unit[i].function = find_loaded(batch->name[i]);
     return 0;
 }
 
 static void compile_batch(void *batch) { ((Batch *)batch)->result = compile_all(batch); }
 
-int compile_units(CompileUnit *unit, int count) {
-    Batch batch = {.arena = arena_new(), .unit = unit, .count = count};
+static int compile(CompileUnit *unit, int count, bool passing) {
+    Batch batch = {.arena = arena_new(), .unit = unit, .count = count, .passing = passing};
     pthread_mutex_lock(&loaded.lock);
     bool stopped = try_call(compile_batch, &batch);  // a fatal must not leave the lock behind
     pthread_mutex_unlock(&loaded.lock);
@@ -353,4 +384,15 @@ int compile_units(CompileUnit *unit, int count) {
         fatal_again(message);
     }
     return batch.result;
+}
+
+int compile_units(CompileUnit *unit, int count) { return compile(unit, count, false); }
+
+int compile_trials(CompileUnit *unit, int count) { return compile(unit, count, true); }
+
+void compile_forget(CompileUnit *unit, int count) {
+    for (int i = 0; i < count; i++) {
+        if (unit[i].object) dlclose(unit[i].object);
+        unit[i].object = unit[i].function = NULL;
+    }
 }

@@ -59,14 +59,22 @@ typedef void KernelFunction(const PgArgs *args, int thread, int threads, Barrier
 typedef struct {
     const char *symbol;        // pg_k_<hash of the source>
     const char *source;        // C, without includes
+    const char *compiler;      // its path; NULL: compiler_path's
     KernelFunction *function;  // filled in; stays loaded until the process ends
+    void *object;              // filled in, for compile_forget
     bool from_cache;           // filled in
 } CompileUnit;
 char *compiler_path(Arena *arena);  // PG_CC, else cc, gcc, clang on PATH; NULL with a message
 bool compiler_available(void);
+// compiler_path's first, then the other compilers on PATH, unless PG_CC names one; their number.
+enum { COMPILERS_MAX = 3 };
+int compiler_choices(Arena *arena, const char *choice[COMPILERS_MAX]);
 // Runs a compiler process a core; -1 with the compiler's first error.
 int compile_units(CompileUnit *unit, int count);
-char *compiler_key(Arena *arena);  // path, mtime, size, flags; NULL if there is none
+// For a search: what is compiled is not cached, and unloaded by compile_forget. Different sources.
+int compile_trials(CompileUnit *unit, int count);
+void compile_forget(CompileUnit *unit, int count);
+char *compiler_key(Arena *arena, const char *path);  // path, mtime, size, flags; NULL: a message
 // For PG_DEBUG; NULL with the compiler's first error.
 char *compiler_assembly(Arena *arena, const char *source);
 
