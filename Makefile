@@ -44,7 +44,7 @@ DIALECT  := -std=gnu11 -ffp-contract=off -fPIC -fvisibility=hidden -Isrc -Iinclu
 CHECKS   := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 
 # Optional libraries: PG_HAVE_PCRE2 is defined and libpcre2-8 linked where pkg-config finds it.
-OPTIONAL := libpcre2-8 jansson libutf8proc libedit
+OPTIONAL := libpcre2-8 jansson libutf8proc libedit sqlite3
 FOUND    := $(strip $(foreach name,$(OPTIONAL),$(shell pkg-config --exists $(name) 2>/dev/null && \
             echo $(name))))
 MISSING  := $(filter-out $(FOUND),$(OPTIONAL))
@@ -53,6 +53,7 @@ HAVE_libpcre2-8 := -DPG_HAVE_PCRE2
 HAVE_jansson := -DPG_HAVE_JANSSON
 HAVE_libutf8proc := -DPG_HAVE_UTF8PROC
 HAVE_libedit := -DPG_HAVE_LIBEDIT
+HAVE_sqlite3 := -DPG_HAVE_SQLITE
 ifneq ($(FOUND),)
 FOUND_FLAGS := $(foreach name,$(FOUND),$(HAVE_$(name))) $(shell pkg-config --cflags $(FOUND))
 FOUND_LIBS  := $(shell pkg-config --libs $(FOUND))
@@ -90,6 +91,11 @@ $(BUILD)/flags: FORCE
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call quiet,compile) $(COMPILE) -MMD -MP -c $< -o $@
+
+# Tuned schedules hold for this code: its checksum is part of their key.
+CODEGEN := $(sort $(wildcard $(foreach layer,ir rewrite schedule codegen,src/$(layer)/*)))
+$(BUILD)/src/engine/tuned.o: $(CODEGEN)
+$(BUILD)/src/engine/tuned.o: private COMPILE += -DPG_CODEGEN='"$(firstword $(shell cat $(CODEGEN) | cksum))"'
 
 # $(1): the instruction set, also the suffix of the functions' names
 define kernel_rule

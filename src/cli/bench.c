@@ -8,6 +8,7 @@
 #include "runtime/runtime.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -20,6 +21,7 @@ typedef struct {
     Llama *llama;  // else
     int32_t *ids;
     float *logits;
+    bool tune;
     int64_t steps;  // of a run
     double amount;  // of a step, in units of the row's unit times a second
 } Job;
@@ -48,9 +50,19 @@ static int speed(const Job *job, double *result) {
     return 0;
 }
 
-static int measure(const Job *job, int64_t samples, const char *name, Measured *to) {
-    hint("%s: warming up ...", name);
+// A run compiles, and so searches; what it computes does not matter.
+static int tune(const Job *job) {
+    tune_begin();
     int status = run_job(job);
+    int ended = tune_end();
+    return status < 0 ? failed() : ended;
+}
+
+static int measure(const Job *job, int64_t samples, const char *name, Measured *to) {
+    int status = job->tune ? tune(job) : EXIT_DONE;
+    if (status != EXIT_DONE) return status;
+    hint("%s: warming up ...", name);
+    status = run_job(job);
     for (int64_t i = 0; i < samples && status == 0; i++) {
         double run;
         hint("%s: run %lld of %lld ...", name, (long long)i + 1, (long long)samples);
@@ -71,7 +83,7 @@ static const char *row_name(Bench *bench, const Row *row) {
 }
 
 static int measure_tensors(Bench *bench, const Row *row, Measured *to) {
-    Job job = {.row = row, .steps = 1};
+    Job job = {.row = row, .tune = bench->tune, .steps = 1};
     *to = (Measured){0};
     int status = work_open(&job.work, row) < 0 ? failed() : EXIT_DONE;
     to->operations = row->plan.operations;
@@ -109,7 +121,7 @@ static void fill_ids(Job *job, Arena *arena) {
 
 int measure_model(Bench *bench, const Row *row, const Session *session, Measured *to) {
     bool prefill = row->kind->what == ROW_PREFILL;
-    Job job = {.row = row, .llama = session->llama};
+    Job job = {.row = row, .llama = session->llama, .tune = bench->tune};
     job.steps = prefill ? 1 : row->size[0];
     job.amount = prefill ? (double)row->size[0] : 1;
     fill_ids(&job, bench->arena);
@@ -168,6 +180,7 @@ static int measure_row(Bench *bench, const Row *row, Measured *to) {
 // The one that forks has no threads yet: only what it forks runs kernels.
 static int measure_apart(Bench *bench, const Row *row, Measured *to) {
     int pipes[2], status;
+    if (bench->tune) interrupt_watch();
     fflush(NULL);
     if (pipe(pipes)) return fail("no pipe: %s", strerror(errno)), failed();
     pid_t process = fork();
@@ -179,7 +192,10 @@ static int measure_apart(Bench *bench, const Row *row, Measured *to) {
         _exit(told ? status : EXIT_FAILED);
     }
     close(pipes[1]);
-    bool told = process > 0 && read(pipes[0], to, sizeof *to) == sizeof *to;
+    ssize_t got = -1;
+    while (process > 0 && (got = read(pipes[0], to, sizeof *to)) < 0 && errno == EINTR)
+        kill(process, SIGINT);  // Ctrl-C is for the search
+    bool told = got == sizeof *to;
     close(pipes[0]);
     if (process < 0) return fail("no process: %s", strerror(errno)), failed();
     if (waitpid(process, &status, 0) < 0 || WIFSIGNALED(status)) {
@@ -287,6 +303,8 @@ static int bench_all(Bench *bench, int count, const char **name) {
     if (bench->list) return list_rows(bench);
     if (strcmp(bench->form, "md") && strcmp(bench->form, "csv") && strcmp(bench->form, "json"))
         return usage_wrong("bench: -o %.60s: md, csv or json", bench->form);
+    if (bench->tune && common.mode && strcmp(common.mode, "graph"))
+        return usage_wrong("bench: --tune is for --mode graph, in which kernels have schedules");
     if (count) return bench_rows(bench, count, name);
     if (!common.model)
         return usage_wrong(
@@ -301,6 +319,8 @@ int run_bench(int count, char **argument) {
     const Option table[] = {
         {"--list", NULL, OPTION_FLAG, &bench.list, 0, 0, NULL,
          "say which rows there are; with --json those that make bench runs"},
+        {"--tune", NULL, OPTION_FLAG, &bench.tune, 0, 0, NULL,
+         "search for faster schedules first, and keep them; Ctrl-C stops, a later one goes on"},
         {"--json", NULL, OPTION_TEXT, &bench.json, 0, 0, "FILE",
          "write the rows as JSON, an object a line; - is standard output"},
         {"--repetitions", "-r", OPTION_INT, &bench.samples, 1, SAMPLES_MAX, "N",

@@ -7,7 +7,7 @@ typedef struct {
     Arena *arena;
     const char *json, *form;
     int64_t prompt, predict, samples;
-    bool list;
+    bool list, tune;
     Text lines;  // of JSON
 } Bench;
 

@@ -155,6 +155,10 @@ typedef struct {
 int sampling_open(Sampling *sampling, Arena *arena, const Session *session);
 void sampling_close(Sampling *sampling);
 
+// ---- tune.c ------------------------------------------------------------------------------------
+void tune_begin(void);  // what is compiled from now on is searched, and told about
+int tune_end(void);     // EXIT_DONE, or EXIT_INTERRUPTED
+
 // ---- interrupt.c -------------------------------------------------------------------------------
 void interrupt_catch(void);  // from now on; the second Ctrl-C ends the process
 void interrupt_watch(void);  // the same, but none ends the process

@@ -12,10 +12,9 @@
 static const struct {
     const char *name, *value;
 } libraries[] = {
-    {"pcre2", VALUE_OF(PG_HAVE_PCRE2)},
-    {"jansson", VALUE_OF(PG_HAVE_JANSSON)},
-    {"utf8proc", VALUE_OF(PG_HAVE_UTF8PROC)},
-    {"libedit", VALUE_OF(PG_HAVE_LIBEDIT)},
+    {"pcre2", VALUE_OF(PG_HAVE_PCRE2)},       {"jansson", VALUE_OF(PG_HAVE_JANSSON)},
+    {"utf8proc", VALUE_OF(PG_HAVE_UTF8PROC)}, {"libedit", VALUE_OF(PG_HAVE_LIBEDIT)},
+    {"sqlite3", VALUE_OF(PG_HAVE_SQLITE)},
 };
 static bool is_built_in(int library) { return !strcmp(libraries[library].value, "1"); }
 

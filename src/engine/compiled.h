@@ -11,6 +11,8 @@
 typedef struct {
     Kernel *kernel;        // unscheduled, then scheduled, without what is made once
     const char *text;      // unscheduled
+    const char *tuned;     // what a search found; NULL: nothing
+    const char *compiler;  // likewise; NULL: the usual one
     const char *schedule;  // what was applied to it
     Program *program;
     char *source;
@@ -69,6 +71,9 @@ typedef struct {
 // call, found later; retained for the caller.
 int64_t once_buffer(const Unit *unit, const Once *once, const int64_t *from);
 void once_sweep(void);  // forgets what nobody retains any more
+// realize.c: from unscheduled to explicit form, as schedules take it; what the heuristic aims at.
+void unit_explicit(Kernel *kernel);
+ScheduleTarget unit_target(void);
 
 // dump.c
 void dump_pass(const Compiled *compiled, const Pass *pass);

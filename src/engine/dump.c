@@ -3,7 +3,7 @@
  * In: a Compiled on its way.  Out: text on standard error; identical between runs but for times. */
 #include <string.h>
 
-#include "engine/compiled.h"
+#include "engine/search.h"
 
 static FILE *told;
 void engine_dump_to(FILE *to) { told = to; }
@@ -50,6 +50,10 @@ static const char *assembly_of(const Compiled *compiled, const Unit *unit) {
 
 static void dump_unit(const Compiled *compiled, const char *pass, const Unit *unit, Text *text) {
     text_add(text, "# kernel %d: %s\n", (int)(unit - compiled->units.at), unit->kernel->name);
+    if (!strcmp(pass, "tune")) {
+        search_report(unit, text);
+        return;
+    }
     if (!strcmp(pass, "schedule")) text_add(text, "# schedule\n%s# loops\n", unit->schedule);
     if (unit->function)
         text_add(text, "%s", assembly_of(compiled, unit));

@@ -47,4 +47,28 @@ void engine_set_tf32(bool tf32);
 bool engine_tf32(void);
 // The name of pass i, as PG_DUMP takes it; NULL after the last.
 const char *engine_pass(int i, const char **about);
+
+// ---- search.c: schedules that are measured -----------------------------------------------------
+// A kernel's schedule is what a search found for it, else the heuristic's. engine_compile searches
+// where PG_BEAM=N, or engine_search, asks for it; PG_BEAM=0 takes the heuristic's alone.
+typedef struct {
+    const char *kernel;
+    int number, of;                   // of the kernels being compiled
+    int measured, refused, dropped;   // candidates; dropped: hopeless by the model
+    int planned;                      // to be measured at most
+    double heuristic, best;           // seconds a call
+    double spent;                     // seconds, of this and of earlier searches
+    bool done, known;                 // known: a search had ended before
+    const char *schedule, *compiler;  // the best
+} SearchNews;
+typedef struct {
+    int width;                             // schedules that are looked around from at a time
+    bool (*stopped)(void);                 // asked between measurements; NULL: never
+    void (*tell)(const SearchNews *news);  // after each round, and when done; may be NULL
+    // Seconds a call, in place of the clock: for tests. NULL: the clock.
+    double (*measure)(const char *schedule, const char *compiler);
+} Search;
+void engine_search(const Search *how);  // of compiles from now on; NULL: what PG_BEAM says
+int64_t tuned_count(void);              // kernels whose schedules are kept; -1: no database
+bool tuned_clear(void);                 // removes it; whether it was there
 #endif

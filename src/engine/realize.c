@@ -5,7 +5,7 @@
  *   out = softmax(x)   =>   clean: 12 nodes, fuse: 1 kernel, ..., compile: pg_k_3f2a... */
 #include <string.h>
 
-#include "engine/compiled.h"
+#include "engine/search.h"
 #include "rewrite/rewrite.h"
 
 // ---- precision ---------------------------------------------------------------------------------
@@ -81,6 +81,19 @@ static int pass_unify(Compiled *compiled) {  // equal kernels are compiled once
     return 0;
 }
 
+static int pass_tune(Compiled *compiled) { return search_units(compiled); }
+
+ScheduleTarget unit_target(void) {
+    ScheduleTarget row = *schedule_target(target()->lanes);
+    if (engine_tf32() && target()->amx) row.tiles = "amx_bf16";
+    return row;
+}
+
+void unit_explicit(Kernel *kernel) {
+    if (!online(kernel) && wants_factoring(kernel)) factor(kernel);
+    accumulate(kernel);
+}
+
 typedef struct {
     Kernel *kernel;
     const char *schedule;
@@ -91,27 +104,27 @@ static void try_schedule(void *argument) {
     schedule_apply(attempt->kernel, attempt->schedule);
 }
 
-// The best candidate that every transform accepts; the last one is empty and always does.
+static bool takes_schedule(Compiled *compiled, Unit *unit, const char *text, const char *schedule) {
+    Attempt attempt = {kernel_parse(compiled->arena, unit->kernel->name, text), schedule};
+    bool taken = try_call(try_schedule, &attempt) == 0;
+    if (!taken && env_int("DEBUG", 0) >= 3) say("schedule refused: %s", error_text());
+    if (taken) unit->kernel = attempt.kernel;
+    if (taken) unit->schedule = schedule;
+    return taken;
+}
+
+// What was found for it, else the first candidate that every transform accepts; the last one is
+// empty and always is.
 static void schedule_unit(Compiled *compiled, Unit *unit) {
-    static const ScheduleTarget targets[] = {
-        {"avx512_fma", 16, 14, 32, NULL}, {"avx2_fma", 8, 6, 16, NULL}, {NULL, 4, 4, 8, NULL}};
-    const ScheduleTarget *best = targets;
-    while (best->lanes > target()->lanes && best->unit) best++;
-    ScheduleTarget row = *best;
-    if (engine_tf32() && target()->amx) row.tiles = "amx_bf16";
     const char *candidate[CANDIDATES_MAX];
-    if (!online(unit->kernel) && wants_factoring(unit->kernel)) factor(unit->kernel);
-    accumulate(unit->kernel);
+    unit_explicit(unit->kernel);
     const char *text = kernel_print(compiled->arena, unit->kernel);
-    int candidates = schedule_candidates(compiled->arena, unit->kernel, &row, candidate);
-    for (int i = 0; i < candidates; i++) {
-        Attempt attempt = {kernel_parse(compiled->arena, unit->kernel->name, text), candidate[i]};
-        unit->schedule = candidate[i];
-        if (try_call(try_schedule, &attempt) == 0) {
-            unit->kernel = attempt.kernel;
-            return;
-        }
-        if (env_int("DEBUG", 0) >= 3) say("schedule refused: %s", error_text());
+    if (unit->tuned && takes_schedule(compiled, unit, text, unit->tuned)) return;
+    if (unit->tuned) say("a tuned schedule is not used: %s", error_text());
+    unit->compiler = NULL;
+    ScheduleTarget row = unit_target();
+    schedule_candidates(compiled->arena, unit->kernel, &row, candidate);
+    for (int i = 0; !takes_schedule(compiled, unit, text, candidate[i]); i++) {
     }
 }
 
@@ -167,7 +180,8 @@ static int pass_compile(Compiled *compiled) {
     CompileUnit *unit = arena_array(compiled->arena, CompileUnit, compiled->units.count);
     for (int32_t i = 0; i < compiled->units.count; i++)
         unit[i] = (CompileUnit){.symbol = compiled->units.at[i].symbol,
-                                .source = compiled->units.at[i].source};
+                                .source = compiled->units.at[i].source,
+                                .compiler = compiled->units.at[i].compiler};
     if (compile_units(unit, compiled->units.count) < 0) return -1;
     for (int32_t i = 0; i < compiled->units.count; i++) {
         compiled->units.at[i].function = unit[i].function;
@@ -213,6 +227,7 @@ static const Pass passes[] = {
     {"rewrite", "the graph, rewritten by the rules of algebra", pass_rewrite},
     {"fuse", "kernels in the order in which they run, and the buffers of each", pass_fuse},
     {"unify", "the different ones among them: those are compiled", pass_unify},
+    {"tune", "what searches tried, and which schedules they found", pass_tune},
     {"schedule", "each kernel's schedule, and its loops after it", pass_schedule},
     {"expand", "the same, with exp2, log2 and sin as polynomials", pass_expand},
     {"plan", "where temporaries lie; those never alive together share memory", pass_plan},

@@ -67,7 +67,7 @@ bool compiler_available(void) {
 }
 
 int compiler_choices(Arena *arena, const char *choice[COMPILERS_MAX]) {
-    static const char *const names[] = {"gcc", "clang-19", "clang"};
+    static const char *const names[] = {"gcc", "clang-19"};
     int count = 0;
     char *first = compiler_path(arena), same[PATH_MAX], other[PATH_MAX];
     if (!first) return 0;

@@ -15,9 +15,7 @@
 
 enum {
     THREAD_WORK = 1 << 15,  // operations below which sharing them costs more than it saves
-    BLOCK_ROWS = 128,   // rows whose cut a second-level cache holds: 128 x 320 of f32 are 160 KB
-    PANEL_DEPTH = 320,  // rows of a packed panel: with 16 columns 20 KB of a first-level cache's 32
-    UNROLLED = 64,      // FMAs in a row
+    UNROLLED = 64,          // FMAs in a row
 };
 
 // ---- looking -----------------------------------------------------------------------------------
@@ -299,7 +297,7 @@ static int64_t panel_depth(const Heuristic *to, const Product *product) {
     }
     if (!constant_extent(to, product->sum[0], &outer)) return 0;
     for (int64_t depth = outer; depth > 1; depth--)
-        if (outer % depth == 0 && depth * inner <= PANEL_DEPTH) return depth;
+        if (outer % depth == 0 && depth * inner <= to->target->depth) return depth;
     return outer;
 }
 
@@ -460,7 +458,7 @@ static const char *tile_schedule(Heuristic *to) {
                  .m = rows_of_tile(m, min_i64(m, tile_m)),
                  .depth = panel_depth(to, &product)};
     tile.s = to->kernel->buffers.at[product.update->buffer].name;
-    for (tile.block = min_i64(BLOCK_ROWS, m / 4);
+    for (tile.block = min_i64(to->target->block, m / 4);
          tile.block > tile.m && (m % tile.block || tile.block % tile.m);)
         tile.block--;
     bool deep = fixed && columns % tile_n == 0 && constant_extent(to, product.sum[0], &whole) &&
@@ -499,6 +497,17 @@ static const char *matrix_schedule(const Heuristic *to) {
     tiled.b_along = moves_by_one(to, &product, product.packed, product.columns);
     tiled.turned = moves_by_one(to, &product, product.packed, last);
     return tiles_schedule(tiled);
+}
+
+// A packed panel of 320 rows and 16 columns takes 20 KB of a first-level cache's 32; 128 rows of
+// the other operand, cut to 320, take 160 KB of a second-level cache.
+const ScheduleTarget *schedule_target(int lanes) {
+    static const ScheduleTarget targets[] = {{"avx512_fma", 16, 14, 32, NULL, 320, 128},
+                                             {"avx2_fma", 8, 6, 16, NULL, 320, 128},
+                                             {NULL, 4, 4, 8, NULL, 320, 128}};
+    const ScheduleTarget *row = targets;
+    while (row->lanes > lanes && row->unit) row++;
+    return row;
 }
 
 // ---- all together ------------------------------------------------------------------------------

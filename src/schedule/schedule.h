@@ -75,14 +75,40 @@ typedef struct {
     int lanes;           // f32 of a vector register
     int tile_m, tile_n;  // of the unit
     const char *tiles;   // a unit of tiles, where tf32 is asked for and there is one; NULL: none
+    int depth, block;    // of a packed panel: rows; of rows that a thread takes: how many
 } ScheduleTarget;
 enum { CANDIDATES_MAX = 6 };
 int schedule_candidates(Arena *arena, Kernel *kernel, const ScheduleTarget *target,
                         const char *candidate[CANDIDATES_MAX]);
 // heuristic_attention.c: a schedule of what online() made; NULL of other kernels.
 const char *attention_schedule(Arena *arena, const Kernel *kernel, const ScheduleTarget *target);
+// The best row for registers of so many lanes.
+const ScheduleTarget *schedule_target(int lanes);
 // Of a kernel in unscheduled form: it has sums that factor() helps, and no product to be tiled.
 bool wants_factoring(const Kernel *kernel);
+
+// edits.c: schedules like one that is there, most of them legal; kernel: after that schedule.
+typedef struct {
+    const char *schedule, *what;  // what: the change, for people
+} Edit;
+typedef LIST(Edit) EditList;
+void schedule_edits(Arena *arena, const Kernel *kernel, const char *schedule, int lanes,
+                    EditList *edits);
+
+// estimate.c: a bound of the seconds that a scheduled kernel takes; cold_bytes: of what comes from
+// memory and not from a cache.
+typedef struct {
+    double computes;                 // vector instructions a second, of one thread
+    double first, second;            // bytes a second that a thread reads from its caches
+    double memory;                   // bytes a second that all threads read
+    double first_bytes, last_bytes;  // sizes of the first and the last cache
+    int lanes, threads;
+} Machine;
+typedef struct {
+    double least;  // if all that it does overlaps
+    double sum;    // if nothing does
+} Bound;
+Bound kernel_bound(Kernel *kernel, const Machine *machine, const int64_t *var, double cold_bytes);
 
 // ---- transforms: from a kernel to a faster one -------------------------------------------------
 // accumulate.c: from unscheduled to explicit form. A REDUCE becomes an accumulator in a register,
@@ -124,6 +150,8 @@ Id fold_into(Graph *graph, Op fold, Id x, Id old);
 //   DISTRIBUTE k1_fold           s += x * (sum over k1_fold of p) becomes s += sum of x * p
 //   SPILL s                      s's tile is copied from registers to memory, for the nest that
 //                                finishes it
+//   TABULATE w at g              what codes of 4 bits read from w become while g's body runs is
+//                                computed for all sixteen, by a loop w_t, and looked up
 //   TENSORCORE avx2_fma 6x16 on s
 //                                every nest on s becomes a tile of vector registers
 //   TENSORCORE amx_bf16 32x32 on s
@@ -175,7 +203,7 @@ Statement **line_place(const ScheduleLine *line, int word);
 typedef void Transform(const ScheduleLine *line);
 Transform transform_split, transform_fuse, transform_order, transform_thread, transform_vectorize,
     transform_unroll, transform_pipeline, transform_stage, transform_compute_at, transform_rfactor,
-    transform_distribute, transform_tensorcore, transform_spill;
+    transform_distribute, transform_tensorcore, transform_spill, transform_tabulate;
 void transform_stage_copy(const ScheduleLine *line);  // STAGE with `over`
 // Cuts a loop's iterations into pieces of `factor`; returns the inner loop. tail: "guard", "peel",
 // "pad".

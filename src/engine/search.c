@@ -1,0 +1,590 @@
+/* search.c - better schedules than the heuristic's, by measurement.
+ * In: the kernels of a module.  Out: for each a schedule and a compiler; all that was tried, in the
+ * database of tuned.c.
+ * Invariants: a candidate is applied, verified and compared with the heuristic's result before it
+ * counts; a search that is stopped leaves what it measured, and goes on from there.
+ *
+ * A beam search, as tinygrad's BEAM and TVM's Ansor (L. Zheng et al., 2020) are in part: the first
+ * candidates are the heuristic's for tiles of every shape, then edits of the best so far. What the
+ * model of estimate.c holds to be slower than something measured is dropped; the others wait until
+ * it is their turn, those first whose parent's time and bound promise most. */
+#include "engine/search.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "rewrite/rewrite.h"
+
+enum {
+    BATCH = 8,    // candidates measured in a round, for each one of the beam's width
+    ROUNDS = 8,   // of edits
+    IDLE = 2,     // rounds without gain, after which it ends
+    REPAIRS = 3,  // lines that a candidate may lose to refusals
+    LONGER = 4,   // than the heuristic's a candidate's program may be: compiling takes the time
+};
+
+typedef struct {
+    const char *schedule, *compiler, *what, *refused;
+    const char *source;  // NULL: of an earlier search, not rendered yet
+    char symbol[SYMBOL_SIZE];
+    uint64_t hash;  // of the schedule
+    Bound bound;
+    double promise, seconds;  // seconds: INFINITY until it is measured
+    TrialKernel run;
+    void *object;
+    int32_t steps;  // of its program
+    bool expanded, behind;
+} Candidate;
+typedef LIST(Candidate *) Candidates;
+
+typedef struct {
+    Arena *arena;
+    const Search *how;
+    const char *text;  // in explicit form
+    Kernel *kernel;    // the same
+    Trial *trial;      // NULL: how->measure measures
+    Machine machine;
+    const char *compiler[COMPILERS_MAX];
+    int compilers;
+    Tuned *tuned;
+    TunedKey key;
+    TunedResult result;
+    Candidate *heuristic;
+    Candidates waiting, measured, refused;
+    Map *seen;
+    bool expected;  // what the heuristic's computes is known
+    double scale;  // of bounds: 1, less where a time below a bound shows that the rates are too low
+    double start, spent;
+    SearchNews news;
+} Searcher;
+
+static const Search *asked;
+void engine_search(const Search *how) { asked = how; }
+
+static bool is_stopped(const Searcher *to) { return to->how->stopped && to->how->stopped(); }
+
+static const char *name_of(const char *compiler) {
+    const char *slash = strrchr(compiler, '/');
+    return slash ? slash + 1 : compiler;
+}
+
+static const char *path_of(const Searcher *to, const char *compiler) {
+    for (int i = 0; i < to->compilers; i++)
+        if (!strcmp(name_of(to->compiler[i]), compiler)) return to->compiler[i];
+    return NULL;
+}
+
+// ---- one candidate -----------------------------------------------------------------------------
+typedef struct {
+    Searcher *to;
+    Candidate *candidate;
+    Arena *arena;
+    Kernel *kernel;
+    const char *line;  // of the candidate's schedule, being applied
+} Attempt;
+
+static void apply(void *argument) {
+    Attempt *it = argument;
+    it->kernel = kernel_parse(it->arena, it->to->key.name, it->to->text);
+    char *saved, *copy = arena_text(it->arena, it->candidate->schedule);
+    for (char *line = strtok_r(copy, "\n", &saved); line; line = strtok_r(NULL, "\n", &saved)) {
+        it->line = it->candidate->schedule + (line - copy);
+        schedule_apply(it->kernel, line);
+    }
+    it->line = NULL;
+    const Searcher *to = it->to;
+    if (to->trial)
+        it->candidate->bound = kernel_bound(it->kernel, &to->machine, trial_vars(to->trial),
+                                            trial_cold_bytes(to->trial, &to->machine));
+}
+
+static void render(void *argument) {
+    Attempt *it = argument;
+    Searcher *to = it->to;
+    expand_kernel(it->kernel);
+    const Program *program = lower(it->arena, it->kernel, &(LowerOptions){0});
+    program_verify(program);
+    int32_t steps = program->steps.count;
+    if (to->heuristic && steps > LONGER * to->heuristic->steps)
+        fatal("%d steps, the heuristic's has %d", steps, to->heuristic->steps);
+    it->candidate->steps = steps;
+    it->candidate->run = (TrialKernel){NULL, program->own_bytes, program->shared_bytes};
+    it->candidate->source =
+        arena_text(to->arena, render_c(it->arena, program, to->key.kernel, it->candidate->symbol));
+}
+
+// The kernel after the candidate's schedule; lines that do not fit a change any more are left out.
+// NULL with error_text().
+static Kernel *scheduled(Searcher *to, Arena *arena, Candidate *candidate, int repairs) {
+    Attempt it = {.to = to, .candidate = candidate, .arena = arena};
+    while (try_call(apply, &it)) {
+        if (!repairs-- || !it.line) return NULL;
+        const char *end = it.line + strcspn(it.line, "\n");
+        candidate->schedule = arena_print(to->arena, "%.*s%s", (int)(it.line - candidate->schedule),
+                                          candidate->schedule, end + (*end == '\n'));
+    }
+    return it.kernel;
+}
+
+// Its C, from which it is compiled.
+static bool prepare(Searcher *to, Candidate *candidate) {
+    Arena *arena = arena_new();
+    Attempt it = {.to = to, .candidate = candidate, .arena = arena};
+    it.kernel = scheduled(to, arena, candidate, 0);
+    bool legal = it.kernel && try_call(render, &it) == 0;
+    arena_free(arena);
+    return legal;
+}
+
+static bool is_new(Searcher *to, const char *text, const char *compiler) {
+    uint64_t key = hash_bytes(text, strlen(text), hash_bytes(compiler, strlen(compiler), 0));
+    if (map_find(to->seen, key, NULL, NULL) >= 0) return false;
+    map_add(to->arena, to->seen, key, 0);
+    return true;
+}
+
+static Candidate *candidate_new(Searcher *to, const char *schedule, const char *compiler,
+                                const char *what) {
+    Candidate *it = arena_object(to->arena, Candidate);
+    *it =
+        (Candidate){.schedule = schedule, .compiler = compiler, .what = what, .seconds = INFINITY};
+    it->hash = hash_bytes(schedule, strlen(schedule), 0);
+    return it;
+}
+
+static void refuse(Searcher *to, Candidate *candidate, const char *why) {
+    candidate->refused = arena_text(to->arena, why);
+    *list_add(to->arena, &to->refused) = candidate;
+}
+
+// A layout made when weights are loaded would be memory of the trial's that no call has.
+static bool uses_once(const char *schedule) { return strstr(schedule, " in once"); }
+
+// It waits, if its schedule is legal and new.
+static void propose(Searcher *to, const Candidate *parent, const char *schedule,
+                    const char *compiler, const char *what) {
+    if (!is_new(to, schedule, compiler)) return;
+    Candidate *it = candidate_new(to, schedule, compiler, what);
+    Arena *arena = arena_new();
+    const Kernel *legal = scheduled(to, arena, it, REPAIRS);
+    arena_free(arena);
+    if (!legal || uses_once(it->schedule)) {
+        refuse(to, it, legal ? "weights laid out at load are not searched" : error_text());
+    } else if (it->schedule == schedule || is_new(to, it->schedule, compiler)) {
+        bool known = parent && parent->bound.sum > 0;
+        it->promise = it->bound.sum * (known ? parent->seconds / parent->bound.sum : 1);
+        *list_add(to->arena, &to->waiting) = it;
+    }
+}
+
+// ---- measuring ---------------------------------------------------------------------------------
+
+static void forget(Candidate **list, int count) {
+    for (int i = 0; i < count; i++) {
+        compile_forget(&(CompileUnit){.object = list[i]->object}, 1);
+        list[i]->object = list[i]->run.function = NULL;
+    }
+}
+
+// All in one call of each compiler. One that cannot be compiled is found by halves.
+static void compile_candidates(Searcher *to, Candidate **list, int count) {
+    CompileUnit *unit = arena_array(to->arena, CompileUnit, count);
+    for (int i = 0; i < count; i++)
+        unit[i] = (CompileUnit){
+            .symbol = list[i]->symbol, .source = list[i]->source, .compiler = list[i]->compiler};
+    int status = compile_trials(unit, count);
+    for (int i = 0; i < count; i++) {
+        list[i]->object = unit[i].object;
+        list[i]->run.function = unit[i].function;
+    }
+    if (!status) return;
+    forget(list, count);
+    if (count == 1)
+        refuse(to, list[0], error_text());
+    else
+        for (int first = 0, half = count / 2; first < count; first += half, half = count - half)
+            compile_candidates(to, list + first, half);
+}
+
+// In turn, so that what else the machine does hits all alike. The least time counts: disturbances
+// only add. Who is clearly behind is not measured again, but for the last decision: one bad moment
+// must not lose it.
+static void time_candidates(Searcher *to, Candidate **list, int count, int rounds, double least) {
+    static const double far[] = {8, 2, 1.3, 1.15};
+    for (int round = 0; round < rounds && !is_stopped(to); round++) {
+        double best = INFINITY;
+        for (int i = 0; i < count && !is_stopped(to); i++) {
+            Candidate *it = list[i];
+            if (it->refused || it->behind || (to->trial && !it->run.function)) continue;
+            double seconds = to->trial ? trial_time(to->trial, &it->run, least)
+                                       : to->how->measure(it->schedule, name_of(it->compiler));
+            it->seconds = fmin(it->seconds, seconds);
+            best = fmin(best, it->seconds);
+        }
+        for (int i = 0; i < count && rounds <= COUNT_OF(far); i++)
+            list[i]->behind |= list[i]->seconds > best * far[round];
+    }
+    for (int i = 0; i < count; i++) {
+        list[i]->behind = false;
+        if (list[i]->bound.least > 0)
+            to->scale = fmin(to->scale, list[i]->seconds / list[i]->bound.least);
+    }
+}
+
+// Rendered now, or before: another schedule may have given the same code.
+static bool has_code(Searcher *to, Candidate *it) {
+    if (it->source || it->refused) return !it->refused;
+    if (!prepare(to, it)) refuse(to, it, error_text());
+    return !it->refused && (is_new(to, it->symbol, it->compiler) || it->seconds < INFINITY);
+}
+
+// The number of those that have code, which come first in the list then.
+static int measure(Searcher *to, Candidate **list, int count, int rounds, double least) {
+    int good = 0;
+    for (int i = 0; i < count; i++)
+        if (has_code(to, list[i])) list[good++] = list[i];
+    if (!to->trial) {
+        time_candidates(to, list, good, rounds, least);
+        return good;
+    }
+    compile_candidates(to, list, good);
+    if (!to->expected && to->heuristic->run.function) trial_expect(to->trial, &to->heuristic->run);
+    for (int i = 0; i < good && to->expected; i++)
+        if (list[i]->run.function && !trial_agrees(to->trial, &list[i]->run))
+            refuse(to, list[i], "its result differs from the heuristic's");
+    to->expected = true;
+    time_candidates(to, list, good, rounds, least);
+    forget(list, good);
+    return good;
+}
+
+static int by_seconds(const void *a, const void *b) {
+    double x = (*(Candidate *const *)a)->seconds, y = (*(Candidate *const *)b)->seconds;
+    return (x > y) - (x < y);
+}
+
+static int by_promise(const void *a, const void *b) {
+    const Candidate *x = *(Candidate *const *)a, *y = *(Candidate *const *)b;
+    if (x->promise != y->promise) return x->promise > y->promise ? 1 : -1;
+    return x->hash < y->hash ? -1 : x->hash > y->hash;  // of equals, any
+}
+
+static Candidate *best_of(const Searcher *to) { return to->measured.at[0]; }
+
+// The most promising of those that wait, beside the best so far. False if nothing was left.
+static bool measure_next(Searcher *to) {
+    int batch = BATCH * to->how->width, kept = 0, count = 0;
+    Candidate **list = arena_array(to->arena, Candidate *, batch + 1), *best = best_of(to);
+    list[count++] = best;
+    if (to->waiting.count)
+        qsort(to->waiting.at, (size_t)to->waiting.count, sizeof *list, by_promise);
+    for (int i = 0; i < to->waiting.count; i++) {
+        Candidate *it = to->waiting.at[i];
+        bool hopeless = it->bound.least * to->scale > best->seconds;
+        to->news.dropped += hopeless;
+        if (!hopeless && count <= batch)
+            list[count++] = it;
+        else if (!hopeless)
+            to->waiting.at[kept++] = it;
+    }
+    to->waiting.count = kept;
+    int good = measure(to, list, count, 4, 0.002);
+    for (int i = 0; i < good; i++)
+        if (list[i] != best && !list[i]->refused && list[i]->seconds < INFINITY)
+            *list_add(to->arena, &to->measured) = list[i];
+    qsort(to->measured.at, (size_t)to->measured.count, sizeof *list, by_seconds);
+    return count > 1;
+}
+
+// ---- where candidates come from ----------------------------------------------------------------
+
+static void propose_of_target(Searcher *to, const ScheduleTarget *target) {
+    const char *candidate[CANDIDATES_MAX];
+    int count = schedule_candidates(to->arena, to->kernel, target, candidate);
+    const char *what = target->unit
+                           ? arena_print(to->arena, "the heuristic's, %d x %d, %d deep",
+                                         target->tile_m, target->tile_n, target->depth)
+                           : arena_print(to->arena, "the heuristic's, %d lanes", target->lanes);
+    for (int i = 0; i < count && !is_stopped(to); i++)
+        propose(to, NULL, candidate[i], to->compiler[0], what);
+}
+
+// Tiles of all shapes that fit the registers, panels of several depths; lanes in vectors of half to
+// twice the registers' width.
+static void propose_seeds(Searcher *to) {
+    static const int depths[] = {160, 320, 640, 1 << 16};
+    const ScheduleTarget usual = unit_target();
+    const MatrixUnit *unit = usual.unit ? matrix_unit_find(usual.unit) : NULL;
+    for (int i = 0; unit && i < 4 * 3 * COUNT_OF(depths); i++) {
+        ScheduleTarget like = usual;
+        int wide = 1 + i % 4;
+        like.tile_m = (unit->registers - 1) / wide - 1 - i / 4 % 3;
+        like.tile_n = wide * usual.lanes;
+        like.depth = depths[i / 12];
+        if (like.tile_m > 0) propose_of_target(to, &like);
+    }
+    for (int lanes = usual.lanes / 2; lanes <= 2 * usual.lanes; lanes *= 2) {
+        ScheduleTarget like = usual;
+        like.lanes = lanes;
+        like.unit = NULL;
+        propose_of_target(to, &like);
+    }
+}
+
+static void propose_edits(Searcher *to, Candidate *parent) {
+    EditList edits = {0};
+    Arena *arena = arena_new();
+    const Kernel *kernel = scheduled(to, arena, parent, 0);
+    parent->expanded = true;
+    for (int i = 0; i < to->compilers; i++)
+        propose(to, parent, parent->schedule, to->compiler[i],
+                arena_print(to->arena, "%s; by %s", parent->what, name_of(to->compiler[i])));
+    if (kernel) schedule_edits(to->arena, kernel, parent->schedule, target()->lanes, &edits);
+    arena_free(arena);
+    for (int i = 0; i < edits.count && !is_stopped(to); i++)
+        propose(to, parent, edits.at[i].schedule, parent->compiler,
+                arena_print(to->arena, "%s; %s", parent->what, edits.at[i].what));
+}
+
+// The first of the heuristic's that is legal: what all others are compared with.
+static void find_heuristic(Searcher *to) {
+    const char *candidate[CANDIDATES_MAX];
+    ScheduleTarget usual = unit_target();
+    schedule_candidates(to->arena, to->kernel, &usual, candidate);
+    for (int i = 0; !to->heuristic; i++) {
+        Candidate *it = candidate_new(to, candidate[i], to->compiler[0], "the heuristic's");
+        if (prepare(to, it)) to->heuristic = it;
+    }
+    is_new(to, to->heuristic->schedule, to->compiler[0]);
+    is_new(to, to->heuristic->symbol, to->compiler[0]);
+}
+
+// ---- what is kept ------------------------------------------------------------------------------
+// A line a candidate, tabs between: seconds (0: refused), its bounds, compiler, what it is or why
+// it was refused, the schedule with ; for line ends.
+static void add_line(Searcher *to, Text *text, const Candidate *it) {
+    text_add(text, "%.9g\t%.9g\t%.9g\t%s\t%s", it->refused ? 0 : it->seconds, it->bound.least,
+             it->bound.sum, name_of(it->compiler), it->what);
+    if (it->refused) text_add(text, ": %s", it->refused);
+    char *schedule = arena_text(to->arena, it->schedule);
+    for (char *at = schedule; *at; at++)
+        if (*at == '\n') *at = ';';
+    text_add(text, "\t%s\n", schedule);
+}
+
+static void keep_result(Searcher *to, bool complete) {
+    enum { REFUSED_MAX = 32 };  // enough to see why
+    Text trials = text_new(to->arena);
+    for (int i = 0; i < to->measured.count; i++) add_line(to, &trials, to->measured.at[i]);
+    for (int i = 0; i < to->refused.count && i < REFUSED_MAX; i++)
+        add_line(to, &trials, to->refused.at[i]);
+    const Candidate *best = best_of(to);
+    to->news.measured = to->measured.count;
+    to->news.refused = to->refused.count;
+    to->news.heuristic = to->heuristic->seconds;
+    to->news.best = best->seconds;
+    to->news.spent = to->spent + clock_seconds() - to->start;
+    to->news.done = complete || is_stopped(to);
+    to->result =
+        (TunedResult){best->schedule, name_of(best->compiler), trials.at, to->news.heuristic,
+                      best->seconds,  to->news.spent,          complete};
+    to->news.schedule = to->result.schedule;
+    to->news.compiler = to->result.compiler;
+    tuned_keep(to->tuned, &to->key, &to->result);
+    if (to->how->tell) to->how->tell(&to->news);
+}
+
+// The five words of a line, in place; false if it is none.
+static bool read_line(char *line, char *word[6]) {
+    for (int i = 0; i < 6; i++) word[i] = strsep(&line, "\t");
+    return word[5] && !line;
+}
+
+// What an earlier search measured.
+static void take_up(Searcher *to, const char *trials) {
+    char *word[6], *rest = arena_text(to->arena, trials), *line;
+    while ((line = strsep(&rest, "\n"))) {
+        const char *compiler = read_line(line, word) ? path_of(to, word[3]) : NULL;
+        double seconds = compiler ? strtod(word[0], NULL) : 0;
+        if (!(seconds > 0 && seconds < INFINITY)) continue;
+        for (char *at = word[5]; *at; at++)
+            if (*at == ';') *at = '\n';
+        if (!is_new(to, word[5], compiler)) continue;
+        Candidate *it = candidate_new(to, word[5], compiler, word[4]);
+        it->bound = (Bound){strtod(word[1], NULL), strtod(word[2], NULL)};
+        it->seconds = seconds;
+        *list_add(to->arena, &to->measured) = it;
+    }
+}
+
+// ---- one kernel --------------------------------------------------------------------------------
+
+// The best and the heuristic's once more, side by side; a gain that may be noise is none.
+static void decide(Searcher *to) {
+    enum { FINALISTS = 4 };
+    static const double least_gain = 0.98;
+    Candidate *list[FINALISTS], *best = to->heuristic;
+    int count = 0;
+    list[count++] = to->heuristic;
+    for (int i = 0; i < to->measured.count && count < FINALISTS; i++)
+        if (to->measured.at[i] != to->heuristic) list[count++] = to->measured.at[i];
+    for (int i = 0; i < count && !is_stopped(to); i++) list[i]->seconds = INFINITY;
+    int good = measure(to, list, count, 8, 0.005);
+    for (int i = 0; i < good; i++)
+        if (!list[i]->refused && list[i]->seconds < best->seconds) best = list[i];
+    if (best->seconds > least_gain * to->heuristic->seconds) best = to->heuristic;
+    for (int i = to->measured.count - 1; i > 0; i--)  // the winner leads, whatever its time was
+        if (to->measured.at[i] == best) {
+            to->measured.at[i] = to->measured.at[i - 1];
+            to->measured.at[i - 1] = best;
+        }
+}
+
+static void search_beam(Searcher *to) {
+    propose_seeds(to);
+    measure_next(to);
+    keep_result(to, false);
+    int idle = 0;
+    for (int round = 0; round < ROUNDS && idle < IDLE && !is_stopped(to); round++) {
+        double before = best_of(to)->seconds;
+        for (int i = 0, looked = 0; i < to->measured.count && looked < to->how->width; i++) {
+            if (to->measured.at[i]->expanded) continue;
+            propose_edits(to, to->measured.at[i]);
+            looked++;
+        }
+        if (!measure_next(to)) break;
+        idle = best_of(to)->seconds < 0.99 * before ? 0 : idle + 1;
+        keep_result(to, false);
+    }
+    decide(to);
+}
+
+static bool search_kernel(Searcher *to) {
+    to->start = clock_seconds();
+    to->spent = to->result.spent;
+    to->seen = map_new(to->arena);
+    to->news.planned = BATCH * to->how->width * (ROUNDS + 1);
+    find_heuristic(to);
+    if (uses_once(to->heuristic->schedule)) return false;
+    *list_add(to->arena, &to->measured) = to->heuristic;
+    measure(to, &(Candidate *){to->heuristic}, 1, 4, 0.002);
+    if (to->result.trials) take_up(to, to->result.trials);
+    if (to->heuristic->seconds < INFINITY && !to->heuristic->refused) search_beam(to);
+    keep_result(to, !is_stopped(to));
+    return true;
+}
+
+// ---- a module's kernels ------------------------------------------------------------------------
+
+static bool open_kernel(Searcher *to, const Compiled *compiled, int32_t number) {
+    if (!to->machine.lanes && !to->how->measure)
+        machine_find(to->arena, to->tuned, to->key.place, &to->machine);
+    to->kernel = kernel_parse(to->arena, to->key.name, to->key.kernel);
+    unit_explicit(to->kernel);
+    to->text = kernel_print(to->arena, to->kernel);
+    to->waiting.count = to->measured.count = to->refused.count = 0;
+    to->heuristic = NULL;
+    to->expected = false;
+    to->scale = 1;
+    if (to->how->measure) return true;
+    to->trial = trial_open(to->arena, compiled->module, compiled->unit, number);
+    if (!to->trial) say("%s", error_text());
+    return to->trial;
+}
+
+static void tune_unit(Searcher *to, Compiled *compiled, int32_t number, bool searches) {
+    Unit *unit = &compiled->units.at[number];
+    to->key.kernel = unit->text;
+    to->key.name = unit->kernel->name;
+    to->news =
+        (SearchNews){.kernel = unit->kernel->name, .number = number, .of = compiled->units.count};
+    bool found = tuned_find(to->tuned, &to->key, &to->result);
+    if (searches && !to->result.complete) {
+        if (!open_kernel(to, compiled, number)) return;
+        found = search_kernel(to);
+        if (to->trial) trial_close(to->trial);
+        if (!found) return;
+    } else if (!found) {
+        return;
+    } else if (to->how->tell) {
+        to->news.done = to->news.known = true;
+        to->news.heuristic = to->result.heuristic;
+        to->news.best = to->result.best;
+        to->news.spent = to->result.spent;
+        to->news.compiler = to->result.compiler;
+        to->how->tell(&to->news);
+    }
+    const char *compiler = path_of(to, to->result.compiler);
+    if (!compiler) return;
+    unit->tuned = arena_text(compiled->arena, to->result.schedule);
+    unit->compiler = arena_text(compiled->arena, compiler);
+}
+
+static Searcher searcher_new(const Search *how, bool make) {
+    Arena *arena = arena_new();
+    Searcher to = {.arena = arena, .how = how, .tuned = tuned_open(arena, make)};
+    to.key.place = to.tuned || make ? tuned_place(arena) : NULL;
+    to.compilers = to.key.place ? compiler_choices(arena, to.compiler) : 0;
+    return to;
+}
+
+int search_units(Compiled *compiled) {
+    Search by_switch = {.width = (int)max_i64(-1, env_int("BEAM", -1))};
+    const Search *how = asked ? asked : &by_switch;
+    if (!how->width) return 0;
+    Searcher to = searcher_new(how, how->width > 0);
+    for (int32_t i = 0; i < compiled->units.count && to.key.place; i++)
+        tune_unit(&to, compiled, i, how->width > 0 && !is_stopped(&to));
+    tuned_close(to.tuned);
+    arena_free(to.arena);
+    return 0;
+}
+
+// ---- what was tried ----------------------------------------------------------------------------
+
+static void report_trials(Searcher *to, const Unit *unit, Text *text) {
+    enum { MOST = 12 };
+    const Graph *graph = unit->kernel->graph;
+    const Machine *machine = &to->machine;
+    int64_t *var = arena_array(to->arena, int64_t, graph_vars(graph) + 1);
+    for (int32_t i = 0; i < graph_vars(graph); i++) var[i] = middle_of(graph_var_info(graph, i));
+    double operations, bytes;
+    kernel_cost(unit->kernel, var, &operations, &bytes);
+    bool cached = bytes < machine->last_bytes;
+    double reads = cached ? machine->second * machine->threads : machine->memory,
+           computes = 2 * machine->computes * machine->lanes * machine->threads,
+           roof = fmax(operations / computes, bytes / reads);
+    text_add(text,
+             "# %.1f MFLOP, %.2f MB; the roof is %.1f us: %.1f GFLOP/s, %.1f GB/s\n"
+             "# %.1f s of search%s; side by side at the end, the heuristic's takes %.1f us and this"
+             " %.1f us:\n%s"
+             "#       us  bound  GFLOP/s   GB/s roof %%  by        what was tried\n",
+             1e-6 * operations, 1e-6 * bytes, 1e6 * roof, 1e-9 * computes, 1e-9 * reads,
+             to->result.spent, to->result.complete ? "" : " so far", 1e6 * to->result.heuristic,
+             1e6 * to->result.best, to->result.schedule);
+    char *rest = arena_text(to->arena, to->result.trials), *line, *word[6];
+    for (int shown = 0, refused = 0; (line = strsep(&rest, "\n"));) {
+        double seconds = read_line(line, word) ? strtod(word[0], NULL) : -1;
+        if (seconds > 0 && shown++ < MOST)
+            text_add(text, "# %8.1f %6.1f %8.2f %6.2f %6.1f  %-9s %s\n", 1e6 * seconds,
+                     1e6 * strtod(word[1], NULL), 1e-9 * operations / seconds,
+                     1e-9 * bytes / seconds, 100 * roof / seconds, word[3], word[4]);
+        else if (seconds == 0 && refused++ < MOST)
+            text_add(text, "# refused: %s\n", word[4]);
+    }
+}
+
+void search_report(const Unit *unit, Text *text) {
+    Searcher to = searcher_new(&(Search){0}, false);
+    to.key.kernel = unit->text;
+    to.key.name = unit->kernel->name;
+    if (to.key.place && tuned_find(to.tuned, &to.key, &to.result)) {
+        machine_find(to.arena, to.tuned, to.key.place, &to.machine);
+        report_trials(&to, unit, text);
+    } else {
+        text_add(text, "# not searched; its schedule is the heuristic's\n");
+    }
+    tuned_close(to.tuned);
+    arena_free(to.arena);
+}

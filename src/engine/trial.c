@@ -1,0 +1,207 @@
+/* trial.c - a kernel run on memory of its own, to be timed and compared.
+ * In: a module's calls of one kernel.  Out: seconds a call; whether two versions agree.
+ * Invariants: there is a buffer for each slot that those calls use, and runs take the calls in
+ * turn, so that weights come from memory if a step's do; numbers lie in [0.5, 1.5), where sums do
+ * not cancel and nothing becomes denormal; indices are 0, which lies in any interval.            */
+#include "engine/search.h"
+#include "ir/scalar.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { SETS_MAX = 64 };
+static const int64_t bytes_max = (int64_t)1 << 31;
+
+struct Trial {
+    Arena *arena;
+    const Kernel *kernel;
+    int sets;
+    void **buffer[SETS_MAX];  // of each call: the memory of each PARAM
+    LIST(int32_t) slots;
+    LIST(int64_t) buffers;  // of those slots
+    int64_t bytes, *var;
+    void **before, **expected;  // of the first call's PARAMs that are written
+    int64_t workspace;          // a buffer
+};
+
+// ---- memory ------------------------------------------------------------------------------------
+
+static double random_number(uint64_t *state) {
+    *state = *state * 6364136223846793005u + 1442695040888963407u;
+    return (double)(*state >> 40) / (1 << 24);
+}
+
+// Bytes are such that any two of them are an ordinary f16, as in a block of packed weights.
+static void fill(char *at, DType dtype, int64_t elements, uint64_t *state) {
+    int64_t bytes = dtypes[dtype].bytes;
+    if (dtype_is_float(dtype))
+        for (int64_t i = 0; i < elements; i++)
+            scalar_store(dtype, at + i * bytes,
+                         (Scalar){.real = 0.5f + (float)random_number(state)});
+    else
+        for (int64_t i = 0; i < elements * bytes; i++)
+            at[i] = bytes == 1 && dtype != DT_BOOL ? (char)(0x28 + 16 * random_number(state)) : 0;
+}
+
+static void *memory_of(Trial *trial, const Module *module, int32_t slot, uint64_t *state) {
+    for (int i = 0; i < trial->slots.count; i++)
+        if (trial->slots.at[i] == slot) return buffer_data(trial->buffers.at[i]);
+    const Slot *info = &module->slots.at[slot];
+    int64_t bytes = info->elements * dtypes[info->dtype].bytes;
+    *list_add(trial->arena, &trial->slots) = slot;
+    *list_add(trial->arena, &trial->buffers) = buffer_new((size_t)bytes);
+    void *at = buffer_data(trial->buffers.at[trial->buffers.count - 1]);
+    fill(at, info->dtype, info->elements, state);
+    trial->bytes += bytes;
+    return at;
+}
+
+static int64_t bytes_of_call(const Module *module, const KernelCall *call) {
+    int64_t sum = 0;
+    for (int32_t i = 0; i < call->params; i++) {
+        const Slot *slot = &module->slots.at[call->slot[i]];
+        sum += slot->elements * dtypes[slot->dtype].bytes;
+    }
+    return sum;
+}
+
+static int64_t param_bytes(const Trial *trial, int32_t param) {
+    const KernelBuffer *buffer = &trial->kernel->buffers.at[param];
+    return buffer->size * dtypes[buffer->dtype].bytes;
+}
+
+static bool is_param(const Kernel *kernel, int32_t buffer) {
+    return buffer < kernel->buffers.count && kernel->buffers.at[buffer].space == SPACE_PARAM;
+}
+
+Trial *trial_open(Arena *arena, const Module *module, const int32_t *unit, int32_t which) {
+    Trial *trial = arena_object(arena, Trial);
+    uint64_t state = 1;
+    trial->arena = arena;
+    for (int32_t i = 0; i < module->calls.count && trial->sets < SETS_MAX; i++) {
+        const KernelCall *call = &module->calls.at[i];
+        if (unit[i] != which) continue;
+        if (trial->bytes + bytes_of_call(module, call) > bytes_max) {
+            if (trial->sets) break;
+            fail("kernel %s is not searched: it uses more than 2 GB", call->kernel->name);
+            return NULL;
+        }
+        void **buffer = trial->buffer[trial->sets++] = arena_array(arena, void *, call->params);
+        for (int32_t p = 0; p < call->params; p++)
+            buffer[p] = memory_of(trial, module, call->slot[p], &state);
+        if (!trial->kernel) trial->kernel = call->kernel;
+    }
+    const Graph *graph = trial->kernel->graph;
+    trial->var = arena_array(arena, int64_t, graph_vars(graph) + 1);
+    for (int32_t i = 0; i < graph_vars(graph); i++)
+        trial->var[i] = middle_of(graph_var_info(graph, i));
+    trial->before = arena_array(arena, void *, trial->kernel->buffers.count + 1);
+    trial->expected = arena_array(arena, void *, trial->kernel->buffers.count + 1);
+    for (int32_t p = 0; is_param(trial->kernel, p); p++)
+        if (trial->kernel->buffers.at[p].written)
+            trial->before[p] =
+                arena_copy(arena, trial->buffer[0][p], (size_t)param_bytes(trial, p));
+    return trial;
+}
+
+void trial_close(Trial *trial) {
+    for (int i = 0; i < trial->buffers.count; i++) buffer_release(trial->buffers.at[i]);
+    if (trial->workspace) buffer_release(trial->workspace);
+}
+
+const int64_t *trial_vars(const Trial *trial) { return trial->var; }
+
+double trial_cold_bytes(const Trial *trial, const Machine *machine) {
+    return (double)trial->bytes > machine->last_bytes ? (double)trial->bytes / trial->sets : 0;
+}
+
+// ---- running -----------------------------------------------------------------------------------
+typedef struct {
+    const Trial *trial;
+    const TrialKernel *kernel;
+    void *workspace;
+    int64_t calls;
+    double seconds;
+} Run;
+
+static void run_calls(void *context, int thread, int threads, Barrier *barrier) {
+    Run *run = context;
+    const Trial *trial = run->trial;
+    PgArgs args = {.var = trial->var, .workspace = run->workspace, .wait = barrier_wait};
+    barrier_wait(barrier, thread);
+    double start = clock_seconds();
+    for (int64_t i = 0; i < run->calls; i++) {
+        args.buffer = trial->buffer[i % trial->sets];
+        run->kernel->function(&args, thread, threads, barrier);
+        barrier_wait(barrier, thread);
+    }
+    if (!thread) run->seconds = clock_seconds() - start;
+}
+
+static double run(Trial *trial, const TrialKernel *kernel, int64_t calls) {
+    size_t bytes = (size_t)(kernel->own_bytes * thread_count() + kernel->shared_bytes);
+    if (!trial->workspace || buffer_bytes(trial->workspace) < bytes) {
+        if (trial->workspace) buffer_release(trial->workspace);
+        trial->workspace = buffer_scratch(bytes + 64);
+    }
+    Run it = {trial, kernel, buffer_data(trial->workspace), calls, 0};
+    thread_run(run_calls, &it);
+    return it.seconds;
+}
+
+double trial_time(Trial *trial, const TrialKernel *kernel, double least) {
+    int64_t calls = 1;
+    for (;;) {
+        double seconds = run(trial, kernel, calls);
+        if (seconds >= least || calls > INT32_MAX) return seconds / (double)calls;
+        calls *= seconds * 10 > least ? 2 : 10;
+    }
+}
+
+// ---- comparing ---------------------------------------------------------------------------------
+
+static void run_afresh(Trial *trial, const TrialKernel *kernel) {
+    for (int32_t p = 0; is_param(trial->kernel, p); p++)
+        if (trial->before[p])
+            memcpy(trial->buffer[0][p], trial->before[p], (size_t)param_bytes(trial, p));
+    run(trial, kernel, 1);
+}
+
+void trial_expect(Trial *trial, const TrialKernel *kernel) {
+    run_afresh(trial, kernel);
+    for (int32_t p = 0; is_param(trial->kernel, p); p++)
+        if (trial->before[p])
+            trial->expected[p] =
+                arena_copy(trial->arena, trial->buffer[0][p], (size_t)param_bytes(trial, p));
+}
+
+// Sums in another order differ by a few units in the last place of what is summed.
+static bool are_close(DType dtype, const char *got, const char *wanted, int64_t elements) {
+    double largest = 0, step = dtype == DT_F32 ? 0x1p-23 : dtype == DT_F16 ? 0x1p-10 : 0x1p-7;
+    int64_t bytes = dtypes[dtype].bytes;
+    for (int64_t i = 0; i < elements; i++) {
+        double size = fabs((double)scalar_load(dtype, wanted + i * bytes).real);
+        if (isfinite(size) && size > largest) largest = size;
+    }
+    for (int64_t i = 0; i < elements; i++) {
+        double x = (double)scalar_load(dtype, got + i * bytes).real,
+               y = (double)scalar_load(dtype, wanted + i * bytes).real;
+        bool same = isnan(x) ? isnan(y) : x == y || fabs(x - y) <= 256 * step * largest;
+        if (!same) return false;
+    }
+    return true;
+}
+
+bool trial_agrees(Trial *trial, const TrialKernel *kernel) {
+    run_afresh(trial, kernel);
+    for (int32_t p = 0; is_param(trial->kernel, p); p++) {
+        const KernelBuffer *buffer = &trial->kernel->buffers.at[p];
+        if (!trial->before[p]) continue;
+        bool same =
+            dtype_is_float(buffer->dtype)
+                ? are_close(buffer->dtype, trial->buffer[0][p], trial->expected[p], buffer->size)
+                : !memcmp(trial->buffer[0][p], trial->expected[p], (size_t)param_bytes(trial, p));
+        if (!same) return false;
+    }
+    return true;
+}
