@@ -60,6 +60,21 @@ static const Helper helpers[] = {
      "        if (mask[i]) to[i] = x[i];\n"
      "#endif\n"
      "}\n"},
+    // In a table of sixteen; gcc and clang name their permutations of 16 lanes differently.
+    {"lookup", "f32", NULL,
+     "$T $R(const f32 *table, $I at) {\n"
+     "#if defined(__AVX2__) && $N == 8\n"
+     "    $T low = __builtin_ia32_permvarsf256(*(const $T_at *)table, at);\n"
+     "    $T high = __builtin_ia32_permvarsf256(*(const $T_at *)(table + 8), at);\n"
+     "    return select_f32x8(at > 7, high, low);\n"
+     "#elif defined(__AVX512F__) && $N == 16 && !defined(__clang__)\n"
+     "    return __builtin_shuffle(*(const $T_at *)table, at);\n"
+     "#elif defined(__AVX512F__) && $N == 16\n"
+     "    return __builtin_ia32_permvarsf512(*(const $T_at *)table, at);\n"
+     "#else\n"
+     "    return ($T){$L(table[at[@] & 15])};\n"
+     "#endif\n"
+     "}\n"},
     {"select", "", NULL,
      "$T $R($M mask, $T x, $T y) {\n    return ($T)((mask & ($M)x) | (~mask & ($M)y));\n}\n"},
     // Without the instruction: the product is exact in double; the sum is rounded to odd, which

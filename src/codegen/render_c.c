@@ -237,6 +237,27 @@ static const char *address(Render *render, const Step *step) {
                               : render->buffer[step->of];
 }
 
+// The one integer vector that is the index of the step, -1 if it is more than that.
+static int32_t lookup_value(const Render *render, const Step *step) {
+    const IndexTable *indices = render->program->indices;
+    const Term *terms;
+    int count = index_terms(indices, step->index, &terms);
+    const Atom *atom = count == 1 ? index_atom_of(indices, terms[0].atom) : NULL;
+    bool plain = atom && atom->kind == ATOM_VALUE && terms[0].scale == 1 &&
+                 index_constant(indices, step->index) == 0;
+    return plain ? atom->of : -1;
+}
+
+// Sixteen floats of this thread's own: a table that a permutation of registers reads.
+static bool is_lookup(const Render *render, const Step *step) {
+    enum { ENTRIES = 16 };
+    const ProgramBuffer *table = &render->program->buffers.at[step->of];
+    int32_t value = lookup_value(render, step);
+    return table->space == SPACE_REGISTER && table->size == ENTRIES && table->dtype == DT_F32 &&
+           value >= 0 && !is_masked(render, step) && step_of(render, value)->type.dtype == DT_I32 &&
+           step_of(render, value)->type.lanes == step->type.lanes;
+}
+
 static const char *load_let(Render *render, const Step *step) {
     int64_t stride;
     int lanes = step->type.lanes;
@@ -249,6 +270,9 @@ static const char *load_let(Render *render, const Step *step) {
                               render->value[step->condition])
                       : PRINT("load_%s(%s)", memory, address(render, step));
         if (is_bool) text = PRINT("u8_to_boolx%d(%s)", lanes, text);
+    } else if (is_lookup(render, step)) {
+        text = PRINT("lookup_%s(%s, %s)", memory, render->buffer[step->of],
+                     render->value[lookup_value(render, step)]);
     } else {
         text = list_text(render, step);
     }

@@ -24,6 +24,7 @@ static const struct {
     {"DISTRIBUTE", transform_distribute},
     {"TENSORCORE", transform_tensorcore},
     {"SPILL", transform_spill},
+    {"TABULATE", transform_tabulate},
 };
 
 _Noreturn void line_refuse(const ScheduleLine *line, const Statement *at, const char *format, ...) {

@@ -234,7 +234,9 @@ static int by_scale(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static bool region_of(const Kernel *kernel, LoopSet varying, Index index, Region *region) {
+// A load's element that comes from memory may be any of its interval.
+static bool region_of(const Kernel *kernel, LoopSet varying, Index index, bool loads,
+                      Region *region) {
     IndexTable *table = graph_indices(kernel->graph);
     Motion motion;
     const Term *terms;
@@ -246,6 +248,7 @@ static bool region_of(const Kernel *kernel, LoopSet varying, Index index, Region
         LoopSet used = kernel_loops_of_index(kernel, atom_index(table, atom));
         if (atom->kind == ATOM_LOOP && !loop_set_has(&varying, atom->of)) continue;
         if (atom->kind != ATOM_LOOP && loop_set_within(used, (LoopSet){0})) continue;
+        if (atom->kind == ATOM_VALUE && loads) continue;
         if (atom->kind != ATOM_LOOP || region->count == COUNT_OF(region->range)) return false;
         const Loop *loop = &kernel->loops.at[atom->of];
         int64_t extent = index_high(table, loop->extent);
@@ -294,7 +297,7 @@ bool legal_private(Kernel *kernel, Statement *list, int32_t buffer) {
         const Access *access = &here.at[i];
         Region region;
         bool covered = false;
-        if (!region_of(kernel, varying, access->index, &region)) return false;
+        if (!region_of(kernel, varying, access->index, access->load >= 0, &region)) return false;
         for (int s = 0; s < stored.count && !covered; s++)
             covered = region_covers(&stored.at[s], &region);
         if (access->load >= 0 && !covered) return false;

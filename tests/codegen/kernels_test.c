@@ -132,3 +132,36 @@ TEST(many_kernels_in_one_file) {
     for (int i = 0; i < COUNT_OF(names); i++) CHECK(unit[i].function && !unit[i].from_cache);
     arena_free(arena);
 }
+
+// ---- a table of sixteen ------------------------------------------------------------------------
+
+// y = 2 to the (d times a 4-bit code), looked up: a permute of registers where the target has one.
+static void check_lookup(int lanes) {
+    Arena *arena = arena_new();
+    Run run = run_compile(arena_print(
+        arena,
+        "kernel lookup\nin w u8[64]\nin d f32[4]\nout y f32[64]\nregister w_table f32[16]\n"
+        "for g < 4 { for t0 < %d { vector for t1 < %d {\n"
+        "w_table[%d*t0 + t1] = (exp2 (mul d[g] (cast:f32 @i32(%d*t0 + t1)))) } }\n"
+        "for b0 < %d { vector for b1 < %d {\n"
+        "let t in 0..15 = (cast:i32 (and w[16*g + %d*b0 + b1] 15:u8))\n"
+        "y[16*g + %d*b0 + b1] = w_table[t] } } }",
+        16 / lanes, lanes, lanes, lanes, 16 / lanes, lanes, lanes, lanes));
+    CHECK(strstr(run.source, "lookup_f32x") != NULL);
+    uint8_t w[64];
+    float d[] = {0.5f, -0.25f, 1, 0}, y[64];
+    for (int i = 0; i < 64; i++) w[i] = (uint8_t)(i * 37);
+    run_call(&run, 1, (void *[]){w, d, y}, NULL);
+    for (int i = 0; i < 64; i++) {
+        double wanted = exp2((double)d[i / 16] * (w[i] & 15));
+        CHECK_NEAR(y[i], wanted, 1e-5 * wanted);
+    }
+    run_free(&run);
+    arena_free(arena);
+}
+
+TEST(a_table_is_looked_up) {
+    for (int i = 0; run_isas[i]; i++)
+        for (int lanes = 4; run_isa(run_isas[i]) && lanes <= 16; lanes *= 2) check_lookup(lanes);
+    run_isa("ref");
+}

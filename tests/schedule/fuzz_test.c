@@ -54,6 +54,12 @@ static const char *const kernels[] = {
     "for i < 4 { for j < 2 { init y[2*i + j] = 0 } }\n"
     "for n < 8 { for m < 2 { let r in 0..3 = (cast:i64 (and ids[n] 3:i32))"
     " update y[2*r + m] = (add y[2*r + m] v[2*n + m]) } }",
+
+    "kernel codes\nin w u8[16]\nin d f32[2]\nin x f32[32]\nout y f32[1]\nregister s f32[1]\n"
+    "init s[0] = 0\nfor g < 2 { for h < 2 { for b < 8 {"
+    " let c = (and (shr w[8*g + b] (cast:u8 @i32(4*h))) 15:u8)"
+    " update s[0] = (fma (mul (cast:f32 c) d[g]) x[16*g + 8*h + b] s[0]) } } }"
+    " finish y[0] = s[0]",
 };
 
 typedef struct {
@@ -119,7 +125,7 @@ static const char *pick_line(Arena *arena, const Kernel *kernel) {
     const char *a = pick_loop(kernel), *b = pick_loop(kernel), *c = pick_loop(kernel);
     const char *buffer = pick_buffer(kernel), *space = spaces[pick(3)];
     const char *place = pick(6) ? a : "top";
-    switch (pick(13)) {
+    switch (pick(14)) {
     case 0:
     case 1: return arena_print(arena, "SPLIT %s %d %s", a, factors[pick(4)], tails[pick(3)]);
     case 2: return pick_order(arena, kernel);
@@ -135,6 +141,7 @@ static const char *pick_line(Arena *arena, const Kernel *kernel) {
                            pick(3) ? "" : " convert");
     case 10: return arena_print(arena, "SPILL %s", buffer);
     case 11: return arena_print(arena, "RFACTOR %s%s", a, pick(4) ? "" : " in shared");
+    case 12: return arena_print(arena, "TABULATE %s at %s", buffer, place);
     default: return arena_print(arena, "DISTRIBUTE %s", a);
     }
 }

@@ -556,3 +556,48 @@ TEST(lines_are_checked) {
                 "  }\n"
                 "}\n");
 }
+
+// ---- TABULATE ----------------------------------------------------------------------------------
+
+static const char codes[] = "kernel codes\nin w u8[32]\nin d f32[2]\nin o f32[2]\nin x f32[64]\n"
+                            "out y f32[1]\nregister s f32[1]\ninit s[0] = 0\n"
+                            "for g < 2 { for h < 2 { for b < 16 {\n"
+                            "let c = (and (shr w[16*g + b] (cast:u8 @i32(4*h))) 15:u8)\n"
+                            "update s[0] = (fma (fma (cast:f32 c) d[g] o[g]) x[32*g + 16*h + b] "
+                            "s[0]) } } }\nfinish y[0] = s[0]\n";
+
+TEST(tabulate_makes_a_table_of_what_a_code_becomes) {
+    Arena *arena = arena_new();
+    Kernel *kernel = kernel_parse(arena, "codes", codes);
+    char *text = run_schedule(arena, kernel, "TABULATE w at g\n", NULL);
+    CHECK(strstr(text, "register w_table f32[16]") != NULL);
+    CHECK(strstr(text, "w_table[w_t] = (fma (cast:f32 (cast:u8 @i32(w_t))) d[g] o[g])") != NULL);
+    CHECK(strstr(text, "update s[0] = (fma w_table[") != NULL);
+    CHECK(strstr(text, " in 0..15 = (cast:i32 (and (shr w[16*g + b] ") != NULL);
+    arena_free(arena);
+}
+
+TEST(tabulate_goes_with_vectors_and_threads) {
+    static const char schedule[] = "RFACTOR b\nTABULATE w at g\nSPLIT b 8\nVECTORIZE b1\n"
+                                   "SPLIT w_t 8\nVECTORIZE w_t1\nUNROLL h\n";
+    Arena *arena = arena_new();
+    run_schedule(arena, kernel_parse(arena, "codes", codes), schedule, NULL);
+    Kernel *rows = kernel_parse(arena, "rows",
+                                "kernel rows\nin w u8[64]\nin d f32[4]\nout y f32[64]\n"
+                                "for g < 4 { for b < 16 {\n"
+                                "y[16*g + b] = (exp2 (mul d[g] (cast:f32 (and w[16*g + b] 7:u8))))"
+                                " } }");
+    run_schedule(arena, rows, "TABULATE w at g\nTHREAD g\n", NULL);
+    arena_free(arena);
+}
+
+TEST(tabulate_refuses) {
+    check_refused("", codes, "TABULATE x at g", "depends on a code of x");
+    check_refused("", codes, "TABULATE x at g", "(and .. 15)");
+    check_refused("", codes, "TABULATE w at q", "no loop q");
+    check_refused("",
+                  "kernel two\nin w u8[8]\nout y f32[8]\nfor i < 2 { for j < 4 {\n"
+                  "y[4*i + j] = (add (cast:f32 (and w[4*i + j] 15:u8))\n"
+                  "(mul 3 (cast:f32 (and (shr w[4*i + j] 4:u8) 15:u8)))) } }",
+                  "TABULATE w at i", "become different things");
+}
