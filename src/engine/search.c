@@ -469,8 +469,9 @@ static bool search_kernel(Searcher *to) {
     if (uses_once(to->heuristic->schedule)) return false;
     *list_add(to->arena, &to->measured) = to->heuristic;
     measure(to, &(Candidate *){to->heuristic}, 1, 4, 0.002);
+    if (to->heuristic->refused || to->heuristic->seconds == INFINITY) return false;
     if (to->result.trials) take_up(to, to->result.trials);
-    if (to->heuristic->seconds < INFINITY && !to->heuristic->refused) search_beam(to);
+    search_beam(to);
     keep_result(to, !is_stopped(to));
     return true;
 }
