@@ -4,7 +4,7 @@
  * Invariant: a ONCE buffer is filled by one nest at the top, which reads weights and no VARs; so
  * the same memory serves every call, and every kernel that wants it laid out this way.
  *   weight a f32[4096] ; once a_once f32[4096] ; for k { for j { a_once[..] = a[..] } } ; REST
- *   =>   weight a ; weight a_once ; REST     and   weight a ; out b ; for i0 { for i1 { .. } }     */
+ *   =>   weight a ; weight a_once ; REST    and   weight a ; out b ; for i0 { for i1 { .. } }    */
 #include "schedule/schedule.h"
 
 static Statement *innermost(Statement *nest) {

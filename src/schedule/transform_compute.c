@@ -2,8 +2,10 @@
  * In: an accumulator, a place, the loops there that its value depends on.  Out: a nest at the
  * place's beginning that computes it for each of their iterations; its readers read that.
  * Invariant: the value depends on no other loop inside the place, and on nothing written there.
- *   COMPUTE_AT s at top over k   for j { for k { init s[0]; for b { update s[0] }; .. s[0] .. } } =>
- *       for k_s { init s_own[k_s]; for b_s { update s_own[k_s] } }  for j { for k { .. s_own[k] } } */
+ *   COMPUTE_AT s at top over k
+ *       for j { for k { init s[0]; for b { update s[0] }; .. s[0] .. } }   =>
+ *       for k_s { init s_own[k_s]; for b_s { update s_own[k_s] } }
+ *       for j { for k { .. s_own[k] .. } }                                                      */
 #include "schedule/schedule.h"
 
 #include <string.h>

@@ -75,7 +75,8 @@ static bool can_copy(const Copy *copy, const AccessList *all, Id value) {
     return true;
 }
 
-// The first load that can be copied decides. Where the buffer is written, too, all accesses use its index.
+// The first load that can be copied decides. Where the buffer is written, too, all accesses use its
+// index.
 static void find_load(Copy *copy, const AccessList *all) {
     copy->accesses = kernel_accesses(copy->line->arena, copy->kernel, *copy->place, copy->buffer);
     const Access *first = NULL, *any = NULL;
