@@ -25,12 +25,16 @@ enum {
 };
 
 typedef struct {
-    Id fold;                   // the REDUCE add
-    Id body;                   // what it sums
-    Id power;                  // the EXP2 that the body is a multiple of
-    int32_t loop;              // along the keys
-    int32_t extra[CHAIN_MAX];  // the store's loops that it depends on beside the rows'
-    int extras;
+    int count;
+    int32_t loop[CHAIN_MAX];
+} Loops;
+
+typedef struct {
+    Id fold;                 // the REDUCE add
+    Id body;                 // what it sums
+    Id power;                // the EXP2 that the body is a multiple of
+    int32_t loop;            // along the keys
+    Loops extra;             // the store's loops that it depends on beside the rows'
     int64_t size;            // points of those
     int32_t state, partial;  // an element for each; in `partial` for each row and block as well
 } Sum;
@@ -40,23 +44,36 @@ typedef struct {
     Graph *graph;
     IndexTable *indices;
     Statement *store;
-    int32_t chain[CHAIN_MAX];  // the loops around it
-    int loops, rows;           // the first `rows` are those that the maximum depends on
-    Id max, score;             // the REDUCE max, and what it folds
-    int32_t loop;              // of that
-    double scale;              // the power is 2^(scale * (score - max)), times a constant
+    Id value;       // its value, with factors outside of the sums that do not change them
+    Loops rows;     // of the loops around the store those that the maximum depends on
+    Loops rest;     // inside them
+    Id max, score;  // the REDUCE max, and what it folds
+    int32_t loop;   // of that
+    double scale;   // the power is 2^(scale * (score - max)), times a constant
     Sum sum[SUMS_MAX];
     int sums;
-    Statement **end;    // of the list being made
-    int32_t running;    // the buffer of the maximum of the keys so far
-    int32_t query;      // the row loop that the values do not depend on; -1: none
-    int64_t queries;    // its extent
-    int64_t width;      // how many of its iterations are made together, by loops `row`
-    int32_t tile, row;  // query = width * tile + row, where width > 1
-    Id scored;          // the score, with queries as they lie in the kernel's own memory
+    int32_t query;    // the row loop that the values do not depend on; -1: none
+    int64_t queries;  // its extent
+    int64_t width;    // how many of its iterations are made together, by loops `row`
+    int32_t tile;     // query = width * tile + row, where width > 1
+    Statement **end;  // of the list being made
+    int32_t running;  // the buffer of the maximum of the keys so far
+    Id scored;        // the score, with queries as they lie in the kernel's own memory
 } Online;
 
 static const Node *node_of(const Online *to, Id id) { return graph_node(to->graph, id); }
+
+static Id real(const Online *to, double value) {
+    return node_const_float(to->graph, DT_F32, (Shape){0}, value);
+}
+
+static int64_t extent_of(const Online *to, int32_t loop) {
+    return index_high(to->indices, to->kernel->loops.at[loop].extent);
+}
+
+static Substitution *nothing(const Online *to) {
+    return substitution_new(graph_arena(to->graph), to->kernel);
+}
 
 static bool contains(const Online *to, Id value, Id part) {
     IdList nodes = kernel_nodes(graph_arena(to->graph), to->kernel, value);
@@ -82,7 +99,7 @@ static bool is_fold(const Online *to, Id id, Op op) {
 
 // x with `loop` in place of the loop of the maximum: the score of another fold's key.
 static Id score_along(const Online *to, int32_t loop) {
-    Substitution *by = substitution_new(graph_arena(to->graph), to->kernel);
+    Substitution *by = nothing(to);
     by->loop[to->loop] = kernel_loop_index(to->kernel, loop);
     return kernel_substitute(to->kernel, to->score, by);
 }
@@ -143,7 +160,7 @@ static double slope(const Online *to, Id x, Id part) {
 
 // The power of a score and a maximum that are these nodes.
 static Id power_of(const Online *to, const Sum *sum, Id score, Id max) {
-    Substitution *by = substitution_new(graph_arena(to->graph), to->kernel);
+    Substitution *by = nothing(to);
     Id along = score_along(to, sum->loop);
     if (along < by->nodes) by->node[along] = score;
     by->node[to->max] = max;
@@ -156,11 +173,16 @@ static bool is_power(Online *to, const Sum *sum) {
     double up = slope(to, argument, along), down = slope(to, argument, to->max);
     if (!(up > 0) || up != -down) return false;
     to->scale = up;
-    Id zero = node_const_float(to->graph, DT_F32, (Shape){0}, 0),
-       one = node_const_float(to->graph, DT_F32, (Shape){0}, 1);
-    Id plain = power_of(to, sum, zero, one);
+    Id zero = real(to, 0), one = real(to, 1), plain = power_of(to, sum, zero, one);
     return !has_op(to, plain, OP_LOAD) && !has_op(to, plain, OP_INDEX) &&
            plain == power_of(to, &to->sum[0], zero, one);
+}
+
+// What the power is multiplied with.
+static Id weighed(const Online *to, const Sum *sum) {
+    Substitution *by = nothing(to);
+    by->node[sum->power] = real(to, 1);
+    return kernel_substitute(to->kernel, sum->body, by);
 }
 
 static bool fits_sum(Online *to, Id fold) {
@@ -175,12 +197,11 @@ static bool fits_sum(Online *to, Id fold) {
     if (sum->power < 0 || loops[sum->loop].extent != loops[to->loop].extent || !is_power(to, sum))
         return false;
     LoopSet used = kernel_loops_of(to->kernel, fold);
-    for (int i = to->rows; i < to->loops; i++) {
-        int64_t extent;
-        if (!loop_set_has(&used, to->chain[i])) continue;
-        if (!index_is_const(to->indices, loops[to->chain[i]].extent, &extent)) return false;
-        sum->extra[sum->extras++] = to->chain[i];
-        sum->size *= extent;
+    for (int i = 0; i < to->rest.count; i++) {
+        int32_t loop = to->rest.loop[i];
+        if (!loop_set_has(&used, loop)) continue;
+        sum->extra.loop[sum->extra.count++] = loop;
+        sum->size *= extent_of(to, loop);
     }
     return true;
 }
@@ -205,85 +226,75 @@ static Id find_max(const Online *to, Id value) {
     return -1;
 }
 
+// The store, and the loops around it, all of a constant extent; the maximum's come first.
 static bool find_store(Online *to) {
-    Statement *at = to->kernel->body;
-    for (; at && at->kind == STATEMENT_LOOP && !at->next; at = at->body) {
-        if (to->loops == CHAIN_MAX) return false;
-        to->chain[to->loops++] = at->loop;
-    }
-    to->store = at;
-    return at && at->kind == STATEMENT_STORE && !at->next && at->condition < 0 &&
-           at->role == ROLE_STORE;
-}
-
-static bool find_rows(Online *to) {
     LoopSet used = kernel_loops_of(to->kernel, to->max);
-    for (; to->rows < to->loops && loop_set_has(&used, to->chain[to->rows]); to->rows++) {
-        int64_t extent;
-        const Loop *loop = &to->kernel->loops.at[to->chain[to->rows]];
-        if (!index_is_const(to->indices, loop->extent, &extent)) return false;
-        loop_set_remove(&used, to->chain[to->rows]);
+    int64_t extent;
+    for (const Statement *at = to->kernel->body; at != to->store; at = at->body) {
+        bool is_row = loop_set_has(&used, at->loop);
+        Loops *loops = is_row ? &to->rows : &to->rest;
+        if (is_row && to->rest.count) return false;
+        if (!index_is_const(to->indices, to->kernel->loops.at[at->loop].extent, &extent))
+            return false;
+        loop_set_remove(&used, at->loop);
+        loops->loop[loops->count++] = at->loop;
     }
     return loop_set_within(used, (LoopSet){0});
-}
-
-static int64_t extent_of(const Online *to, int32_t loop) {
-    return index_high(to->indices, to->kernel->loops.at[loop].extent);
 }
 
 // The longest row loop along which what is weighed is the same becomes the innermost one. False if
 // it is long and cannot be cut into vectors.
 static bool find_query(Online *to) {
+    Loops *rows = &to->rows;
     LoopSet used = {0};
-    for (int i = 0; i < to->sums; i++) {
-        Substitution *by = substitution_new(graph_arena(to->graph), to->kernel);
-        by->node[to->sum[i].power] = node_const_float(to->graph, DT_F32, (Shape){0}, 1);
-        Id weighed = kernel_substitute(to->kernel, to->sum[i].body, by);
-        used = loop_set_union(used, kernel_loops_of(to->kernel, weighed));
-    }
     int best = -1;
-    for (int i = 0; i < to->rows; i++)
-        if (!loop_set_has(&used, to->chain[i]) &&
-            (best < 0 || extent_of(to, to->chain[i]) >= extent_of(to, to->chain[best])))
+    for (int i = 0; i < to->sums; i++)
+        used = loop_set_union(used, kernel_loops_of(to->kernel, weighed(to, &to->sum[i])));
+    for (int i = 0; i < rows->count; i++)
+        if (!loop_set_has(&used, rows->loop[i]) &&
+            (best < 0 || extent_of(to, rows->loop[i]) >= extent_of(to, rows->loop[best])))
             best = i;
-    to->query = best < 0 ? -1 : to->chain[best];
-    for (int i = best; best >= 0 && i + 1 < to->rows; i++) to->chain[i] = to->chain[i + 1];
-    if (best >= 0) to->chain[to->rows - 1] = to->query;
-    to->width = 1;
+    to->query = best < 0 ? -1 : rows->loop[best];
     to->queries = best < 0 ? 1 : extent_of(to, to->query);
+    for (int i = best; best >= 0 && i + 1 < rows->count; i++) rows->loop[i] = rows->loop[i + 1];
+    if (best >= 0) rows->loop[rows->count - 1] = to->query;
     for (int64_t width = MANY; width <= min_i64(to->queries, WIDEST); width += MANY)
         if (to->queries % width == 0) to->width = width;
     return to->queries < MANY || to->width > 1;
 }
 
+static Online online_new(Kernel *kernel) {
+    Online to = {.kernel = kernel, .graph = kernel->graph, .width = 1};
+    Statement *at = kernel->body;
+    int loops = 0;
+    to.indices = graph_indices(kernel->graph);
+    for (; at && at->kind == STATEMENT_LOOP && !at->next; at = at->body) loops++;
+    bool plain = at && at->kind == STATEMENT_STORE && at->role == ROLE_STORE && !at->next;
+    if (plain && at->condition < 0 && loops <= CHAIN_MAX) to.store = at;
+    return to;
+}
+
 static bool find_all(Online *to) {
     IdList folds = {0};
     bool weighs = false;
-    if (!find_store(to)) return false;
-    Substitution *by = substitution_new(graph_arena(to->graph), to->kernel);
+    if (!to->store) return false;
+    Substitution *by = nothing(to);
     for (Id id = 0; id < by->nodes; id++) {
         Id now = hoisted(to, id);
         if (now != id) by->node[id] = now;
     }
-    Id value = kernel_substitute(to->kernel, to->store->value, by);
-    to->max = find_max(to, value);
-    if (to->max < 0 || !find_rows(to)) return false;
-    to->score = node_of(to, to->max)->source[0];
+    to->value = kernel_substitute(to->kernel, to->store->value, by);
+    to->max = find_max(to, to->value);
+    if (to->max < 0 || !find_store(to)) return false;
+    to->score = to->scored = node_of(to, to->max)->source[0];
     to->loop = (int32_t)node_of(to, to->max)->arg[2];
-    outer_folds(to, value, &folds);
+    outer_folds(to, to->value, &folds);
     for (int i = 0; i < folds.count; i++) {
         if (folds.at[i] == to->max) continue;
         if (!fits_sum(to, folds.at[i])) return false;
-        weighs |= to->sum[to->sums - 1].extras > 0;
+        weighs |= to->sum[to->sums - 1].extra.count > 0;
     }
-    if (!weighs || !find_query(to)) return false;
-    to->store->value = value;
-    return true;
-}
-
-static Online online_new(Kernel *kernel) {
-    return (Online){
-        .kernel = kernel, .graph = kernel->graph, .indices = graph_indices(kernel->graph)};
+    return weighs && find_query(to);
 }
 
 bool online_fits(Kernel *kernel) {
@@ -299,16 +310,14 @@ typedef struct {
     int64_t most;
 } Keys;
 
+static const Loops none = {0};
+
 static void put(Online *to, Statement *statement) {
     *to->end = statement;
     while (*to->end) to->end = &(*to->end)->next;
 }
 
-static Id real(const Online *to, double value) {
-    return node_const_float(to->graph, DT_F32, (Shape){0}, value);
-}
-
-static Index first(const Online *to) { return index_const(to->indices, 0); }
+static Index number(const Online *to, int64_t value) { return index_const(to->indices, value); }
 
 static int32_t new_loop(const Online *to, const char *name, Index extent, Index limit) {
     int32_t loop = kernel_loop(to->kernel, name, size_from_index(to->indices, extent));
@@ -318,12 +327,8 @@ static int32_t new_loop(const Online *to, const char *name, Index extent, Index 
 
 static Index at_loop(const Online *to, int32_t loop) { return kernel_loop_index(to->kernel, loop); }
 
-static Substitution *nothing(const Online *to) {
-    return substitution_new(graph_arena(to->graph), to->kernel);
-}
-
-// A local buffer has `size` elements for each query made together; those of one query lie `width`
-// apart, so that lanes are queries.
+// A buffer of the kernel's own has `size` elements for each query made together; those of one query
+// lie `width` apart, so that lanes are queries.
 static int32_t new_register(const Online *to, const char *name, int64_t size) {
     return kernel_buffer(to->kernel, name, DT_F32, SPACE_REGISTER, size * to->width, true);
 }
@@ -331,36 +336,66 @@ static int32_t new_register(const Online *to, const char *name, int64_t size) {
 static Index own(const Online *to, Index element) {
     if (to->width == 1) return element;
     return index_add(to->indices, index_scale(to->indices, element, to->width),
-                     at_loop(to, to->row));
+                     index_mod(to->indices, at_loop(to, to->query), to->width));
 }
 
 static Id load(const Online *to, int32_t buffer, Index element) {
     return kernel_load(to->kernel, buffer, own(to, element), -1);
 }
 
-static Id scalar(const Online *to, int32_t buffer) { return load(to, buffer, first(to)); }
+static Id scalar(const Online *to, int32_t buffer) { return load(to, buffer, number(to, 0)); }
 
-// What is made between the two is a store for one query.
-static void open_row(Online *to, const char *what) {
-    const char *name = arena_print(graph_arena(to->graph), "%s_row", what);
-    if (to->width > 1) to->row = new_loop(to, name, index_const(to->indices, to->width), -1);
+// Row-major over some loops, after `outer`; `by` says what stands in their place.
+static Index row_major(const Online *to, Index outer, const Loops *loops, const Substitution *by) {
+    for (int i = 0; i < loops->count; i++) {
+        int32_t loop = loops->loop[i];
+        outer = index_scale(to->indices, outer, extent_of(to, loop));
+        outer = index_add(to->indices, outer, by ? by->loop[loop] : at_loop(to, loop));
+    }
+    return outer;
 }
 
-static Statement *close_row(const Online *to, Statement *store) {
-    if (to->width == 1) return store;
+static Substitution *copies(const Online *to, const Loops *loops, const char *suffix) {
+    Substitution *by = nothing(to);
+    for (int i = 0; i < loops->count; i++) kernel_loop_copy(to->kernel, loops->loop[i], suffix, by);
+    return by;
+}
+
+// The nest inside loops, or what stands in their place.
+static Statement *inside(const Online *to, const Loops *loops, const Substitution *by,
+                         Statement *nest) {
+    for (int i = loops->count - 1; i >= 0; i--) {
+        const Term *copy;
+        int32_t loop = loops->loop[i];
+        if (by) index_terms(to->indices, by->loop[loop], &copy);
+        if (by) loop = index_atom_of(to->indices, copy->atom)->of;
+        nest = statement_loop(to->kernel, loop, nest);
+    }
+    return nest;
+}
+
+// The nest for each query that is made together.
+static Statement *rows(const Online *to, const char *what, Statement *nest) {
+    if (to->width == 1) return nest;
+    const char *name = arena_print(graph_arena(to->graph), "%s_row", what);
+    int32_t row = new_loop(to, name, number(to, to->width), -1);
     Substitution *by = nothing(to);
     Index before = index_scale(to->indices, at_loop(to, to->tile), to->width);
-    by->loop[to->query] = index_add(to->indices, before, at_loop(to, to->row));
-    statement_substitute(to->kernel, store, by);
-    return statement_loop(to->kernel, to->row, store);
+    by->loop[to->query] = index_add(to->indices, before, at_loop(to, row));
+    statement_substitute(to->kernel, nest, by);
+    return statement_loop(to->kernel, row, nest);
 }
 
-static Statement *store_own(const Online *to, Role role, int32_t buffer, Index element, Id value) {
-    return close_row(to, statement_store(to->kernel, role, buffer, own(to, element), value));
+// for outer { for the loops' copies { for row { buffer[element] = value } } }; outer -1: without
+static void put_store(Online *to, const char *what, int32_t outer, const Loops *loops,
+                      const Substitution *by, Role role, int32_t buffer, Index element, Id value) {
+    Statement *nest = statement_store(to->kernel, role, buffer, own(to, element), value);
+    nest = inside(to, loops, by, rows(to, what, nest));
+    put(to, outer < 0 ? nest : statement_loop(to->kernel, outer, nest));
 }
 
-static void put_scalar(Online *to, Role role, int32_t buffer, Id value) {
-    put(to, store_own(to, role, buffer, first(to), value));
+static void put_scalar(Online *to, const char *what, Role role, int32_t buffer, Id value) {
+    put_store(to, what, -1, &none, NULL, role, buffer, number(to, 0), value);
 }
 
 // 2^(scale * (x - max))
@@ -372,88 +407,47 @@ static Id power(const Online *to, Id x, Id max) {
 
 // What powers are taken against: a maximum of -inf stands for no score yet, and -inf less itself
 // is no number.
-static Id safe(const Online *to, Id max) {
-    Id seen = node_binary(to->graph, OP_CMPNE, max, real(to, -(double)INFINITY));
-    return node_where(to->graph, seen, max, real(to, 0));
-}
-
-// Row-major over some loops, after `outer`; `by` says what stands in their place.
-static Index row_major(const Online *to, Index outer, int loops, const int32_t *loop,
-                       const Substitution *by) {
-    for (int i = 0; i < loops; i++) {
-        Index here = by ? by->loop[loop[i]] : at_loop(to, loop[i]);
-        outer = index_scale(to->indices, outer, extent_of(to, loop[i]));
-        outer = index_add(to->indices, outer, here);
-    }
-    return outer;
-}
-
-static Substitution *copy_loops(const Online *to, int loops, const int32_t *loop) {
-    Substitution *by = nothing(to);
-    for (int i = 0; i < loops; i++) kernel_loop_copy(to->kernel, loop[i], "_sum", by);
-    return by;
-}
-
-// The statement inside the copies.
-static Statement *over_copies(const Online *to, int loops, const int32_t *loop,
-                              const Substitution *by, Statement *statement) {
-    for (int i = loops - 1; i >= 0; i--) {
-        const Term *copy;
-        index_terms(to->indices, by->loop[loop[i]], &copy);
-        int32_t of = index_atom_of(to->indices, copy->atom)->of;
-        statement = statement_loop(to->kernel, of, statement);
-    }
-    return statement;
-}
-
-static Index state_element(const Online *to, const Sum *sum, const Substitution *by) {
-    return row_major(to, first(to), sum->extras, sum->extra, by);
+static int32_t put_against(Online *to, int32_t max) {
+    int32_t against = new_register(to, "against", 1);
+    Id seen = node_binary(to->graph, OP_CMPNE, scalar(to, max), real(to, -(double)INFINITY));
+    Id value = node_where(to->graph, seen, scalar(to, max), real(to, 0));
+    put_scalar(to, "against", ROLE_STORE, against, value);
+    return against;
 }
 
 // A sum's state becomes 0, or is scaled, for each point of its extra loops. factor -1: none.
 static void put_states(Online *to, const Sum *sum, int32_t factor) {
-    open_row(to, factor < 0 ? "start" : "scale");
-    Substitution *by = copy_loops(to, sum->extras, sum->extra);
-    Index element = state_element(to, sum, by);
-    Id value = real(to, 0);
-    if (factor >= 0)
-        value = node_binary(to->graph, OP_MUL, load(to, sum->state, element), scalar(to, factor));
-    Role role = factor < 0 ? ROLE_INIT : ROLE_UPDATE;
-    Statement *store = store_own(to, role, sum->state, element, value);
-    put(to, over_copies(to, sum->extras, sum->extra, by, store));
+    bool fresh = factor < 0;
+    Substitution *by = copies(to, &sum->extra, "_sum");
+    Index element = row_major(to, number(to, 0), &sum->extra, by);
+    Id value =
+        fresh ? real(to, 0)
+              : node_binary(to->graph, OP_MUL, load(to, sum->state, element), scalar(to, factor));
+    put_store(to, fresh ? "start" : "scale", -1, &sum->extra, by, fresh ? ROLE_INIT : ROLE_UPDATE,
+              sum->state, element, value);
 }
 
 static void put_start(Online *to) {
     to->running = new_register(to, "m", 1);
-    open_row(to, "start");
-    put_scalar(to, ROLE_INIT, to->running, real(to, -(double)INFINITY));
+    put_scalar(to, "start", ROLE_INIT, to->running, real(to, -(double)INFINITY));
     for (int i = 0; i < to->sums; i++) {
-        to->sum[i].state = new_register(to, to->sum[i].extras ? "o" : "l", to->sum[i].size);
-        put_states(to, &to->sum[i], -1);
+        Sum *sum = &to->sum[i];
+        sum->state = new_register(to, sum->extra.count ? "o" : "l", sum->size);
+        put_states(to, sum, -1);
     }
 }
 
-// Besides the power, does the body read what is not there beyond the last key?
-static bool reads_memory(const Online *to, const Sum *sum) {
-    Substitution *by = nothing(to);
-    by->node[sum->power] = real(to, 1);
-    return has_op(to, kernel_substitute(to->kernel, sum->body, by), OP_LOAD);
-}
-
-// for key { for d { o[d] += score[key] * .. } }
+// for key { for d { o[d] += score[key] * .. } }; what is weighed may not be there behind the keys.
 static void put_sum(Online *to, const Sum *sum, const Keys *keys, int32_t score) {
-    Index limit = reads_memory(to, sum) ? keys->limit : -1;
-    int32_t key = new_loop(to, "key", keys->extent, limit);
-    open_row(to, "sum");
-    Substitution *by = copy_loops(to, sum->extras, sum->extra);
+    bool reads = has_op(to, weighed(to, sum), OP_LOAD);
+    int32_t key = new_loop(to, "key", keys->extent, reads ? keys->limit : -1);
+    Substitution *by = copies(to, &sum->extra, "_sum");
     by->loop[sum->loop] = index_add(to->indices, keys->base, at_loop(to, key));
     by->node[sum->power] = load(to, score, at_loop(to, key));
     Id body = kernel_substitute(to->kernel, sum->body, by);
-    Index element = state_element(to, sum, by);
+    Index element = row_major(to, number(to, 0), &sum->extra, by);
     body = fold_into(to->graph, OP_ADD, body, load(to, sum->state, element));
-    Statement *update = store_own(to, ROLE_UPDATE, sum->state, element, body);
-    update = over_copies(to, sum->extras, sum->extra, by, update);
-    put(to, statement_loop(to->kernel, key, update));
+    put_store(to, "sum", key, &sum->extra, by, ROLE_UPDATE, sum->state, element, body);
 }
 
 // score[key] = value, for all keys or those that are there
@@ -461,78 +455,55 @@ static void put_scores(Online *to, const char *name, const Keys *keys, bool all,
                        Id value) {
     int32_t key = new_loop(to, name, keys->extent, all ? -1 : keys->limit);
     Substitution *by = nothing(to);
-    by->loop[to->loop] = index_add(to->indices, all ? first(to) : keys->base, at_loop(to, key));
+    by->loop[to->loop] = index_add(to->indices, all ? number(to, 0) : keys->base, at_loop(to, key));
     value = kernel_substitute(to->kernel, value, by);
-    Statement *store = store_own(to, ROLE_STORE, score, at_loop(to, key), value);
-    put(to, statement_loop(to->kernel, key, store));
+    put_store(to, name, key, &none, NULL, ROLE_STORE, score, at_loop(to, key), value);
 }
 
-// max = the larger of it and of all scores
+// max = the larger of it and of all scores; `along` is the loop that the score moves with.
 static void put_max(Online *to, int32_t max, Index extent, Id score, int32_t along) {
     int32_t key = new_loop(to, "top", extent, -1);
     Substitution *by = nothing(to);
     by->loop[along] = at_loop(to, key);
     score = kernel_substitute(to->kernel, score, by);
     Id value = node_binary(to->graph, OP_MAX, score, scalar(to, max));
-    put(to, statement_loop(to->kernel, key, store_own(to, ROLE_UPDATE, max, first(to), value)));
+    put_store(to, "top", key, &none, NULL, ROLE_UPDATE, max, number(to, 0), value);
 }
 
 // Joins the keys to the running state. The sums of no key yet need no scaling: `fresh`.
 static void put_block(Online *to, const Keys *keys, bool fresh) {
     int32_t score = new_register(to, "score", keys->most), next = new_register(to, "next", 1),
-            against = new_register(to, "against", 1), scale = -1;
-    if (keys->limit >= 0) {
-        open_row(to, "pad");
-        put_scores(to, "pad", keys, true, score, real(to, -(double)INFINITY));
-    }
-    open_row(to, "score");
+            factor = fresh ? -1 : new_register(to, "scale", 1);
+    Id here = load(to, score, at_loop(to, to->loop));
+    if (keys->limit >= 0) put_scores(to, "pad", keys, true, score, real(to, -(double)INFINITY));
     put_scores(to, "key", keys, false, score, to->scored);
-    open_row(to, "next");
-    put_scalar(to, ROLE_STORE, next, scalar(to, to->running));
-    open_row(to, "top");
-    put_max(to, next, keys->extent, load(to, score, at_loop(to, to->loop)), to->loop);
-    open_row(to, "against");
-    put_scalar(to, ROLE_STORE, against, safe(to, scalar(to, next)));
-    if (!fresh) {
-        scale = new_register(to, "scale", 1);
-        open_row(to, "factor");
-        put_scalar(to, ROLE_STORE, scale, power(to, scalar(to, to->running), scalar(to, against)));
-    }
-    open_row(to, "m");
-    put_scalar(to, ROLE_STORE, to->running, scalar(to, next));
-    open_row(to, "power");
-    Id score_here = load(to, score, at_loop(to, to->loop));
+    put_scalar(to, "next", ROLE_STORE, next, scalar(to, to->running));
+    put_max(to, next, keys->extent, here, to->loop);
+    int32_t against = put_against(to, next);
+    if (!fresh)
+        put_scalar(to, "factor", ROLE_STORE, factor,
+                   power(to, scalar(to, to->running), scalar(to, against)));
+    put_scalar(to, "m", ROLE_STORE, to->running, scalar(to, next));
     put_scores(to, "power", keys, true, score,
-               power_of(to, &to->sum[0], score_here, scalar(to, against)));
+               power_of(to, &to->sum[0], here, scalar(to, against)));
     for (int i = 0; i < to->sums; i++) {
-        if (!fresh) put_states(to, &to->sum[i], scale);
+        if (!fresh) put_states(to, &to->sum[i], factor);
         put_sum(to, &to->sum[i], keys, score);
     }
 }
 
 // The store, which takes the states' values in place of the folds.
 static void put_finish(Online *to) {
-    open_row(to, "out");
     Substitution *by = nothing(to);
     by->node[to->max] = scalar(to, to->running);
     for (int i = 0; i < to->sums; i++) {
         const Sum *sum = &to->sum[i];
-        by->node[sum->fold] = load(to, sum->state, state_element(to, sum, NULL));
+        Index element = row_major(to, number(to, 0), &sum->extra, NULL);
+        by->node[sum->fold] = load(to, sum->state, element);
     }
-    Statement *nest = to->store;
-    nest->role = ROLE_FINISH;
-    statement_substitute(to->kernel, nest, by);
-    for (int i = to->loops - 1; i >= to->rows; i--)
-        nest = statement_loop(to->kernel, to->chain[i], nest);
-    put(to, close_row(to, nest));
-}
-
-static Statement *over_rows(const Online *to, Statement *body) {
-    for (int i = to->rows - 1; i >= 0; i--) {
-        bool tiled = to->width > 1 && to->chain[i] == to->query;
-        body = statement_loop(to->kernel, tiled ? to->tile : to->chain[i], body);
-    }
-    return body;
+    to->store->role = ROLE_FINISH;
+    to->store->value = kernel_substitute(to->kernel, to->value, by);
+    put(to, rows(to, "out", inside(to, &to->rest, NULL, to->store)));
 }
 
 // ---- one after the other -----------------------------------------------------------------------
@@ -556,50 +527,44 @@ static void put_queries(Online *to) {
     Id fold = -1, factor = -1;
     for (int i = 0; i < nodes.count && factor < 0; i++) factor = query_in(to, fold = nodes.at[i]);
     if (factor < 0) return;
-    const Node *reduce = node_of(to, fold);
-    int32_t loop[CHAIN_MAX];
-    int loops = (int)reduce->arg[1];
+    Loops loops = {.count = (int)node_of(to, fold)->arg[1]};
     int64_t size = 1;
-    for (int i = 0; i < loops; i++) size *= extent_of(to, loop[i] = (int32_t)reduce->arg[2 + i]);
+    for (int i = 0; i < loops.count; i++)
+        size *= extent_of(to, loops.loop[i] = (int32_t)node_of(to, fold)->arg[2 + i]);
     int32_t buffer = new_register(to, "query", size);
-    open_row(to, "query");
-    Substitution *by = copy_loops(to, loops, loop);
-    Index element = row_major(to, first(to), loops, loop, by);
-    Id value = kernel_substitute(to->kernel, factor, by);
-    put(to, over_copies(to, loops, loop, by, store_own(to, ROLE_STORE, buffer, element, value)));
+    Substitution *by = copies(to, &loops, "_sum");
+    put_store(to, "query", -1, &loops, by, ROLE_STORE, buffer,
+              row_major(to, number(to, 0), &loops, by), kernel_substitute(to->kernel, factor, by));
     by = nothing(to);
-    Index row = index_mod(to->indices, at_loop(to, to->query), to->width);
-    element = index_scale(to->indices, row_major(to, first(to), loops, loop, NULL), to->width);
-    by->node[factor] = kernel_load(to->kernel, buffer, index_add(to->indices, element, row), -1);
+    by->node[factor] = load(to, buffer, row_major(to, number(to, 0), &loops, NULL));
     to->scored = kernel_substitute(to->kernel, to->score, by);
 }
 
 // Many queries: blocks of keys one after the other, what is left over as a shorter one.
 static void run_through(Online *to) {
-    Index keys = to->kernel->loops.at[to->loop].extent, one = index_const(to->indices, 1);
+    Index keys = to->kernel->loops.at[to->loop].extent;
     int64_t all = max_i64(1, index_high(to->indices, keys)), left = -1;
     int64_t most = min_i64(all, THROUGH * to->width / WIDEST);  // few queries: a short rest
     Index whole = index_div(to->indices, keys, most), rest = index_mod(to->indices, keys, most);
+    Index some = index_div(to->indices, index_add(to->indices, rest, number(to, most - 1)), most);
     Statement *body = NULL;
-    to->tile = new_loop(to, "tile", index_const(to->indices, to->queries / to->width), -1);
+    to->tile = new_loop(to, "strip", number(to, to->queries / to->width), -1);
+    to->rows.loop[to->rows.count - 1] = to->tile;
     to->end = &body;
     put_queries(to);
     put_start(to);
     for (int part = 0; part < 2; part++) {
         Statement **after = to->end, *blocks = NULL;
         if (part == 1 && index_is_const(to->indices, rest, &left) && left == 0) break;
-        Index up = index_add(to->indices, rest, index_const(to->indices, most - 1));
-        int32_t block = part ? new_loop(to, "rest", index_div(to->indices, up, most), -1)
-                             : new_loop(to, "block", whole, -1);
+        int32_t block = new_loop(to, part ? "rest" : "block", part ? some : whole, -1);
         Index base = index_scale(to->indices, part ? whole : at_loop(to, block), most);
-        Keys here = {base, part ? rest : index_scale(to->indices, one, most), -1, most};
         to->end = &blocks;
-        put_block(to, &here, false);
+        put_block(to, &(Keys){base, part ? rest : number(to, most), -1, most}, false);
         to->end = after;
         put(to, statement_loop(to->kernel, block, blocks));
     }
     put_finish(to);
-    to->kernel->body = over_rows(to, body);
+    to->kernel->body = inside(to, &to->rows, NULL, body);
 }
 
 // ---- side by side ------------------------------------------------------------------------------
@@ -607,63 +572,55 @@ static void run_through(Online *to) {
 typedef struct {
     int32_t loop, max;  // over blocks; their maxima
     Index blocks;
-    int64_t most;
+    int64_t most, size;  // blocks at most; those of all rows
 } Parts;
 
-static Index part_of(const Online *to, const Parts *parts, Index block) {
-    Index row = row_major(to, first(to), to->rows, to->chain, NULL);
-    return index_add(to->indices, index_scale(to->indices, row, parts->most), block);
+static Index part_of(const Online *to, const Parts *parts, int32_t block) {
+    Index row = row_major(to, number(to, 0), &to->rows, NULL);
+    return index_add(to->indices, index_scale(to->indices, row, parts->most), at_loop(to, block));
 }
 
 static int32_t shared(const Online *to, const char *name, int64_t size) {
     return kernel_buffer(to->kernel, name, DT_F32, SPACE_SHARED, size, true);
 }
 
-static void put_part(Online *to, const Parts *parts, Sum *sum, int64_t size) {
-    Index part = part_of(to, parts, at_loop(to, parts->loop));
-    Substitution *by = copy_loops(to, sum->extras, sum->extra);
-    sum->partial = shared(to, sum->extras ? "part_o" : "part_l", size * sum->size);
-    Statement *store = statement_store(to->kernel, ROLE_STORE, sum->partial,
-                                       row_major(to, part, sum->extras, sum->extra, by),
-                                       load(to, sum->state, state_element(to, sum, by)));
-    put(to, over_copies(to, sum->extras, sum->extra, by, store));
+static void put_part(Online *to, const Parts *parts, Sum *sum) {
+    Substitution *by = copies(to, &sum->extra, "_sum");
+    Index part = row_major(to, part_of(to, parts, parts->loop), &sum->extra, by);
+    Id state = load(to, sum->state, row_major(to, number(to, 0), &sum->extra, by));
+    sum->partial = shared(to, sum->extra.count ? "part_o" : "part_l", parts->size * sum->size);
+    put_store(to, "part", -1, &sum->extra, by, ROLE_STORE, sum->partial, part, state);
 }
 
 static Statement *blocks_apart(Online *to, Parts *parts, int64_t keys) {
-    Statement *body = NULL, *at;
-    int64_t size = parts->most;
-    for (int i = 0; i < to->rows; i++) size *= extent_of(to, to->chain[i]);
+    Statement *body = NULL;
     to->end = &body;
+    parts->size = parts->most;
+    for (int i = 0; i < to->rows.count; i++) parts->size *= extent_of(to, to->rows.loop[i]);
     parts->loop = new_loop(to, "block", parts->blocks, -1);
-    parts->max = shared(to, "part_m", size);
+    parts->max = shared(to, "part_m", parts->size);
     Index base = index_scale(to->indices, at_loop(to, parts->loop), keys);
     Index left = index_sub(to->indices, to->kernel->loops.at[to->loop].extent, base);
     bool whole = index_low(to->indices, left) >= keys;
     put_start(to);
-    put_block(to, &(Keys){base, index_const(to->indices, keys), whole ? -1 : left, keys}, true);
-    Index part = part_of(to, parts, at_loop(to, parts->loop));
-    put(to, statement_store(to->kernel, ROLE_STORE, parts->max, part, scalar(to, to->running)));
-    for (int i = 0; i < to->sums; i++) put_part(to, parts, &to->sum[i], size);
-
-    Substitution *by = nothing(to);
-    body = statement_loop(to->kernel, parts->loop, body);
-    for (int i = 0; i < to->rows; i++) kernel_loop_copy(to->kernel, to->chain[i], "_part", by);
-    at = over_copies(to, to->rows, to->chain, by, body);
-    statement_substitute(to->kernel, at, by);
-    return at;
+    put_block(to, &(Keys){base, number(to, keys), whole ? -1 : left, keys}, true);
+    put_store(to, "part", -1, &none, NULL, ROLE_STORE, parts->max, part_of(to, parts, parts->loop),
+              scalar(to, to->running));
+    for (int i = 0; i < to->sums; i++) put_part(to, parts, &to->sum[i]);
+    Substitution *by = copies(to, &to->rows, "_part");
+    body = inside(to, &to->rows, by, statement_loop(to->kernel, parts->loop, body));
+    statement_substitute(to->kernel, body, by);
+    return body;
 }
 
 // for block { for d { o[d] += part_o[block, d] * part_m[block] } }
 static void put_joined(Online *to, const Parts *parts, const Sum *sum) {
     int32_t block = new_loop(to, "join", parts->blocks, -1);
-    Substitution *by = copy_loops(to, sum->extras, sum->extra);
-    Index part = part_of(to, parts, at_loop(to, block)), element = state_element(to, sum, by);
-    Index partial = row_major(to, part, sum->extras, sum->extra, by);
-    Id value = node_fma(to->graph, load(to, sum->partial, partial), load(to, parts->max, part),
-                        load(to, sum->state, element));
-    Statement *update = store_own(to, ROLE_UPDATE, sum->state, element, value);
-    update = over_copies(to, sum->extras, sum->extra, by, update);
-    put(to, statement_loop(to->kernel, block, update));
+    Substitution *by = copies(to, &sum->extra, "_sum");
+    Index part = part_of(to, parts, block), element = row_major(to, number(to, 0), &sum->extra, by);
+    Id value = node_fma(to->graph, load(to, sum->partial, row_major(to, part, &sum->extra, by)),
+                        load(to, parts->max, part), load(to, sum->state, element));
+    put_store(to, "join", block, &sum->extra, by, ROLE_UPDATE, sum->state, element, value);
 }
 
 // Few queries: threads share the blocks, whose states are joined afterwards. The maximum of a block
@@ -671,30 +628,26 @@ static void put_joined(Online *to, const Parts *parts, const Sum *sum) {
 static void run_apart(Online *to) {
     Index extent = to->kernel->loops.at[to->loop].extent;
     int64_t keys = min_i64(max_i64(1, index_high(to->indices, extent)), APART);
-    Index up = index_add(to->indices, extent, index_const(to->indices, keys - 1));
+    Index up = index_add(to->indices, extent, number(to, keys - 1));
     Parts parts = {.blocks = index_div(to->indices, up, keys)};
     parts.most = index_high(to->indices, parts.blocks);
     Statement *nest = blocks_apart(to, &parts, keys), *body = NULL;
     to->end = &body;
     put_start(to);
     int32_t block = new_loop(to, "power", parts.blocks, -1);
-    Index part = part_of(to, &parts, at_loop(to, block));
+    Index part = part_of(to, &parts, block);
     put_max(to, to->running, parts.blocks, load(to, parts.max, part), block);
-    int32_t against = new_register(to, "against", 1);
-    put_scalar(to, ROLE_STORE, against, safe(to, scalar(to, to->running)));
-    Id factor = power(to, load(to, parts.max, part), scalar(to, against));
-    Statement *store = statement_store(to->kernel, ROLE_STORE, parts.max, part, factor);
-    put(to, statement_loop(to->kernel, block, store));
+    Id factor = power(to, load(to, parts.max, part), scalar(to, put_against(to, to->running)));
+    put_store(to, "power", block, &none, NULL, ROLE_STORE, parts.max, part, factor);
     for (int i = 0; i < to->sums; i++) put_joined(to, &parts, &to->sum[i]);
     put_finish(to);
-    nest->next = over_rows(to, body);
+    nest->next = inside(to, &to->rows, NULL, body);
     to->kernel->body = nest;
 }
 
 bool online(Kernel *kernel) {
     Online to = online_new(kernel);
     if (!find_all(&to)) return false;
-    to.scored = to.score;
     if (to.width > 1)
         run_through(&to);
     else

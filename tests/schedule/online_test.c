@@ -31,7 +31,7 @@ static const char *const divided_first = "(reduce add K<%s (mul (mul p l) v[800*
 
 static void check_same(Arena *arena, const char *text, int64_t keys) {
     const char *candidate[CANDIDATES_MAX];
-    ScheduleTarget target = {"avx2_fma", 8, 6, 16};
+    ScheduleTarget target = {.unit = "avx2_fma", .lanes = 8, .tile_m = 6, .tile_n = 16};
     Kernel *plain = kernel_parse(arena, "online_test", text),
            *blocks = kernel_parse(arena, "online_test", text);
     void **wanted = run_memory(arena, plain), **got = run_memory(arena, plain);
