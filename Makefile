@@ -56,7 +56,10 @@ HAVE_libedit := -DPG_HAVE_LIBEDIT
 HAVE_sqlite3 := -DPG_HAVE_SQLITE
 ifneq ($(FOUND),)
 FOUND_FLAGS := $(foreach name,$(FOUND),$(HAVE_$(name))) $(shell pkg-config --cflags $(FOUND))
-FOUND_LIBS  := $(shell pkg-config --libs $(FOUND))
+endif
+LINKED   := $(filter-out sqlite3,$(FOUND))  # sqlite3 is loaded when it is wanted: the core links nothing
+ifneq ($(strip $(LINKED)),)
+FOUND_LIBS  := $(shell pkg-config --libs $(LINKED))
 endif
 LIBS     := $(FOUND_LIBS) -lm -ldl -lpthread
 TEST_LIBS = $(shell pkg-config --cflags --libs cmocka)

@@ -57,7 +57,48 @@ bool tuned_clear(void) {
 }
 
 #ifdef PG_HAVE_SQLITE
+#include <dlfcn.h>
+#include <pthread.h>
 #include <sqlite3.h>
+
+// Looked up when it is first wanted, so that a program which links libpicograd.a needs nothing.
+#define SQLITE_CALLS(X) \
+    X(bind_text)        \
+    X(busy_timeout)     \
+    X(close)            \
+    X(column_double)    \
+    X(column_int)       \
+    X(column_int64)     \
+    X(column_text)      \
+    X(db_config)        \
+    X(errmsg)           \
+    X(exec)             \
+    X(finalize)         \
+    X(limit)            \
+    X(open_v2)          \
+    X(prepare_v2)       \
+    X(step)
+#define FIELD(name) __typeof__(sqlite3_##name) *name;
+static struct { SQLITE_CALLS(FIELD) } lite;
+
+static bool has_library;
+static void find_library(void) {
+#define ROW(name) {"sqlite3_" #name, (void **)&lite.name},
+    static const struct {
+        const char *name;
+        void **to;
+    } call[] = {SQLITE_CALLS(ROW)};
+    void *library = dlopen("libsqlite3.so.0", RTLD_NOW | RTLD_LOCAL);
+    has_library = library != NULL;
+    for (int i = 0; i < COUNT_OF(call) && has_library; i++)
+        has_library = (*call[i].to = dlsym(library, call[i].name)) != NULL;
+}
+
+static bool find_library_once(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, find_library);
+    return has_library;
+}
 
 enum { VERSION = 1, TEXT_MAX = 1 << 22, BUSY_MS = 2000 };
 struct Tuned {
@@ -79,25 +120,25 @@ static void check(const Tuned *tuned, int status) {
         say("%s is damaged; tuned schedules start anew", tuned->path);
         remove_file(tuned->arena, tuned->path);
     } else if (status != SQLITE_OK && status != SQLITE_DONE) {
-        warn(tuned, sqlite3_errmsg(tuned->file));
+        warn(tuned, lite.errmsg(tuned->file));
     }
 }
 
 static sqlite3_stmt *query(Tuned *tuned, const char *sql, int values, const char *const *value) {
     sqlite3_stmt *query = NULL;
     if (!tuned) return NULL;
-    check(tuned, sqlite3_prepare_v2(tuned->file, sql, -1, &query, NULL));
+    check(tuned, lite.prepare_v2(tuned->file, sql, -1, &query, NULL));
     for (int i = 0; query && i < values; i++)
-        sqlite3_bind_text(query, i + 1, value[i], -1, SQLITE_STATIC);
+        lite.bind_text(query, i + 1, value[i], -1, SQLITE_STATIC);
     return query;
 }
 
 // The next row; the query ends with the last one.
 static bool next(Tuned *tuned, sqlite3_stmt *query) {
-    int status = query ? sqlite3_step(query) : SQLITE_DONE;
+    int status = query ? lite.step(query) : SQLITE_DONE;
     if (status == SQLITE_ROW) return true;
     check(tuned, status);
-    sqlite3_finalize(query);
+    lite.finalize(query);
     return false;
 }
 
@@ -108,8 +149,8 @@ static int prepare(Tuned *tuned) {
         " primary key(kernel, place)); pragma user_version = 1";
     int found = -1;
     sqlite3_stmt *version = query(tuned, "pragma user_version", 0, NULL);
-    while (next(tuned, version)) found = sqlite3_column_int(version, 0);
-    if (found == 0) check(tuned, sqlite3_exec(tuned->file, table, NULL, NULL, NULL));
+    while (next(tuned, version)) found = lite.column_int(version, 0);
+    if (found == 0) check(tuned, lite.exec(tuned->file, table, NULL, NULL, NULL));
     if (found > 0 && found != VERSION) return warn(tuned, "written by another version of picograd");
     return found < 0 ? -1 : 0;
 }
@@ -117,19 +158,23 @@ static int prepare(Tuned *tuned) {
 // Only data is taken from the file: no triggers, views or functions that somebody put there.
 static int open_file(Tuned *tuned, bool make) {
     int flags = SQLITE_OPEN_READWRITE | (make ? SQLITE_OPEN_CREATE : 0);
-    if (sqlite3_open_v2(tuned->path, &tuned->file, flags, NULL))
-        return warn(tuned, sqlite3_errmsg(tuned->file));
-    sqlite3_busy_timeout(tuned->file, BUSY_MS);
-    sqlite3_limit(tuned->file, SQLITE_LIMIT_LENGTH, TEXT_MAX);
-    sqlite3_db_config(tuned->file, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-    sqlite3_db_config(tuned->file, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
-    sqlite3_db_config(tuned->file, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+    if (lite.open_v2(tuned->path, &tuned->file, flags, NULL))
+        return warn(tuned, lite.errmsg(tuned->file));
+    lite.busy_timeout(tuned->file, BUSY_MS);
+    lite.limit(tuned->file, SQLITE_LIMIT_LENGTH, TEXT_MAX);
+    lite.db_config(tuned->file, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    lite.db_config(tuned->file, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
+    lite.db_config(tuned->file, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
     return prepare(tuned);
 }
 
 Tuned *tuned_open(Arena *arena, bool make) {
     Tuned *tuned = arena_object(arena, Tuned);
     *tuned = (Tuned){.arena = arena, .path = database_path(arena)};
+    if (!find_library_once()) {
+        if (make) warn(tuned, "libsqlite3.so.0 is not there");
+        return NULL;
+    }
     for (int attempt = 0; tuned->path && attempt < 2; attempt++) {
         struct stat facts;
         bool there = !lstat(tuned->path, &facts);
@@ -145,11 +190,11 @@ Tuned *tuned_open(Arena *arena, bool make) {
 }
 
 void tuned_close(Tuned *tuned) {
-    if (tuned) sqlite3_close(tuned->file);
+    if (tuned) lite.close(tuned->file);
 }
 
 static const char *column_text(const Tuned *tuned, sqlite3_stmt *row, int column) {
-    const char *text = (const char *)sqlite3_column_text(row, column);
+    const char *text = (const char *)lite.column_text(row, column);
     return arena_text(tuned->arena, text ? text : "");
 }
 
@@ -169,10 +214,9 @@ bool tuned_find(Tuned *tuned, const TunedKey *key, TunedResult *result) {
               COUNT_OF(value), value);
     while (next(tuned, row))
         *result = (TunedResult){
-            column_text(tuned, row, 0),    column_text(tuned, row, 1),
-            column_text(tuned, row, 6),    sqlite3_column_double(row, 2),
-            sqlite3_column_double(row, 3), sqlite3_column_double(row, 4),
-            sqlite3_column_int(row, 5),
+            column_text(tuned, row, 0), column_text(tuned, row, 1), column_text(tuned, row, 6),
+            lite.column_double(row, 2), lite.column_double(row, 3), lite.column_double(row, 4),
+            lite.column_int(row, 5),
         };
     return result->schedule;
 }
@@ -198,7 +242,7 @@ int64_t tuned_count(void) {
     Tuned *tuned = tuned_open(arena, false);
     int64_t count = tuned ? 0 : -1;
     sqlite3_stmt *row = query(tuned, "select count(*) from tuned where name is not null", 0, NULL);
-    while (next(tuned, row)) count = sqlite3_column_int64(row, 0);
+    while (next(tuned, row)) count = lite.column_int64(row, 0);
     tuned_close(tuned);
     arena_free(arena);
     return count;
