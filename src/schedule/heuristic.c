@@ -232,6 +232,11 @@ static int32_t main_buffer(const Heuristic *to, Id operand, LoopSet loops) {
     return best;
 }
 
+bool columns_are_contiguous(const Heuristic *to, const Product *product) {
+    bool jumps;
+    return contiguous_accesses(to, product->update, product->columns, &jumps) > 0 && !jumps;
+}
+
 bool find_product(const Heuristic *to, Product *product) {
     return to->loops > 1 && find_product_over(to, to->chain[to->loops - 2], product);
 }
@@ -339,10 +344,7 @@ static void add_deep_tile(Heuristic *to, const Product *product, const Tile *til
                  j, suffixes[n]);
     text_add(&to->text, "TENSORCORE %s %lldx%lld on %s_reg\nTHREAD %s0\nTHREAD %s0_%s\n",
              to->target->unit, (long long)tile->m, (long long)tile->n, tile->s, i, j, b);
-    bool jumps,
-        contiguous =
-            contiguous_accesses(to, product->update, product->columns, &jumps) > 0 && !jumps;
-    if (contiguous)
+    if (columns_are_contiguous(to, product))
         text_add(&to->text, "SPLIT %s1_%s %d\nUNROLL %s1_%s0\nVECTORIZE %s1_%s1\n", j, b,
                  to->target->lanes, j, b, j, b);
     const char *last = name_of(to, product->sum[product->sums - 1]);
@@ -526,6 +528,8 @@ int schedule_candidates(Arena *arena, Kernel *kernel, const ScheduleTarget *targ
     const char *image = image_schedule(&to), *turned = turned_schedule(&to);
     if (image) candidate[candidates++] = image;
     if (turned) candidate[candidates++] = turned;
+    const char *flat = flat_schedule(&to);
+    if (flat) candidate[candidates++] = flat;
     const char *tile = tile_schedule(&to), *row = tile ? tile : row_schedule(&to);
     if (row) candidate[candidates++] = row;
     const char *attention = attention_schedule(arena, kernel, target);

@@ -40,6 +40,7 @@ typedef struct {
     bool plain;           // what is packed is in memory as it is
 } Product;
 bool find_product(const Heuristic *to, Product *product);  // over the last two loops
+bool columns_are_contiguous(const Heuristic *to, const Product *product);
 bool find_product_over(const Heuristic *to, int32_t rows, Product *product);
 
 typedef struct {
@@ -61,8 +62,10 @@ void add_unrolled(Heuristic *to, const char *sum, const Tile *tile);
 // heuristic_images.c: for convolutions; NULL: not one of those.
 const char *image_schedule(Heuristic *to);
 
-// heuristic_weights.c: for kernels that read weights (out, in); NULL: not one of those.
+// heuristic_weights.c: for kernels that read weights (out, in); NULL: not one of those. The same
+// tiles for other operands (in, out).
 const char *weights_schedule(Heuristic *to);
+const char *flat_schedule(Heuristic *to);
 
 // heuristic_matrix.c: a product of matrices, by the names of its loops and buffers.
 typedef struct {

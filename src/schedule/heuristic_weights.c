@@ -255,25 +255,28 @@ static const char *lanes_schedule(Weights *weights) {
 }
 
 // ---- many rows: tiles --------------------------------------------------------------------------
-// x is packed once for all threads, its rows padded to whole tiles; a group of the weights' rows is
-// unpacked by the thread that takes it, and serves all rows of x.
-static const char *panel_schedule(Weights *weights) {
-    Heuristic *to = weights->to;
-    Product product;
-    int64_t rows, n = min_i64(to->target->tile_n, weights->group), lanes = to->target->lanes;
-    if (!to->target->unit || to->loops != 2 || !find_product(to, &product) ||
-        product.columns != weights->row || !constant_extent(to, product.rows, &rows) ||
-        rows <= FEW_ROWS)
-        return NULL;
-    const char *i = name_of(to, product.rows), *j = name_of(to, product.columns);
-    const char *s = to->kernel->buffers.at[product.update->buffer].name;
-    const char *a = to->kernel->buffers.at[product.rows_buffer].name;
-    const char *outer = name_of(to, product.sum[0]), *inner = arena_print(to->arena, "%s1", j),
+// x is packed once for all threads, its rows padded to whole tiles; a panel of columns (a group of
+// the weights' rows is unpacked to one or two) is packed by the thread that takes it, and serves all
+// rows of x. weights NULL: the columns lie side by side in memory already.
+static const char *panel_schedule(Heuristic *to, const Product *product, Weights *weights) {
+    int64_t rows, group = weights ? weights->group : to->target->tile_n,
+                  n = min_i64(to->target->tile_n, group), lanes = to->target->lanes;
+    if (!constant_extent(to, product->rows, &rows) || rows <= FEW_ROWS) return NULL;
+    const char *i = name_of(to, product->rows), *j = name_of(to, product->columns);
+    const char *s = to->kernel->buffers.at[product->update->buffer].name;
+    const char *a = to->kernel->buffers.at[product->rows_buffer].name;
+    const char *b = to->kernel->buffers.at[product->packed].name;
+    const char *outer = name_of(to, product->sum[0]), *inner = arena_print(to->arena, "%s1", j),
                *panel = arena_print(to->arena, "%s0", j), *panels = panel;
     Tile tile = {.m = padded_tile(rows, to->target->tile_m), .n = n};
     to->text = text_new(to->arena);
-    add_layout(weights);
-    if (n < weights->group) {
+    if (weights) {
+        add_layout(weights);
+        b = arena_print(to->arena, "%s_once", b);
+    } else {
+        text_add(&to->text, "SPLIT %s %lld\n", j, (long long)n);
+    }
+    if (n < group) {
         text_add(&to->text, "SPLIT %s %lld\n", inner, (long long)n);
         panel = arena_print(to->arena, "%s0", inner);
         panels = arena_print(to->arena, "%s0 %s", j, panel);
@@ -282,15 +285,13 @@ static const char *panel_schedule(Weights *weights) {
     text_add(&to->text, "SPLIT %s %lld pad\nORDER %s %s0 %s1 %s\n", i, (long long)tile.m, panels, i,
              i, inner);
     text_add(&to->text, "STAGE %s at %s0 in reg\nORDER", s, i);
-    add_sums(to, &product, outer);
+    add_sums(to, product, outer);
     text_add(&to->text, " %s1 %s\nSTAGE %s at top over %s0", i, inner, a, i);
-    add_sums(to, &product, outer);
+    add_sums(to, product, outer);
     text_add(&to->text, " %s1 in shared convert\nTHREAD %s0_%s\n", i, i, a);
-    if (!product.plain) {
-        const char *b =
-            arena_print(to->arena, "%s_once", to->kernel->buffers.at[product.packed].name);
+    if (!weights || !product->plain) {
         text_add(&to->text, "STAGE %s at %s over", b, panel);
-        add_sums(to, &product, outer);
+        add_sums(to, product, outer);
         text_add(&to->text, " %s in L2 convert\nSPLIT %s_%s %lld\nUNROLL %s_%s0\n", inner, inner, b,
                  (long long)lanes, inner, b);
         text_add(&to->text, "VECTORIZE %s_%s1\n", inner, b);
@@ -299,13 +300,32 @@ static const char *panel_schedule(Weights *weights) {
              s, inner, (long long)lanes, inner, inner);
     text_add(&to->text, "TENSORCORE %s %lldx%lld on %s\nTHREAD %s0\n", to->target->unit,
              (long long)tile.m, (long long)n, s, j);
-    add_unrolled(to, name_of(to, product.sum[product.sums - 1]), &tile);
+    add_unrolled(to, name_of(to, product->sum[product->sums - 1]), &tile);
     return to->text.at;
+}
+
+// A product of many rows whose panels fit beside a tile's rows in a second-level cache: without a
+// cut of the sum, partial results stay in registers.
+const char *flat_schedule(Heuristic *to) {
+    enum { ROWS_LEAST = 64, PANEL_BYTES = 1 << 16 };
+    Product product;
+    int64_t rows, columns, depth = sizeof(float), extent;
+    if (!to->target->unit || to->loops != 2 || !find_product(to, &product) ||
+        !constant_extent(to, product.rows, &rows) || rows < ROWS_LEAST ||
+        !constant_extent(to, product.columns, &columns) || columns % to->target->tile_n ||
+        !columns_are_contiguous(to, &product))
+        return NULL;
+    for (int sum = 0; sum < product.sums; sum++, depth *= extent)
+        if (!constant_extent(to, product.sum[sum], &extent)) return NULL;
+    return depth * to->target->tile_n > PANEL_BYTES ? NULL : panel_schedule(to, &product, NULL);
 }
 
 const char *weights_schedule(Heuristic *to) {
     Weights weights;
+    Product product;
     if (!find_weights(to, &weights)) return NULL;
-    const char *panel = panel_schedule(&weights);
+    bool tiles = to->target->unit && to->loops == 2 && find_product(to, &product) &&
+                 product.columns == weights.row;
+    const char *panel = tiles ? panel_schedule(to, &product, &weights) : NULL;
     return panel ? panel : lanes_schedule(&weights);
 }

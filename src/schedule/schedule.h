@@ -77,7 +77,7 @@ typedef struct {
     const char *tiles;   // a unit of tiles, where tf32 is asked for and there is one; NULL: none
     int depth, block;    // of a packed panel: rows; of rows that a thread takes: how many
 } ScheduleTarget;
-enum { CANDIDATES_MAX = 6 };
+enum { CANDIDATES_MAX = 8 };
 int schedule_candidates(Arena *arena, Kernel *kernel, const ScheduleTarget *target,
                         const char *candidate[CANDIDATES_MAX]);
 // heuristic_attention.c: a schedule of what online() made; NULL of other kernels.
