@@ -137,8 +137,9 @@ PG_API int64_t pg_item_int(PgTensor *x);
 PG_API void pg_print(PgTensor *x); /* to standard output, as NumPy would; long axes are cut */
 PG_API size_t pg_format(PgTensor *x, char *text, size_t size); /* the same, as snprintf */
 /* Memory of the caller's as a read-only tensor, not copied unless `beyond`, the number of bytes
- * readable behind it, is below 64. Any alignment. release(owner) is called when it is no longer
- * used; it may be NULL. */
+ * readable behind it, is below 64. Any alignment. It must not change while the tensor is used:
+ * compiled functions read copies of weights, in an order of their own. release(owner) is called
+ * when it is no longer used; it may be NULL. */
 PG_API PgTensor *pg_wrap(PgType type, int rank, const int64_t *shape, const void *data,
                          size_t beyond, void (*release)(void *owner), void *owner);
 /* The same for weights stored as F32, F16, BF16 or GGUF's Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL
