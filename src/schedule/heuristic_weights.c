@@ -296,8 +296,9 @@ static const char *panel_schedule(Heuristic *to, const Product *product, Weights
                  (long long)lanes, inner, b);
         text_add(&to->text, "VECTORIZE %s_%s1\n", inner, b);
     }
-    text_add(&to->text, "SPILL %s\nSPLIT %s_finish %lld\nUNROLL %s_finish0\nVECTORIZE %s_finish1\n",
-             s, inner, (long long)lanes, inner, inner);
+    text_add(&to->text, "SPILL %s\nSPLIT %s_finish %lld\nUNROLL %s_finish0\n", s, inner,
+             (long long)lanes, inner);
+    text_add(&to->text, "VECTORIZE %s_finish1\n", inner);
     text_add(&to->text, "TENSORCORE %s %lldx%lld on %s\nTHREAD %s0\n", to->target->unit,
              (long long)tile.m, (long long)n, s, j);
     add_unrolled(to, name_of(to, product->sum[product->sums - 1]), &tile);
