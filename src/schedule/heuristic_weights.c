@@ -255,9 +255,9 @@ static const char *lanes_schedule(Weights *weights) {
 }
 
 // ---- many rows: tiles --------------------------------------------------------------------------
-// x is packed once for all threads, its rows padded to whole tiles; a panel of columns (a group of
-// the weights' rows is unpacked to one or two) is packed by the thread that takes it, and serves all
-// rows of x. weights NULL: the columns lie side by side in memory already.
+// x is packed once for all threads, its rows padded to whole tiles. A panel of columns serves all
+// rows of x and is packed by the thread that takes it; a group of the weights' rows is unpacked to
+// one or two. weights NULL: the columns lie side by side in memory already.
 static const char *panel_schedule(Heuristic *to, const Product *product, Weights *weights) {
     int64_t rows, group = weights ? weights->group : to->target->tile_n,
                   n = min_i64(to->target->tile_n, group), lanes = to->target->lanes;
