@@ -42,7 +42,7 @@ static void fill(void *context, int thread, int threads, Barrier *barrier) {
 
 static int64_t make(const Unit *unit, const Once *once, const int64_t *from) {
     void *memory[SOURCES_MAX + 1];
-    int64_t made = buffer_new((size_t)once->elements * (size_t)dtypes[once->dtype].bytes);
+    int64_t made = buffer_scratch((size_t)once->elements * (size_t)dtypes[once->dtype].bytes);
     for (int32_t i = 0; i < once->sources; i++) memory[i] = buffer_data(from[i]);
     memory[once->sources] = buffer_data(made);
     Filling filling = {unit->function, {.buffer = memory, .wait = barrier_wait}};

@@ -213,8 +213,9 @@ static int pass_load(Compiled *compiled) {
                        .dtype = once->dtype,
                        .elements = once->elements};
         }
-        for (int32_t s = 0; s < call->params; s++)  // what was laid out is not read any more
-            if (module->slots.at[slot[s]].is_weight) buffer_page_out(module->slots.at[slot[s]].of);
+        for (int n = 0; n < unit->once.count; n++)  // what was laid out is not read any more
+            for (int32_t s = 0; s < unit->once.at[n].sources; s++)
+                buffer_page_out(module->slots.at[slot[unit->once.at[n].from[s]]].of);
         call->slot = slot;
         call->params += unit->once.count;
     }

@@ -622,11 +622,11 @@ static bool parse_buffer(Parser *parser) {
     static const struct {
         const char *word;
         Space space;
-        bool written;
-    } heads[] = {{"in", SPACE_PARAM, false},   {"out", SPACE_PARAM, true},
-                 {"inout", SPACE_PARAM, true}, {"register", SPACE_REGISTER, true},
-                 {"own", SPACE_THREAD, true},  {"shared", SPACE_SHARED, true},
-                 {"once", SPACE_ONCE, true},   {"weight", SPACE_PARAM, false}};
+        bool written, is_weight;
+    } heads[] = {{"in", SPACE_PARAM, false, false},   {"out", SPACE_PARAM, true, false},
+                 {"inout", SPACE_PARAM, true, false}, {"register", SPACE_REGISTER, true, false},
+                 {"own", SPACE_THREAD, true, false},  {"shared", SPACE_SHARED, true, false},
+                 {"once", SPACE_ONCE, true, false},   {"weight", SPACE_PARAM, false, true}};
     for (int i = 0; i < COUNT_OF(heads); i++) {
         Reader before = parser->in;
         if (!reader_take(&parser->in, heads[i].word)) continue;
@@ -643,8 +643,7 @@ static bool parse_buffer(Parser *parser) {
         if (size < 0) reader_fatal(&parser->in, "buffer '%s' has a negative size", name);
         int32_t buffer =
             kernel_buffer(parser->kernel, name, dtype, heads[i].space, size, heads[i].written);
-        parser->kernel->buffers.at[buffer].is_weight =
-            heads[i].space == SPACE_PARAM && heads[i].word[0] == 'w';
+        parser->kernel->buffers.at[buffer].is_weight = heads[i].is_weight;
         if (reader_take(&parser->in, "ahead")) {
             int64_t ahead = parse_int(parser);
             if (ahead < 1 || ahead > AHEAD_MAX)

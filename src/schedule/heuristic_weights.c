@@ -139,10 +139,10 @@ static void add_copy(Lanes *lanes, const char *suffix) {
     text_add(&lanes->copies, "UNROLL %s10%s\nVECTORIZE %s11%s\n", row, suffix, row, suffix);
 }
 
-static int64_t uses_of(const Weights *weights, int32_t loop) {
-    int64_t uses = 0;
-    for (int i = 0; i < weights->loads; i++) uses += loop_set_has(&weights->load[i].loops, loop);
-    return uses;
+static bool moves_weights(const Weights *weights, int32_t loop) {
+    for (int i = 0; i < weights->loads; i++)
+        if (loop_set_has(&weights->load[i].loops, loop)) return true;
+    return false;
 }
 
 // The innermost sums: those that move through the weights outside, so that what is loaded is used
@@ -154,7 +154,7 @@ static void add_sum_order(Lanes *lanes, const int32_t *sum, int sums) {
     text_add(&to->text, "ORDER");
     for (int pass = 0; pass < 2; pass++)
         for (int i = 0; i < sums; i++) {
-            bool moves = uses_of(lanes->weights, sum[i]) > 0;
+            bool moves = moves_weights(lanes->weights, sum[i]);
             if (moves == pass) continue;
             text_add(&to->text, " %s", name_of(to, sum[i]));
             if (moves) unrolled = name_of(to, sum[i]);
