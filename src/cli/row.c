@@ -116,9 +116,10 @@ static void chain(void *context, PgTensor **in, PgTensor **out) {
 }
 
 static void conv2d(void *context, PgTensor **in, PgTensor **out) {
+    const Work *work = context;
     int filter = (int)sizes_of(context)[5], stride = (int)sizes_of(context)[6];
     PgConv conv = {.stride = {stride, stride}, .padding = {filter / 2, filter / 2}};
-    out[0] = pg_conv2d(in[0], in[1], NULL, conv);
+    out[0] = pg_conv2d(in[0], work->in[1], NULL, conv);
 }
 
 static void attention(void *context, PgTensor **in, PgTensor **out) {
@@ -133,7 +134,7 @@ const RowKind row_kinds[] = {
     {"matmul", "MxKxN", "(M, K) times (K, N)", "GFLOP/s", ROW_OF_TENSORS,
      plan_matmul, matmul, .square = true, .few = "512 1024 2048", .more = "256 4096"},
     {"linear", "MxKxN", "(M, K) times weights (N, K); linear:MxKxN:q4_1: packed ones", "GFLOP/s",
-     ROW_OF_TENSORS, plan_linear, linear, .square = true, .packs = true,
+     ROW_OF_TENSORS, plan_linear, linear, .square = true, .weights = true, .packs = true,
      .few = "1x576x1536 16x576x1536 512x576x1536 1x576x49152 1x576x49152:q4_1",
      .more = "1x576x576 1x576x192 1x1536x576 16x576x576 16x576x192 16x1536x576 16x576x49152 "
              "128x576x576 128x576x192 128x576x1536 128x1536x576 128x576x49152 512x576x576 "
@@ -153,7 +154,7 @@ const RowKind row_kinds[] = {
     {"chain", "RxC", "relu(x y + z)", "GB/s", ROW_OF_TENSORS, plan_3, chain,
      .square = true, .few = "4096x4096", .more = "512x1536"},
     {"conv2d", "NxCxHxWxOxKxS", "N images (C, H, W), O filters of K x K, stride S, padded by K/2",
-     "GFLOP/s", ROW_OF_TENSORS, plan_conv2d, conv2d,
+     "GFLOP/s", ROW_OF_TENSORS, plan_conv2d, conv2d, .weights = true,
      .few = "1x3x224x224x64x7x2 1x64x56x56x64x3x1 1x256x14x14x256x3x1 2x320x64x64x320x3x1",
      .more = "1x256x56x56x64x1x1 1x256x56x56x512x1x2 1x128x28x28x128x3x1 1x512x7x7x512x3x1 "
              "2x640x32x32x640x3x1 2x1280x16x16x1280x3x1 1x512x64x64x512x3x1 1x128x256x256x128x3x1"},
@@ -316,8 +317,10 @@ static PgTensor *random_tensor(const RowShape *shape, int seed) {
     return pg_randn(pg_full(PG_I64, PG_SCALAR, seed), shape->rank, shape->size);
 }
 
-static PgTensor *packed_tensor(const RowShape *shape, const GgufFormat *format, int seed) {
-    int64_t count = shape->size[0] * shape->size[1];
+// In memory that never changes, as a model's.
+static PgTensor *random_weights(const RowShape *shape, const GgufFormat *format, int seed) {
+    int64_t count = 1;
+    for (int i = 0; i < shape->rank; i++) count *= shape->size[i];
     size_t bytes = (size_t)(count / format->length * format->bytes);
     float *values = malloc((size_t)count * sizeof *values);
     uint8_t *blocks = malloc(bytes);
@@ -336,15 +339,16 @@ int work_open(Work *work, const Row *row) {
     *work = (Work){.row = *row, .bytes = bytes_of_row(row)};
     const RowPlan *plan = &row->plan;
     for (int i = 0; i < plan->inputs; i++) {
-        const GgufFormat *format = i + 1 == plan->inputs ? row->format : NULL;
+        bool weights = row->kind->weights && i + 1 == plan->inputs;
+        const GgufFormat *format = row->format ? row->format : gguf_format_named("F32");
         pg_scope_begin();
-        PgTensor *made = format ? packed_tensor(&plan->in[i], format, i + 1)
-                                : random_tensor(&plan->in[i], i + 1);
+        PgTensor *made = weights ? random_weights(&plan->in[i], format, i + 1)
+                                 : random_tensor(&plan->in[i], i + 1);
         work->in[i] = made ? pg_keep(made) : NULL;
         pg_scope_end();
         if (!made) return fail("no memory, or no way to use weights of type %s", format->name);
     }
-    work->function = pg_function(row->kind->body, work, plan->inputs - row->kind->packs, 1);
+    work->function = pg_function(row->kind->body, work, plan->inputs - row->kind->weights, 1);
     return 0;
 }
 

@@ -33,7 +33,7 @@ typedef struct {
     RowPlan (*plan)(const int64_t *size);
     PgFunctionBody *body;    // context: the Work
     bool square;             // one size stands for all
-    bool packs;              // the last input is weights, which may be packed
+    bool weights, packs;     // the last input is weights; which may be packed
     const char *few, *more;  // sizes that `make bench` runs, and that `make bench-all` adds
 } RowKind;
 extern const RowKind row_kinds[];

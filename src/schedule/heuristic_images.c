@@ -1,11 +1,26 @@
 /* heuristic_images.c - schedules for products whose columns are the places of an image.
  * In: a kernel like a convolution: rows of filters, columns over two loops.  Out: a schedule.
- * Invariant: the two loops become one, so that an image of any width fills whole tiles; a panel of
- * what a few places see is gathered once (padding included, as zeros) for all filters, which is
- * im2col without its memory.
- *   out[o, y, x] = sum over c, v, u of w[o, c, v, u] in[c, y + v, x + u]
- *   =>   for y_x0 { panel[c, v, u, y_x1] = in[..]; for o0 { a tile of 6 filters by 16 places } } */
+ * Invariant: the image is copied once, padding included as zeros, so that what a window sees is a
+ * sum of loops; the two loops of places become one, so that an image of any width fills whole
+ * tiles; filters lie in groups, as the tile reads them.
+ *   out[o, y, x] = sum over c, v, u of w[o, c, v, u] in[c, y + v - 1, x + u - 1]
+ *   =>   in_shared[c, y+v, x+u] = in[..], or 0
+ * Of many places, a panel of what 16 see is gathered for all filters: im2col without its memory.
+ *        thread for y_x0 { panel[c, v, u, y_x1] = in_shared[..]
+ *                          for o0 { a tile of 6 filters by 16 places } }
+ * Of few, all panels are gathered first; threads share the filters, of which there are more, and
+ * filters are the lanes, so that a tile may have as many places as leave few over.
+ *        panel[y_x0, c, v, u, y_x1] = in_shared[..]
+ *        thread for o0 { for y_x0 { a tile of 6 places by 16 filters } }                         */
 #include "schedule/heuristic.h"
+
+typedef struct {
+    Product product;
+    int64_t filters, height, width;
+    const char *o, *y, *x, *s, *image, *filter;  // names: loops, accumulator, buffers
+    Index at;                                    // the image's element
+    bool seen[CHAIN_MAX];                        // sums that move over the image as y or x does
+} Convolution;
 
 static bool uses(const Heuristic *to, Id value, int32_t loop) {
     LoopSet used = kernel_loops_of(to->kernel, value);
@@ -18,39 +33,177 @@ static int64_t tile_width(const ScheduleTarget *target, int64_t places) {
     return 7 * narrow < 6 * wide ? target->lanes : target->tile_n;
 }
 
-const char *image_schedule(Heuristic *to) {
+static bool find_convolution(const Heuristic *to, Convolution *found) {
     enum { ROWS_LEAST = 4 };
-    Product product;
-    int64_t filters, height, width, m = to->target->tile_m;
-    if (!to->target->unit || to->loops < 3) return NULL;
+    Product *product = &found->product;
+    if (!to->target->unit || to->loops < 3) return false;
     const int32_t *last = to->chain + to->loops - 3;  // filters, y, x
-    if (!find_product_over(to, last[0], &product) || uses(to, product.left, last[1]) ||
-        !uses(to, product.right, last[1]) || !constant_extent(to, last[0], &filters) ||
-        !constant_extent(to, last[1], &height) || !constant_extent(to, last[2], &width) ||
-        filters < ROWS_LEAST)
-        return NULL;
-    int64_t n = tile_width(to->target, height * width);
+    if (!find_product_over(to, last[0], product) || uses(to, product->left, last[1]) ||
+        !uses(to, product->right, last[1]) || !constant_extent(to, last[0], &found->filters) ||
+        !constant_extent(to, last[1], &found->height) ||
+        !constant_extent(to, last[2], &found->width) || found->filters < ROWS_LEAST)
+        return false;
+    found->o = name_of(to, last[0]), found->y = name_of(to, last[1]);
+    found->x = name_of(to, last[2]);
+    found->s = to->kernel->buffers.at[product->update->buffer].name;
+    found->image = to->kernel->buffers.at[product->packed].name;
+    found->filter = to->kernel->buffers.at[product->rows_buffer].name;
+    AccessList accesses = kernel_accesses(to->arena, to->kernel, product->update, product->packed);
+    found->at = accesses.at[0].index;
+    return true;
+}
+
+// "2*y+v": the loop of places, and the sum that moves the window over the image as it does, with
+// the step nearest to its own and a shorter reach. The loop alone if there is none.
+typedef struct {
+    const char *axis, *loop;  // for STAGE, and as STAGE names the loop
+} Window;
+static Window find_window(const Heuristic *to, Convolution *of, int32_t loop) {
+    int64_t step, extent, best_step = 0, nearest = INT64_MAX;
+    int best = -1;
+    const char *name = name_of(to, loop);
+    Window none = {name, name};
+    if (!index_stride(to->indices, of->at, loop, &step) || step < 1 ||
+        !constant_extent(to, loop, &extent))
+        return none;
+    for (int sum = 0; sum < of->product.sums; sum++) {
+        int64_t own, count;
+        if (of->seen[sum] || !index_stride(to->indices, of->at, of->product.sum[sum], &own) ||
+            own < 1 || !constant_extent(to, of->product.sum[sum], &count) ||
+            own * (count - 1) >= step * extent)
+            continue;
+        int64_t ratio = own > step ? own / step : step / own;
+        if (ratio < nearest) nearest = ratio, best = sum, best_step = own;
+    }
+    if (best < 0) return none;
+    of->seen[best] = true;
+    int64_t common = min_i64(step, best_step);
+    const char *sum = name_of(to, of->product.sum[best]);
+    Window window = {.loop = arena_print(to->arena, "%s_%s", name, sum)};
+    if (step > common) name = arena_print(to->arena, "%lld*%s", (long long)(step / common), name);
+    if (best_step > common)
+        sum = arena_print(to->arena, "%lld*%s", (long long)(best_step / common), sum);
+    window.axis = arena_print(to->arena, "%s+%s", name, sum);
+    return window;
+}
+
+// The copy of the image: its other sums, then the two axes. Nothing if no window moves over it.
+static void add_copy(Heuristic *to, Convolution *of) {
+    enum { SHARED_LEAST = 8 };  // iterations that threads can share evenly
+    Window y = find_window(to, of, to->chain[to->loops - 2]),
+           x = find_window(to, of, to->chain[to->loops - 1]);
+    const char *shared = y.loop;
+    bool windows = false;
+    int64_t channels;
+    for (int sum = 0; sum < of->product.sums; sum++) windows |= of->seen[sum];
+    if (!windows) return;
+    text_add(&to->text, "STAGE %s at %s over", of->image,
+             to->loops > 3 ? name_of(to, to->chain[to->loops - 4]) : "top");
+    for (int sum = 0; sum < of->product.sums; sum++) {
+        if (of->seen[sum]) continue;
+        const char *name = name_of(to, of->product.sum[sum]);
+        bool many =
+            constant_extent(to, of->product.sum[sum], &channels) && channels >= SHARED_LEAST;
+        if (many && shared == y.loop) shared = name;
+        text_add(&to->text, " %s", name);
+    }
+    text_add(&to->text, " %s %s in shared convert\nTHREAD %s_%s\n", y.axis, x.axis, shared,
+             of->image);
+    of->image = arena_print(to->arena, "%s_shared", of->image);
+}
+
+// Groups of n filters, laid out once if they are weights.
+static void add_filters(Heuristic *to, const Convolution *of, int64_t n) {
+    bool weights = to->kernel->buffers.at[of->product.rows_buffer].is_weight;
+    text_add(&to->text, "SPLIT %s %lld pad\nSTAGE %s at top over %s0", of->o, (long long)n,
+             of->filter, of->o);
+    add_sums(to, &of->product, name_of(to, of->product.sum[0]));
+    text_add(&to->text, " %s1 in %s convert\n", of->o, weights ? "once" : "shared");
+    if (!weights) text_add(&to->text, "THREAD %s0_%s\n", of->o, of->filter);
+}
+
+// All sums as one loop, unrolled: panels and filters lie in its order.
+static void add_sum(Heuristic *to, const Convolution *of, const Tile *tile) {
+    const char *k = name_of(to, of->product.sum[0]);
+    for (int sum = 1; sum < of->product.sums; sum++) {
+        const char *next = name_of(to, of->product.sum[sum]);
+        text_add(&to->text, "FUSE %s %s\n", k, next);
+        k = arena_print(to->arena, "%s_%s", k, next);
+    }
+    add_unrolled(to, k, tile);
+}
+
+// Vectors of places lie in a row if they fill it; else an element at a time, all divisions done
+// before.
+static void add_panel(Heuristic *to, const Convolution *of, const char *place, int64_t n) {
+    const char *of_panel = arena_print(to->arena, "%s1_%s", place, of->image);
+    bool whole = of->width % to->target->lanes == 0;
+    if (whole && n > to->target->lanes) {
+        text_add(&to->text, "SPLIT %s %d\n", of_panel, to->target->lanes);
+        text_add(&to->text, "UNROLL %s0\nVECTORIZE %s1\n", of_panel, of_panel);
+    } else {
+        text_add(&to->text, "%s %s\n", whole ? "VECTORIZE" : "UNROLL", of_panel);
+    }
+}
+
+static void many_places(Heuristic *to, const Convolution *of, const char *place) {
+    const Product *product = &of->product;
+    int64_t m = to->target->tile_m, n = tile_width(to->target, of->height * of->width);
     if (n < to->target->tile_n) m *= to->target->tile_n / n;
-    m = padded_tile(filters, m);
-    const char *o = name_of(to, last[0]), *y = name_of(to, last[1]), *x = name_of(to, last[2]);
-    const char *place = arena_print(to->arena, "%s_%s", y, x),
-               *s = to->kernel->buffers.at[product.update->buffer].name;
-    Tile tile = {.m = m, .n = n};
-    to->text = text_new(to->arena);
-    text_add(&to->text, "FUSE %s %s\nSPLIT %s %lld pad\nSPLIT %s %lld pad\n", y, x, place,
-             (long long)n, o, (long long)m);
-    text_add(&to->text, "ORDER %s0 %s0 %s1 %s1\nSTAGE %s at %s0 in reg\nORDER", place, o, o, place,
-             s, o);
-    add_sums(to, &product, name_of(to, product.sum[0]));
-    text_add(&to->text, " %s1 %s1\nSTAGE %s at %s0 over", o, place,
-             to->kernel->buffers.at[product.packed].name, place);
-    add_sums(to, &product, name_of(to, product.sum[0]));
-    text_add(&to->text, " %s1 in L2 convert\nSPILL %s\n", place, s);
+    Tile tile = {.m = padded_tile(of->filters, m), .n = n};
+    const char *o = of->o, *first = name_of(to, product->sum[0]);
+    add_filters(to, of, tile.m);
+    text_add(&to->text, "SPLIT %s %lld pad\nORDER %s0 %s0 %s1 %s1\nSTAGE %s at %s0 in reg\nORDER",
+             place, (long long)n, place, o, o, place, of->s, o);
+    add_sums(to, product, first);
+    text_add(&to->text, " %s1 %s1\nSTAGE %s at %s0 over", o, place, of->image, place);
+    add_sums(to, product, first);
+    text_add(&to->text, " %s1 in L2 convert\n", place);
+    add_panel(to, of, place, n);
+    text_add(&to->text, "SPILL %s\n", of->s);
     if (n > to->target->lanes)
         text_add(&to->text, "SPLIT %s1_finish %d\n", place, to->target->lanes);
     text_add(&to->text, "VECTORIZE %s1_finish%s\nTENSORCORE %s %lldx%lld on %s\nTHREAD %s0\n",
-             place, n > to->target->lanes ? "1" : "", to->target->unit, (long long)m, (long long)n,
-             s, place);
-    add_unrolled(to, name_of(to, product.sum[product.sums - 1]), &tile);
+             place, n > to->target->lanes ? "1" : "", to->target->unit, (long long)tile.m,
+             (long long)n, of->s, place);
+    add_sum(to, of, &tile);
+}
+
+static void few_places(Heuristic *to, const Convolution *of, const char *place) {
+    const Product *product = &of->product;
+    Tile tile = {.m = padded_tile(of->height * of->width, to->target->tile_m),
+                 .n = to->target->tile_n};
+    const char *o = of->o, *first = name_of(to, product->sum[0]), *image = of->image;
+    add_filters(to, of, tile.n);
+    text_add(&to->text, "SPLIT %s %lld pad\nORDER %s0 %s0 %s1 %s1\nSTAGE %s at %s0 in reg\nORDER",
+             place, (long long)tile.m, o, place, place, o, of->s, place);
+    add_sums(to, product, first);
+    text_add(&to->text, " %s1 %s1\nSTAGE %s at %s over %s0", place, o, image,
+             to->loops > 3 ? name_of(to, to->chain[to->loops - 4]) : "top", place);
+    add_sums(to, product, first);
+    text_add(&to->text, " %s1 in shared convert\nUNROLL %s1_%s\nFUSE %s0_%s %s_%s\n", place, place,
+             image, place, image, first, image);
+    text_add(&to->text, "THREAD %s0_%s_%s_%s\nSPILL %s\nTENSORCORE %s %lldx%lld on %s\n", place,
+             image, first, image, of->s, to->target->unit, (long long)tile.m, (long long)tile.n,
+             of->s);
+    text_add(&to->text, "THREAD %s0\n", o);
+    add_sum(to, of, &tile);
+}
+
+// Few: threads cannot share them evenly.
+const char *image_schedule(Heuristic *to) {
+    enum { TILES_LEAST = 16 };
+    Convolution of = {0};
+    if (!find_convolution(to, &of)) return NULL;
+    int64_t places = of.height * of.width;
+    bool few = places < TILES_LEAST * to->target->tile_n && of.filters >= 2 * to->target->tile_n;
+    const char *place = arena_print(to->arena, "%s_%s", of.y, of.x);
+    to->text = text_new(to->arena);
+    add_copy(to, &of);
+    text_add(&to->text, "FUSE %s %s\n", of.y, of.x);
+    if (few)
+        few_places(to, &of, place);
+    else
+        many_places(to, &of, place);
     return to->text.at;
 }

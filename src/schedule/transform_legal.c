@@ -225,6 +225,7 @@ typedef struct {
 typedef struct {
     int count;
     Range range[16];
+    bool any;  // more than the ranges: any element of the interval
     int64_t low, high;
     Index fixed;
 } Region;
@@ -234,7 +235,7 @@ static int by_scale(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-// A load's element that comes from memory may be any of its interval.
+// A load's element that is a quotient, a remainder or comes from memory may be any of its interval.
 static bool region_of(const Kernel *kernel, LoopSet varying, Index index, bool loads,
                       Region *region) {
     IndexTable *table = graph_indices(kernel->graph);
@@ -248,7 +249,10 @@ static bool region_of(const Kernel *kernel, LoopSet varying, Index index, bool l
         LoopSet used = kernel_loops_of_index(kernel, atom_index(table, atom));
         if (atom->kind == ATOM_LOOP && !loop_set_has(&varying, atom->of)) continue;
         if (atom->kind != ATOM_LOOP && loop_set_within(used, (LoopSet){0})) continue;
-        if (atom->kind == ATOM_VALUE && loads) continue;
+        if (atom->kind != ATOM_LOOP && loads) {
+            region->any = true;
+            continue;
+        }
         if (atom->kind != ATOM_LOOP || region->count == COUNT_OF(region->range)) return false;
         const Loop *loop = &kernel->loops.at[atom->of];
         int64_t extent = index_high(table, loop->extent);
@@ -276,7 +280,7 @@ static bool region_covers(const Region *store, const Region *load) {
     bool dense = !store->count ||
                  (store->count == 1 && store->range[0].scale == 1 && store->range[0].limit < 0);
     if (dense) return store->low <= load->low && load->high <= store->high;
-    if (store->low != load->low || store->count != load->count) return false;
+    if (load->any || store->low != load->low || store->count != load->count) return false;
     for (int i = 0; i < store->count; i++) {
         const Range *a = &store->range[i], *b = &load->range[i];
         if (a->scale != b->scale || a->extent < b->extent) return false;

@@ -136,6 +136,10 @@ static const char *pick_line(Arena *arena, const Kernel *kernel) {
     case 7:
     case 8: return arena_print(arena, "STAGE %s at %s in %s", buffer, place, space);
     case 9:
+        if (!pick(3))  // sums of loops
+            return arena_print(arena, "STAGE %s at %s over %s%s+%s%s%s in %s%s", buffer, place,
+                               pick(3) ? "" : "2*", b, c, pick(2) ? " " : "", pick(2) ? a : "",
+                               space, pick(3) ? "" : " convert");
         return arena_print(arena, "STAGE %s at %s over %s%s%s in %s%s", buffer, place,
                            pick(4) ? b : "", pick(2) ? " " : "", pick(2) ? c : "", space,
                            pick(3) ? "" : " convert");

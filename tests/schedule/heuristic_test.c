@@ -179,3 +179,35 @@ TEST(heuristic_lays_weights_out) {
     check_weights(13, 96, "TENSORCORE");
     check_weights(7, 40, NULL);  // rows in no groups of 16
 }
+
+// A convolution padded by 1, of `places` x `places`, with a stride.
+static void check_convolution(int filters, int places, int stride, const char *word) {
+    enum { CHANNELS = 2, WINDOW = 3 };
+    Arena *arena = arena_new();
+    int side = places * stride, image = side * side;
+    const char *inside = arena_print(
+        arena,
+        "(and (and (cmplt @i32(-1) @i32(%d*y + v - 1)) (cmplt @i32(%d*y + v - 1) @i32(%d))) "
+        "(and (cmplt @i32(-1) @i32(%d*x + u - 1)) (cmplt @i32(%d*x + u - 1) @i32(%d))))",
+        stride, stride, side, stride, stride, side);
+    check_heuristic(
+        arena_print(arena,
+                    "kernel conv\nout r f32[%d]\nin a f32[%d]\nweight w f32[%d]\n"
+                    "for o < %d { for y < %d { for x < %d {\n"
+                    "r[%d*o + %d*y + x] = (max 0 (reduce add c<2 v<3 u<3 (mul\n"
+                    "a[%d*c + %d*v + %d*y + u + %d*x - %d if %s] w[18*o + 9*c + 3*v + u])))\n"
+                    "} } }\n",
+                    filters * places * places, CHANNELS * image,
+                    filters * CHANNELS * WINDOW * WINDOW, filters, places, places, places * places,
+                    places, image, side, stride * side, stride, side + 1, inside),
+        word, NULL);
+    arena_free(arena);
+}
+
+TEST(heuristic_tiles_convolutions) {
+    check_convolution(6, 24, 1, "STAGE a at top over c y+v x+u in shared convert\n");
+    check_convolution(7, 24, 2, "STAGE a at top over c 2*y+v 2*x+u in shared convert\n");
+    check_convolution(7, 23, 1, "UNROLL y_x1_a_shared\n");             // rows in no vectors
+    check_convolution(64, 7, 1, "THREAD y_x0_a_shared_c_a_shared\n");  // few places
+    check_convolution(65, 7, 2, "THREAD o0\n");
+}

@@ -229,6 +229,15 @@ TEST(a_gather_of_written_memory_may_depend_on_order) {
                   "THREAD n", "threads of loop n would meet");
 }
 
+// Every second element is written: one in between may be another iteration's.
+TEST(what_is_gathered_may_not_have_been_written) {
+    check_refused("kernel t\nin ids i32[4]\nin x f32[12]\nout y f32[12]\n",
+                  "own p f32[8]\nfor i < 3 { for j < 4 { p[2*j] = x[4*i + j] }\n"
+                  "for k < 4 { let r in 0..1 = (cast:i64 (and ids[k] 1:i32))\n"
+                  "y[4*i + k] = p[2*k + r] } }",
+                  "THREAD i", "threads of loop i would meet");
+}
+
 // ---- STAGE -------------------------------------------------------------------------------------
 
 TEST(stage_fissions_and_expands) {
@@ -287,6 +296,99 @@ TEST(stage_converts_on_the_way) {
                 "    finish c[16*i + j] = s[0]\n"
                 "  }\n"
                 "}\n");
+}
+
+// What a window of 3 sees of 20 padded by 1 is a sum of loops: each element is copied once.
+static const char window_head[] = "kernel t\nin x f32[20]\nin w f32[3]\nout y f32[20]\n";
+static const char window_body[] =
+    "register s f32[1]\nfor i < 20 { init s[0] = 0 for k < 3 {\n"
+    "update s[0] = (fma x[i + k - 1 if (and (cmplt @i32(-1) @i32(i + k - 1)) "
+    "(cmplt @i32(i + k - 1) @i32(20)))] w[k] s[0]) } finish y[i] = s[0] }";
+
+TEST(stage_copies_over_a_sum_of_loops) {
+    check_lines(window_head, window_body, "STAGE x at top over i+k in shared convert",
+                "register s f32[1]\n"
+                "shared x_shared f32[22]\n"
+                "for i_k_x < 22 {\n"
+                "  x_shared[i_k_x] = x[i_k_x - 1 if (and (cmplt @i32(-1) @i32(i_k_x - 1)) "
+                "(cmplt @i32(i_k_x - 1) @i32(20)))]\n"
+                "}\n"
+                "for i < 20 {\n"
+                "  init s[0] = 0\n"
+                "  for k < 3 {\n"
+                "    update s[0] = (fma x_shared[i + k] w[k] s[0])\n"
+                "  }\n"
+                "  finish y[i] = s[0]\n"
+                "}\n");
+}
+
+// Every second element: even ones first, so that a step of i is one element.
+TEST(stage_sorts_the_steps_of_a_sum) {
+    check_lines("kernel t\nin x f32[21]\nin w f32[3]\nout y f32[10]\n",
+                "register s f32[1]\nfor i < 10 { init s[0] = 0 for k < 3 {\n"
+                "update s[0] = (fma x[2*i + k] w[k] s[0]) } finish y[i] = s[0] }",
+                "STAGE x at top over 2*i+k in shared\nSTAGE x_shared at i over k in L1",
+                "register s f32[1]\n"
+                "shared x_shared f32[22]\n"
+                "own x_shared_L1 f32[3]\n"
+                "for i_k_x < 21 {\n"
+                "  x_shared[11*(i_k_x%2) + i_k_x/2] = x[i_k_x]\n"
+                "}\n"
+                "for i < 10 {\n"
+                "  for k_x_shared < 3 {\n"
+                "    x_shared_L1[k_x_shared] = x_shared[11*(k_x_shared%2) + i + k_x_shared/2]\n"
+                "  }\n"
+                "  init s[0] = 0\n"
+                "  for k < 3 {\n"
+                "    update s[0] = (fma x_shared_L1[k] w[k] s[0])\n"
+                "  }\n"
+                "  finish y[i] = s[0]\n"
+                "}\n");
+}
+
+// A copy at the place of another one goes behind it.
+TEST(stage_copies_what_was_copied_there) {
+    check_lines(window_head, window_body,
+                "STAGE x at top over i+k in shared convert\nSPLIT i 4\n"
+                "STAGE x_shared at top over i0 k i1 in shared",
+                "register s f32[1]\n"
+                "shared x_shared f32[22]\n"
+                "shared x_shared_shared f32[60]\n"
+                "for i_k_x < 22 {\n"
+                "  x_shared[i_k_x] = x[i_k_x - 1 if (and (cmplt @i32(-1) @i32(i_k_x - 1)) "
+                "(cmplt @i32(i_k_x - 1) @i32(20)))]\n"
+                "}\n"
+                "for i0_x_shared < 5 {\n"
+                "  for k_x_shared < 3 {\n"
+                "    for i1_x_shared < 4 {\n"
+                "      x_shared_shared[12*i0_x_shared + 4*k_x_shared + i1_x_shared] = "
+                "x_shared[4*i0_x_shared + i1_x_shared + k_x_shared]\n"
+                "    }\n"
+                "  }\n"
+                "}\n"
+                "for i0 < 5 {\n"
+                "  for i1 < 4 {\n"
+                "    init s[0] = 0\n"
+                "    for k < 3 {\n"
+                "      update s[0] = (fma x_shared_shared[12*i0 + 4*k + i1] w[k] s[0])\n"
+                "    }\n"
+                "    finish y[4*i0 + i1] = s[0]\n"
+                "  }\n"
+                "}\n");
+}
+
+TEST(stage_over_sums_refuses) {
+    check_refused(window_head, window_body, "STAGE x at top over 2*i+k in shared",
+                  "does not depend on the sum");
+    check_refused(window_head, window_body, "STAGE x at top over 4*i+k in shared",
+                  "leaves out values");
+    check_refused(window_head, window_body, "STAGE x at top over i+i in shared", "loop i twice");
+    check_refused(window_head, window_body, "STAGE x at top over i+j in shared", "no loop j");
+    check_refused(window_head, window_body, "STAGE x at top over 2i+k in shared",
+                  "should be like 2*y+v");
+    check_refused(window_head, window_body, "STAGE x at top over 0*i+k in shared",
+                  "should be like 2*y+v");
+    check_refused(half_head, half_body, "STAGE c at top over i+j in own", "nothing there reads it");
 }
 
 TEST(stage_refuses) {
