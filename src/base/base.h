@@ -122,6 +122,9 @@ void thread_set_count(int threads);  // 1 to 256; takes effect at the next threa
 // next barrier and is raised on the caller. Inside a body, thread_run runs on that thread alone.
 void thread_run(ThreadBody *body, void *context);
 void barrier_wait(Barrier *barrier, int thread);  // all writes before it are seen after it
+// A Barrier begins with so many counters, int64_t, that are 0 after each barrier: of loops whose
+// iterations threads take as they come, how many were taken.
+enum { BARRIER_COUNTERS = 8 };
 // A thread's part of `count` pieces of work: first <= i < last. Parts differ by one piece at most.
 void thread_share(int64_t count, int thread, int threads, int64_t *first, int64_t *last);
 

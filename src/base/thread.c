@@ -29,6 +29,7 @@ typedef struct {
 } Gate;
 
 struct Barrier {
+    _Alignas(64) _Atomic int64_t taken[BARRIER_COUNTERS];
     int threads;
     atomic_bool broken;               // a thread has stopped and will never arrive
     _Alignas(64) atomic_int arrived;  // on a line of its own: waiters read the gate's
@@ -80,6 +81,11 @@ static void gate_wait(Gate *gate, unsigned seen) {
     atomic_fetch_sub(&gate->sleepers, 1);
 }
 
+static void reset_counters(Barrier *barrier) {
+    for (int i = 0; i < BARRIER_COUNTERS; i++)
+        atomic_store_explicit(&barrier->taken[i], 0, memory_order_relaxed);
+}
+
 // Those who wait and those who come later leave by a fatal, whose message nobody reads.
 static void barrier_break(Barrier *barrier) {
     atomic_store(&barrier->broken, true);
@@ -95,6 +101,7 @@ void barrier_wait(Barrier *barrier, int thread) {
     if (atomic_load(&barrier->broken)) fatal("stopped, since another thread was");
     if (atomic_fetch_add(&barrier->arrived, 1) + 1 == barrier->threads) {
         atomic_store_explicit(&barrier->arrived, 0, memory_order_relaxed);
+        reset_counters(barrier);
         gate_change(&barrier->gate);
         return;
     }
@@ -192,6 +199,7 @@ void thread_run(ThreadBody *body, void *context) {
     pool.barrier.threads = threads;
     atomic_store(&pool.barrier.broken, false);
     atomic_store(&pool.barrier.arrived, 0);
+    reset_counters(&pool.barrier);
     atomic_store(&pool.failed, false);
     atomic_store(&pool.running, threads - 1);
     atomic_store(&pool.spins, threads > cores() ? 0 : SPINS);

@@ -38,14 +38,16 @@ typedef struct {
     int32_t lane;       // LANE, SET: which (SET: -1 for all). PERM: lane l takes l ^ lane
     Index index;        // LOAD, STORE, INDEX: where lanes differ, of lane_atom. FOR: the extent
     Index limit;        // FOR; -1: none
-    bool share;         // FOR: this thread's share of the iterations, as thread_share gives it
-    int32_t steps;      // FOR: iterations that the C compiler is told to unroll; 0: as it likes
-    const char *name;   // FOR
-    TileKind does;      // TILE
-    int32_t tile[3];    // TILE: variables; PRODUCT: the sum, then its factors
-    int64_t stride;     // TILE: elements from row to row
-    double number;      // CONST f32
-    int64_t integer;    // CONST of the other dtypes
+    bool share;         // FOR: threads share the iterations
+    int32_t counter;   // share: they take them as they come, by this one of the barrier's counters;
+                       // -1: each has a fixed part, as thread_share gives it
+    int32_t steps;     // FOR: iterations that the C compiler is told to unroll; 0: as it likes
+    const char *name;  // FOR
+    TileKind does;     // TILE
+    int32_t tile[3];   // TILE: variables; PRODUCT: the sum, then its factors
+    int64_t stride;    // TILE: elements from row to row
+    double number;     // CONST f32
+    int64_t integer;   // CONST of the other dtypes
 } Step;
 typedef struct {
     const char *name;

@@ -184,6 +184,26 @@ static int64_t constant_extent(const Lower *lower, const Loop *loop, int64_t mos
     return extent;
 }
 
+// How often its statements run, sizes at their largest.
+static double runs_of(const Kernel *kernel, const Statement *statement) {
+    if (statement->kind != STATEMENT_LOOP) return statement->kind == STATEMENT_STORE;
+    double runs = 0;
+    for (const Statement *at = statement->body; at; at = at->next) runs += runs_of(kernel, at);
+    Index extent = kernel->loops.at[statement->loop].extent;
+    return runs * (double)index_high(graph_indices(kernel->graph), extent);
+}
+
+// Threads take iterations as they come where there is time for it: in shorter loops each has a
+// fixed part, so that it reads one stream, and finds in its cache what it left there. A counter
+// serves one run of one loop: inside another loop, no barrier need be between runs.
+static int32_t counter_for(Lower *lower, const Statement *statement) {
+    static const double least = 1 << 22;
+    if (lower->around || lower->counters == BARRIER_COUNTERS ||
+        runs_of(lower->kernel, statement) < least)
+        return -1;
+    return lower->counters++;
+}
+
 static void lower_for(Lower *lower, const Statement *statement) {
     const Loop *loop = loop_of(lower, statement);
     IndexTable *indices = lower->program->indices;
@@ -194,6 +214,7 @@ static void lower_for(Lower *lower, const Statement *statement) {
     Step step = {.kind = STEP_FOR,
                  .name = loop->name,
                  .share = share,
+                 .counter = share ? counter_for(lower, statement) : -1,
                  .steps = loop->kind == LOOP_UNROLL ? loop->steps : 0,
                  .limit = -1,
                  .condition = -1};
@@ -203,7 +224,9 @@ static void lower_for(Lower *lower, const Statement *statement) {
     int64_t last = index_high(indices, step.index) - 1;
     lower->loop_value[statement->loop] = index_atom(indices, ATOM_LOOP, id, 0, max_i64(last, 0));
     lower->inside |= share;
+    lower->around++;
     lower_list(lower, statement->body);
+    lower->around--;
     lower->inside = inside;
     close_block(lower);
 }

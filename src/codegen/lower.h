@@ -26,6 +26,8 @@ typedef struct {
     int lanes;               // of the vector loop around, else 1
     int32_t mask;            // which of its lanes run; -1: all
     bool inside;             // a thread loop, or what thread 0 does alone
+    int around;              // loops around what is lowered
+    int counters;            // of the barrier's that have a loop
     LIST(Asked) asked;
     int32_t statement;   // counts them: values are remembered within one
     int32_t *value;      // by node of the kernel

@@ -147,6 +147,30 @@ static const Helper helpers[] = {
      "    return each * thread + (thread < longer ? thread : longer);\n"
      "}\n",
      NULL},
+    // The next iterations that a thread runs: a fixed part at first, together half of all, then a
+    // piece of what is left, until nothing is. `first` is -1 at the start.
+    {"take", "i64",
+     "int $R(PgBarrier *barrier, int counter, i64 count, i64 thread, i64 threads, i64 *first,\n"
+     "             i64 *end) {\n"
+     "    i64 *taken = (i64 *)barrier + counter, piece = threads > 1 ? count / (2 * threads) : count;\n"
+     "    i64 fixed = piece * threads, at;\n"
+     "    if (*first < 0 && piece > 0) {\n"
+     "        *first = piece * thread;\n"
+     "        *end = *first + piece;\n"
+     "        return 1;\n"
+     "    }\n"
+     "    if (threads == 1) return 0;\n"
+     "    at = __atomic_load_n(taken, __ATOMIC_RELAXED);\n"
+     "    do {\n"
+     "        if (fixed + at >= count) return 0;\n"
+     "        piece = (count - fixed - at - 1) / (2 * threads) + 1;\n"
+     "    } while (!__atomic_compare_exchange_n(taken, &at, at + piece, 1, __ATOMIC_RELAXED,\n"
+     "                                          __ATOMIC_RELAXED));\n"
+     "    *first = fixed + at;\n"
+     "    *end = *first + piece;\n"
+     "    return 1;\n"
+     "}\n",
+     NULL},
     {"*_as", "", "$T $R($S x) {\n    return (union { $S from; $T to; }){x}.to;\n}\n", NULL},
     // Floats to integers saturate, NaN gives 0.
     {"f32_to", "i32",

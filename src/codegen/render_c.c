@@ -459,6 +459,19 @@ static void for_line(Render *render, int32_t id) {
     bool plain = index_is_const(render->program->indices, step->index, &(int64_t){0}) &&
                  step->limit < 0 && !step->share;
     if (step->limit >= 0) end = PRINT("min_i64(%s, %s)", end, index_text(render, step->limit, 0));
+    if (step->share && step->counter >= 0) {
+        const char *count = own_name(render, PRINT("%s_count", step->name));
+        line(render, "const i64 %s = %s;", count, end);
+        const char *from = own_name(render, PRINT("%s_first", step->name)),
+                   *to = own_name(render, PRINT("%s_end", step->name));
+        line(render, "i64 %s = -1, %s;", from, to);
+        line(render, "while (take_i64(barrier, %d, %s, thread, threads, &%s, &%s))", step->counter,
+             count, from, to);
+        const char *name = render->loop[id] = own_name(render, step->name);
+        line(render, "for (i64 %s = %s; %s < %s; %s++) {", name, from, name, to, name);
+        open_scope(render, render->taken.count - 1);
+        return;
+    }
     if (step->share) {
         first = PRINT("share_i64(%s, thread, threads)", end);
         end = PRINT("share_i64(%s, thread + 1, threads)", end);

@@ -140,8 +140,8 @@ Id fold_into(Graph *graph, Op fold, Id x, Id old);
 //                                what a's accesses inside i0 touch while i1 and k run is copied, by
 //                                loops k_a and i1_a, to a local buffer laid out in that order, and
 //                                written back if it is stored to. `at top`: at the kernel's start.
-//                                Of loops that only matter as a sum, `over y+v`, an element for each
-//                                sum; `2*x+u`, innermost: even ones first, so steps of x are a row.
+//                                Of loops that only matter as a sum, `over y+v`, one element a sum;
+//                                `2*x+u`, innermost: even ones first, so steps of x are a row.
 //                                convert: the largest expression around the load that depends on
 //                                no other loop is copied instead. Spaces: reg, own (or L1, L2),
 //                                shared, once (of weights, at top: made when they are loaded)

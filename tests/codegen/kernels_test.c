@@ -165,3 +165,32 @@ TEST(a_table_is_looked_up) {
         for (int lanes = 4; run_isa(run_isas[i]) && lanes <= 16; lanes *= 2) check_lookup(lanes);
     run_isa("ref");
 }
+
+// Iterations that threads take as they come: each runs once, also where few are left for many.
+static void check_taken(int rows, int threads) {
+    enum { LONG = 1 << 20 };
+    Arena *arena = arena_new();
+    Run run = run_compile(
+        arena_print(arena,
+                    "kernel taken\ninout n i32[%d]\ninout m i32[%d]\n"
+                    "thread for i < %d { for j < %d { n[i] = (add n[i] 1:i32) } }\n"
+                    "thread for k < %d { for l < %d { m[k] = (add m[k] n[%d - k]) } }\n",
+                    rows, rows, rows, LONG, rows, LONG + 1, rows - 1));
+    bool long_enough = (int64_t)rows * LONG >= 1 << 22;
+    CHECK(!!strstr(run.source, "take_i64(barrier, 1, k_count") == long_enough);
+    int32_t *n = arena_array(arena, int32_t, rows + 16),
+            *m = arena_array(arena, int32_t, rows + 16);
+    for (int call = 1; call <= 2; call++) {
+        run_call(&run, threads, (void *[]){n, m}, NULL);
+        for (int i = 0; i < rows; i++) CHECK_INT(n[i], call * LONG);
+        for (int i = 0; i < rows; i++) CHECK_INT(m[i], (call == 1 ? 1 : 3) * LONG);  // mod 2^32
+    }
+    run_free(&run);
+    arena_free(arena);
+}
+
+TEST(threads_take_iterations_as_they_come) {
+    check_taken(3, 2);
+    for (int threads = 1; threads <= 5; threads++) check_taken(4 + threads, threads);
+    check_taken(64, 7);
+}
