@@ -320,7 +320,7 @@ static void add_deep_tile(Heuristic *to, const Product *product, const Tile *til
     const char *inner = arena_print(to->arena, "%s1", k),
                *b = to->kernel->buffers.at[product->packed].name;
     const char *place = to->loops > 2 ? name_of(to, to->chain[to->loops - 3]) : "top";
-    text_add(&to->text, "SPLIT %s %lld\nSPLIT %s1 %lld\n", i, (long long)tile->block, i,
+    text_add(&to->text, "SPLIT %s %lld pad\nSPLIT %s1 %lld\n", i, (long long)tile->block, i,
              (long long)tile->m);
     text_add(&to->text, "ORDER %s %s0 %s10 %s11\nSPLIT %s %lld peel\n", j, i, i, i, j,
              (long long)tile->n);
@@ -442,8 +442,20 @@ static const char *turned_schedule(Heuristic *to) {
     return to->text.at;
 }
 
+// Rows of a block: whole tiles, in as few blocks as leave each thread four, or as the target says;
+// somewhat less if fewer are left over.
+static int64_t block_rows(const ScheduleTarget *target, int64_t rows, int64_t m) {
+    int64_t tiles = (rows + m - 1) / m, most = max_i64(1, target->block / m);
+    int64_t blocks = max_i64((tiles + most - 1) / most, min_i64(4 * thread_count(), tiles / 8));
+    int64_t largest = (tiles + blocks - 1) / blocks, best = largest;
+    for (int64_t block = largest; block > largest * 3 / 4; block--)
+        if (round_up(tiles, block) < round_up(tiles, best)) best = block;
+    return best * m;
+}
+
 // What does not fill a tile is peeled off.
 static const char *tile_schedule(Heuristic *to) {
+    enum { DEEP_LEAST = 128 };  // rows
     Product product;
     int64_t m, whole, tile_m = to->target->tile_m, tile_n = to->target->tile_n;
     if (!to->target->unit || !find_product(to, &product)) return NULL;
@@ -460,16 +472,16 @@ static const char *tile_schedule(Heuristic *to) {
                  .m = rows_of_tile(m, min_i64(m, tile_m)),
                  .depth = panel_depth(to, &product)};
     tile.s = to->kernel->buffers.at[product.update->buffer].name;
-    for (tile.block = min_i64(to->target->block, m / 4);
-         tile.block > tile.m && (m % tile.block || tile.block % tile.m);)
-        tile.block--;
     bool deep = fixed && columns % tile_n == 0 && constant_extent(to, product.sum[0], &whole) &&
                 tile.depth && tile.depth < whole;
     to->text = text_new(to->arena);
-    if (deep && m % tile.m == 0 && tile.block >= 32)
+    if (deep && m >= DEEP_LEAST) {
+        if (m % tile.m || 4 * tile.m < 3 * tile_m) tile.m = padded_tile(m, tile_m);
+        tile.block = block_rows(to->target, m, tile.m);
         add_deep_tile(to, &product, &tile);
-    else
+    } else {
         add_tile(to, &product, &tile);
+    }
     return to->text.at;
 }
 
@@ -501,12 +513,13 @@ static const char *matrix_schedule(const Heuristic *to) {
     return tiles_schedule(tiled);
 }
 
-// A packed panel of 320 rows and 16 columns takes 20 KB of a first-level cache's 32; 128 rows of
-// the other operand, cut to 320, take 160 KB of a second-level cache.
+// A packed panel of 512 rows and 16 columns takes 32 KB, 320 and 32 columns 40: a first-level cache.
+// 344 rows of the other operand stream from those behind it, and the longer the block, the less
+// often panels and partial sums do (docs/11-measured.md).
 const ScheduleTarget *schedule_target(int lanes) {
-    static const ScheduleTarget targets[] = {{"avx512_fma", 16, 14, 32, NULL, 320, 128},
-                                             {"avx2_fma", 8, 6, 16, NULL, 320, 128},
-                                             {NULL, 4, 4, 8, NULL, 320, 128}};
+    static const ScheduleTarget targets[] = {{"avx512_fma", 16, 14, 32, NULL, 320, 344},
+                                             {"avx2_fma", 8, 6, 16, NULL, 512, 344},
+                                             {NULL, 4, 4, 8, NULL, 512, 344}};
     const ScheduleTarget *row = targets;
     while (row->lanes > lanes && row->unit) row++;
     return row;

@@ -100,15 +100,28 @@ static int64_t most_within(const Kernel *kernel, Id condition, Index value, int6
     return min_i64(most, index_high(graph_indices(kernel->graph), (Index)bound->arg[0]) - 1);
 }
 
+// The loop whose number, or a digit of it (i/4, i%4), an atom is; -1 if it is something else.
+static int32_t digit_of(const IndexTable *table, const Atom *atom) {
+    if (atom->kind == ATOM_LOOP) return atom->of;
+    if (atom->kind != ATOM_DIV && atom->kind != ATOM_MOD) return -1;
+    const Term *terms;
+    if (index_terms(table, atom->of, &terms) != 1 || terms->scale != 1 ||
+        index_constant(table, atom->of))
+        return -1;
+    const Atom *whole = index_atom_of(table, terms->atom);
+    return whole->kind == ATOM_LOOP ? whole->of : -1;
+}
+
 // Different iterations of the moving loops give different values: taken by size, each stride is
-// beyond what the smaller ones reach together (a number in mixed radix). loop must be among them.
-// Iterations of padding, which the condition excludes, do not count.
+// beyond what the smaller ones reach together (a number in mixed radix). loop must be among them,
+// as itself or as quotient and remainder by one number. Iterations of padding, which the condition
+// excludes, do not count.
 static bool is_injective(const Kernel *kernel, int32_t loop, LoopSet moving, Index index,
                          Id condition) {
     IndexTable *table = graph_indices(kernel->graph);
     const Term *terms;
     int count = index_terms(table, index, &terms);
-    int64_t reach = 0, before = 0;
+    int64_t reach = 0, before = 0, quotient = 0, rest = 0;
     bool found = false;
     Index smaller = index_const(table, 0);  // the terms up to this stride
     for (;;) {                              // the next larger stride of a moving loop
@@ -122,16 +135,20 @@ static bool is_injective(const Kernel *kernel, int32_t loop, LoopSet moving, Ind
             for (int32_t l = 0; l < kernel->loops.count; l++)
                 moves |= loop_set_has(&used, l) && loop_set_has(&moving, l);
             if (!moves) continue;
-            if (atom->kind != ATOM_LOOP) return false;
+            int32_t of = digit_of(table, atom);
+            if (of < 0) return false;
             int64_t scale = llabs(terms[i].scale);
             if (scale <= before || scale > stride) continue;
             same = scale == stride ? same + 1 : 1;
             stride = scale;
-            last = last_iteration(kernel, atom->of);
+            last = atom->kind == ATOM_LOOP ? last_iteration(kernel, of) : atom->high;
             term = index_scale(table, atom_index(table, atom), terms[i].scale);
-            found |= atom->of == loop;
+            if (of != loop) continue;
+            found |= atom->kind == ATOM_LOOP;
+            if (atom->kind == ATOM_DIV) quotient = atom->by;
+            if (atom->kind == ATOM_MOD) rest = atom->by;
         }
-        if (stride == INT64_MAX) return found;
+        if (stride == INT64_MAX) return found || (quotient && quotient == rest);
         if (same > 1 || stride <= reach || __builtin_mul_overflow(stride, max_i64(last, 0), &span))
             return false;
         smaller = index_add(table, smaller, term);

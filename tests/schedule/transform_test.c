@@ -229,6 +229,20 @@ TEST(a_gather_of_written_memory_may_depend_on_order) {
                   "THREAD n", "threads of loop n would meet");
 }
 
+// A loop is told from its quotient and its remainder by one number, not from one of them.
+TEST(threads_share_a_fused_loop) {
+    check_lines("kernel t\nin x f32[24]\nout y f32[24]\n",
+                "for i < 6 { for j < 4 { y[6*j + i] = x[4*i + j] } }", "FUSE i j\nTHREAD i_j",
+                "thread for i_j < 24 {\n"
+                "  y[6*(i_j%4) + i_j/4] = x[i_j]\n"
+                "}\n");
+    check_refused("kernel t\nin x f32[24]\nout y f32[24]\n", "for n < 24 { y[n%4] = x[n] }",
+                  "THREAD n", "threads of loop n would meet");
+    check_refused("kernel t\nin x f32[24]\nout y f32[40]\n",
+                  "for n < 24 { y[6*(n%4) + n/3] = x[n] }", "THREAD n",
+                  "threads of loop n would meet");
+}
+
 // Every second element is written: one in between may be another iteration's.
 TEST(what_is_gathered_may_not_have_been_written) {
     check_refused("kernel t\nin ids i32[4]\nin x f32[12]\nout y f32[12]\n",
