@@ -152,8 +152,8 @@ static const Helper helpers[] = {
     {"take", "i64",
      "int $R(PgBarrier *barrier, int counter, i64 count, i64 thread, i64 threads, i64 *first,\n"
      "             i64 *end) {\n"
-     "    i64 *taken = (i64 *)barrier + counter, piece = threads > 1 ? count / (2 * threads) : count;\n"
-     "    i64 fixed = piece * threads, at;\n"
+     "    i64 *taken = (i64 *)barrier + counter;\n"
+     "    i64 piece = threads > 1 ? count / (2 * threads) : count, fixed = piece * threads, at;\n"
      "    if (*first < 0 && piece > 0) {\n"
      "        *first = piece * thread;\n"
      "        *end = *first + piece;\n"

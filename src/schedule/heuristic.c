@@ -513,9 +513,9 @@ static const char *matrix_schedule(const Heuristic *to) {
     return tiles_schedule(tiled);
 }
 
-// A packed panel of 512 rows and 16 columns takes 32 KB, 320 and 32 columns 40: a first-level cache.
-// 344 rows of the other operand stream from those behind it, and the longer the block, the less
-// often panels and partial sums do (docs/11-measured.md).
+// A packed panel of 512 rows and 16 columns takes a first-level cache's 32 KB, one of 320 and 32
+// takes 40. 344 rows of the other operand stream from the caches behind it, and the longer the
+// block, the less often panels and partial sums do (docs/11-measured.md).
 const ScheduleTarget *schedule_target(int lanes) {
     static const ScheduleTarget targets[] = {{"avx512_fma", 16, 14, 32, NULL, 320, 344},
                                              {"avx2_fma", 8, 6, 16, NULL, 512, 344},
