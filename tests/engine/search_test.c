@@ -133,11 +133,12 @@ TEST(the_fastest_by_the_clock_wins) {
 
 TEST(no_gain_leaves_the_heuristic) {
     begin();
-    const char *usual = strdup(run());
+    char *usual = strdup(run());
     Search how = fake(always);
     search_with(&how);
     CHECK_NEAR(last.best, last.heuristic, 0);
     CHECK_TEXT(run(), usual);
+    free(usual);
 }
 
 TEST(a_result_is_used_without_search) {
@@ -189,11 +190,12 @@ TEST(a_search_that_was_stopped_goes_on) {
 
 TEST(stopped_at_once_it_keeps_the_heuristic) {
     begin();
-    const char *usual = strdup(run());
+    char *usual = strdup(run());
     Search how = fake(by_text);
     limit = 0;
     search_with(&how);
     CHECK_TEXT(run(), usual);
+    free(usual);
 }
 
 TEST(a_damaged_file_is_made_anew) {
@@ -292,7 +294,7 @@ static void put(const char *schedule, const char *compiler, const char *trials, 
 
 TEST(a_schedule_of_the_file_is_checked_like_any_other) {
     begin();
-    const char *usual = strdup(run());
+    char *usual = strdup(run());
     const char *const bad[] = {"THREAD k\n",
                                "VECTORIZE i\n",
                                "SPLIT i 0\n",
@@ -308,6 +310,7 @@ TEST(a_schedule_of_the_file_is_checked_like_any_other) {
     CHECK_TEXT(run(), usual);
     put("THREAD i\n", "cc", "", true);
     CHECK(strcmp(run(), usual) != 0);
+    free(usual);
 }
 
 TEST(trials_of_the_file_are_checked_like_any_other) {
