@@ -250,6 +250,7 @@ typedef struct {
     int count;
     bool passing;       // on trial: neither cached nor kept
     const char **name;  // by unit: of its cache entry
+    const char **compiler;
     File *file;
     int files, result;
     double limit;
@@ -280,14 +281,14 @@ static void share_out(Batch *batch, const int *missing, int count, const char *f
         int of_compiler = 0;
         for (int f = 0; f < batch->files; f++) {
             File *file = &batch->file[f];
-            if (strcmp(file->compiler, unit->compiler)) continue;
+            if (strcmp(file->compiler, batch->compiler[missing[i]])) continue;
             of_compiler++;
             if (!least || file->source.count < least->source.count) least = file;
         }
         if (of_compiler < thread_count()) {
             least = &batch->file[batch->files];
             *least = (File){.paths = paths_of(batch->arena, folder, batch->files++, "so"),
-                            .compiler = unit->compiler,
+                            .compiler = batch->compiler[missing[i]],
                             .source = text_new(batch->arena)};
         }
         text_add(&least->source, "%s\n", unit->source);
@@ -354,10 +355,11 @@ static int compile_all(Batch *batch) {
     const char *usual = compiler_path(batch->arena), *last = NULL, *key = NULL;
     if (!usual) return -1;
     batch->name = arena_array(batch->arena, const char *, batch->count);
+    batch->compiler = arena_array(batch->arena, const char *, batch->count);
     for (int i = 0; i < batch->count; i++) {
-        CompileUnit *unit = &batch->unit[i];
-        if (!unit->compiler) unit->compiler = usual;
-        if (last != unit->compiler) key = compiler_key(batch->arena, last = unit->compiler);
+        const CompileUnit *unit = &batch->unit[i];
+        batch->compiler[i] = unit->compiler ? unit->compiler : usual;
+        if (last != batch->compiler[i]) key = compiler_key(batch->arena, last = batch->compiler[i]);
         if (!key) return -1;
         batch->name[i] =
             arena_print(batch->arena, "%s-%016lx", unit->symbol, hash_bytes(key, strlen(key), 0));

@@ -99,6 +99,7 @@ TEST(many_units_at_once) {
     CHECK(!unit[0].from_cache);
     CHECK_INT(compile_units(unit, 20), 0);
     CHECK(unit[0].from_cache && unit[19].from_cache);
+    CHECK(!unit[0].compiler);  // what a call found lives as long as the call
     CHECK_INT(compile_units(unit, 0), 0);
     arena_free(arena);
 }
