@@ -9,7 +9,8 @@
 enum {
     DEPTH_MAX = 32,
     CHAIN_STEP = 8,  // instructions that could start while a sum waits for itself: 4 cycles, 2 each
-    POLYNOMIAL = 12  // instructions of EXP2, LOG2, SIN
+    POLYNOMIAL = 12,  // instructions of EXP2, LOG2, SIN
+    SAMPLES = 64
 };
 
 typedef struct {
@@ -19,21 +20,33 @@ typedef struct {
     const int64_t *var;
     int32_t around[DEPTH_MAX];  // loops around the statement, outermost first
     int depth;
+    int64_t sample;  // of SAMPLES points along all loops, which a limit is the mean of
     double computes, loads, chain;  // instructions; the longest chain's
 } Estimate;
 
-static int64_t var_value(void *context, const Atom *atom) {
-    const Estimate *to = context;
-    return atom->kind == ATOM_VAR ? to->var[atom->of] : 0;
+static int64_t atom_value(void *context, const Atom *atom) {
+    Estimate *to = context;
+    if (atom->kind == ATOM_VAR) return to->var[atom->of];
+    if (atom->kind != ATOM_LOOP) return 0;
+    Index extent = to->kernel->loops.at[atom->of].extent;
+    int64_t all = index_value(graph_indices(to->kernel->graph), extent, atom_value, to);
+    return all > 0 ? (int64_t)((double)all * (double)to->sample / SAMPLES) : 0;
+}
+
+static int64_t value_of(Estimate *to, Index index) {
+    return max_i64(0, index_value(graph_indices(to->kernel->graph), index, atom_value, to));
 }
 
 // Iterations that one thread runs.
 static double extent_of(Estimate *to, int32_t loop) {
     const Loop *info = &to->kernel->loops.at[loop];
-    int64_t extent =
-        max_i64(0, index_value(graph_indices(to->kernel->graph), info->extent, var_value, to));
+    int64_t extent = value_of(to, info->extent);
     int threads = info->kind == LOOP_THREAD ? to->machine->threads : 1;
-    return (double)((extent + threads - 1) / threads);
+    if (info->limit < 0) return (double)((extent + threads - 1) / threads);
+    double sum = 0;
+    for (to->sample = 0; to->sample < SAMPLES; to->sample++)
+        sum += (double)min_i64(extent, value_of(to, info->limit));
+    return sum / SAMPLES / threads;
 }
 
 // ---- instructions ------------------------------------------------------------------------------
