@@ -325,7 +325,8 @@ int32_t kernel_buffer(Kernel *kernel, const char *name, DType dtype, Space space
 Index kernel_loop_index(Kernel *kernel, int32_t loop);
 // {buffer, index}; condition -1: always.
 Id kernel_load(Kernel *kernel, int32_t buffer, Index index, Id condition);
-Id kernel_index(Kernel *kernel, Index index, DType dtype);  // {index}, as an i32 or i64
+Id kernel_index(Kernel *kernel, Index index, DType dtype);        // {index}, as an i32 or i64
+bool kernel_index_of(const Kernel *kernel, Id id, Index *index);  // of such a node or a constant
 // {fold, count, loops...}
 Id kernel_reduce(Kernel *kernel, Op fold, Id value, int loops, const int32_t *loop);
 Statement *statement_store(Kernel *kernel, Role role, int32_t buffer, Index index, Id value);

@@ -89,6 +89,14 @@ Id kernel_index(Kernel *kernel, Index index, DType dtype) {
     return node_make(kernel->graph, OP_INDEX, dtype, (Shape){0}, 0, NULL, 1, (int64_t[]){index});
 }
 
+bool kernel_index_of(const Kernel *kernel, Id id, Index *index) {
+    const Node *node = graph_node(kernel->graph, id);
+    if (node->dtype != DT_I32 && node->dtype != DT_I64) return false;
+    if (node->op == OP_INDEX) *index = (Index)node->arg[0];
+    if (node->op == OP_CONST) *index = index_const(graph_indices(kernel->graph), node->arg[0]);
+    return node->op == OP_INDEX || node->op == OP_CONST;
+}
+
 Id kernel_reduce(Kernel *kernel, Op fold, Id value, int loops, const int32_t *loop) {
     int64_t *arg = arena_array(graph_arena(kernel->graph), int64_t, 2 + loops);
     arg[0] = fold;

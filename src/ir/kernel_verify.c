@@ -53,13 +53,6 @@ static void add_loop_facts(Verifier *verifier, int32_t loop) {
     if (info->limit >= 0) add_fact(verifier, index, info->limit);
 }
 
-static bool is_index(const Verifier *verifier, Id id, Index *index) {
-    const Node *node = graph_node(verifier->graph, id);
-    if (node->op == OP_INDEX) *index = (Index)node->arg[0];
-    if (node->op == OP_CONST) *index = index_const(verifier->table, node->arg[0]);
-    return node->op == OP_INDEX || node->op == OP_CONST;
-}
-
 // What a condition says about indices.
 static void add_condition_facts(Verifier *verifier, Id condition) {
     if (condition < 0) return;
@@ -68,9 +61,8 @@ static void add_condition_facts(Verifier *verifier, Id condition) {
     if (node->op == OP_AND) {
         add_condition_facts(verifier, node->source[0]);
         add_condition_facts(verifier, node->source[1]);
-    } else if (node->op == OP_CMPLT &&
-               !dtype_is_float(node_dtype(verifier->graph, node->source[0])) &&
-               is_index(verifier, node->source[0], &a) && is_index(verifier, node->source[1], &b)) {
+    } else if (node->op == OP_CMPLT && kernel_index_of(verifier->kernel, node->source[0], &a) &&
+               kernel_index_of(verifier->kernel, node->source[1], &b)) {
         add_fact(verifier, a, b);
     }
 }

@@ -189,12 +189,16 @@ static void add_nests(Attention *to, const Statement *list) {
     }
 }
 
-// Tiles of queries are shared among threads; each takes blocks of keys one after the other.
+// Tiles of queries of all heads are shared among threads: of a mask's triangle the later tiles see
+// more. Each takes blocks of keys one after the other.
 static const char *many_rows(Attention *to) {
-    const Statement *at = to->kernel->body, *shared = at;
-    for (; at->kind == STATEMENT_LOOP && !at->next; at = at->body)
-        if (constant_extent(to, at) > constant_extent(to, shared)) shared = at;
-    text_add(&to->text, "THREAD %s\n", name_of(to, shared));
+    const Statement *at = to->kernel->body;
+    const char *shared = name_of(to, at);
+    for (at = at->body; at->kind == STATEMENT_LOOP && !at->next; at = at->body) {
+        text_add(&to->text, "FUSE %s %s\n", shared, name_of(to, at));
+        shared = arena_print(to->arena, "%s_%s", shared, name_of(to, at));
+    }
+    text_add(&to->text, "THREAD %s\n", shared);
     add_nests(to, at);
     return to->text.at;
 }

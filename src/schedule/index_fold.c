@@ -5,18 +5,6 @@
  *   (cmplt @i64(k) (add @i64(i) @i64(position)))   =>   (cmplt @i32(k) @i32(i + position)) */
 #include "schedule/schedule.h"
 
-static bool as_index(const Kernel *kernel, Id id, Index *index) {
-    const Node *node = graph_node(kernel->graph, id);
-    if (node->dtype != DT_I32 && node->dtype != DT_I64) return false;
-    if (node->op == OP_INDEX) {
-        *index = (Index)node->arg[0];
-        return true;
-    }
-    if (node->op != OP_CONST) return false;
-    *index = index_const(graph_indices(kernel->graph), node->arg[0]);
-    return true;
-}
-
 static bool is_narrow(const Kernel *kernel, Index index) {
     const IndexTable *table = graph_indices(kernel->graph);
     return index_low(table, index) >= INT32_MIN && index_high(table, index) <= INT32_MAX;
@@ -29,13 +17,13 @@ Id index_fold(Kernel *kernel, Op op, DType dtype, const Id *source) {
     int64_t scale;
     if (!(op == OP_ADD || op == OP_MUL || op == OP_CMPLT || op == OP_CMPNE || op == OP_CAST))
         return -1;
-    if (!as_index(kernel, source[0], &a) || !is_narrow(kernel, a)) return -1;
+    if (!kernel_index_of(kernel, source[0], &a) || !is_narrow(kernel, a)) return -1;
     if (op == OP_CAST) {
         bool wide = node_dtype(graph, source[0]) == DT_I64;
         if (dtype == DT_I32 || dtype == DT_I64) return kernel_index(kernel, a, dtype);
         return wide ? node_cast(graph, kernel_index(kernel, a, DT_I32), dtype) : -1;
     }
-    if (!as_index(kernel, source[1], &b) || !is_narrow(kernel, b)) return -1;
+    if (!kernel_index_of(kernel, source[1], &b) || !is_narrow(kernel, b)) return -1;
     if (op == OP_CMPLT || op == OP_CMPNE)
         return node_binary(graph, op, kernel_index(kernel, a, DT_I32),
                            kernel_index(kernel, b, DT_I32));

@@ -2,9 +2,10 @@
  * In: a kernel in unscheduled form.  Out: if its folds are a maximum of scores that are sums
  * themselves, and sums of multiples of 2^(c * (score - maximum)), statements that compute a score
  * once, a block of keys at a time; else nothing is changed.
- * Invariant: equal up to rounding, NaN and infinities included. A state (maximum, sums) of some
- * keys is valid for another maximum when its sums are scaled by 2^(c * (old - new)); so states of
- * blocks join, as in tests/kernels/attention.kernel, and nothing as long as the keys is stored.
+ * Invariant: equal up to rounding, NaN and infinities included, but for keys that a mask hides from
+ * all queries made together, which are not read. A state (maximum, sums) of some keys is valid for
+ * another maximum when its sums are scaled by 2^(c * (old - new)); so states of blocks join, as in
+ * tests/kernels/attention.kernel, and nothing as long as the keys is stored.
  *   for h { for d { out[d] = (mul (reduce add k<K (mul (exp2 (add s[k] (mul (reduce max l<K s[l])
  *   -1))) v[k,d])) (recip (reduce add ..))) } }   =>   for h { m = -inf; l = 0; o[d] = 0;
  *   for block { score[k]; m, score = 2^(score - m); l = l * scale + ..; o[d] = .. }; out = o / l }
@@ -19,10 +20,13 @@ enum {
     SUMS_MAX = 4,
     CHAIN_MAX = 16,
     APART = 64,    // keys of a block whose state is made apart from others
-    THROUGH = 96,  // of one that is joined to those before it, with WIDEST queries
+    THROUGH = 64,  // of one that is joined to those before it, with WIDEST queries
     MANY = 8,      // queries from which on blocks are joined as they come
-    WIDEST = 64,   // queries at a time: their scores of a block are 24 KB
+    WIDEST = 64,   // queries at a time: their scores of a block are 16 KB
+    CONDITIONS_MAX = 8,
 };
+// What has this score or less has no power beside what is seen. No sum of products is as low.
+static const double HIDDEN = -1e30;
 
 typedef struct {
     int count;
@@ -540,7 +544,55 @@ static void put_queries(Online *to) {
     to->scored = kernel_substitute(to->kernel, to->score, by);
 }
 
-// Many queries: blocks of keys one after the other, what is left over as a shorter one.
+// A conjunction of comparisons a < b, as the a - b; false if something else is in it.
+static bool find_conditions(const Online *to, Id id, Index *below, int *count) {
+    const Node *node = node_of(to, id);
+    const Id *source = node->source;
+    Index a, b;
+    if (node->op == OP_AND)
+        return find_conditions(to, source[0], below, count) &&
+               find_conditions(to, source[1], below, count);
+    if (node->op != OP_CMPLT || *count == CONDITIONS_MAX ||
+        !kernel_index_of(to->kernel, source[0], &a) || !kernel_index_of(to->kernel, source[1], &b))
+        return false;
+    below[(*count)++] = index_sub(to->indices, a, b);
+    return true;
+}
+
+// From which key on all keys are hidden from a row, of which it is known that it sees the key
+// before: its maximum is a seen score by then, and powers of hidden ones are 0. -1: not known.
+static Index find_end(const Online *to) {
+    const Node *score = node_of(to, to->score);
+    Index below[CONDITIONS_MAX], end = -1;
+    int64_t step;
+    int count = 0;
+    bool hides = score->op == OP_WHERE && node_of(to, score->source[2])->op == OP_CONST &&
+                 node_const_value(to->graph, score->source[2], NULL) <= HIDDEN;
+    if (!hides || !find_conditions(to, score->source[0], below, &count)) return -1;
+    for (int i = 0; i < count; i++)  // key - end < 0
+        if (index_stride(to->indices, below[i], to->loop, &step) && step == 1)
+            end = index_sub(to->indices, at_loop(to, to->loop), below[i]);
+    if (end < 0 || index_low(to->indices, end) < 1) return -1;
+    Index last = index_sub(to->indices, end, number(to, 1));
+    for (int i = 0; i < count; i++) {
+        Index there = index_replace(to->indices, below[i], ATOM_LOOP, to->loop, last);
+        if (index_high(to->indices, there) >= 0) return -1;
+    }
+    return end;
+}
+
+// The same of the queries that are made together.
+static Index find_end_of_tile(const Online *to) {
+    Index end = find_end(to);
+    int64_t step;
+    if (end < 0 || !index_stride(to->indices, end, to->query, &step)) return -1;
+    Index query = index_add(to->indices, index_scale(to->indices, at_loop(to, to->tile), to->width),
+                            number(to, step > 0 ? to->width - 1 : 0));
+    return index_replace(to->indices, end, ATOM_LOOP, to->query, query);
+}
+
+// Many queries: blocks of keys one after the other, what is left over as a shorter one; not those
+// that are hidden from all queries.
 static void run_through(Online *to) {
     Index keys = to->kernel->loops.at[to->loop].extent;
     int64_t all = max_i64(1, index_high(to->indices, keys)), left = -1;
@@ -550,13 +602,19 @@ static void run_through(Online *to) {
     Statement *body = NULL;
     to->tile = new_loop(to, "strip", number(to, to->queries / to->width), -1);
     to->rows.loop[to->rows.count - 1] = to->tile;
+    Index end = find_end_of_tile(to), ends[2] = {-1, -1};
+    if (end >= 0) {
+        Index up = index_add(to->indices, end, number(to, most - 1));
+        ends[0] = index_div(to->indices, up, most);
+        ends[1] = index_sub(to->indices, end, index_scale(to->indices, whole, most));
+    }
     to->end = &body;
     put_queries(to);
     put_start(to);
     for (int part = 0; part < 2; part++) {
         Statement **after = to->end, *blocks = NULL;
         if (part == 1 && index_is_const(to->indices, rest, &left) && left == 0) break;
-        int32_t block = new_loop(to, part ? "rest" : "block", part ? some : whole, -1);
+        int32_t block = new_loop(to, part ? "rest" : "block", part ? some : whole, ends[part]);
         Index base = index_scale(to->indices, part ? whole : at_loop(to, block), most);
         to->end = &blocks;
         put_block(to, &(Keys){base, part ? rest : number(to, most), -1, most}, false);

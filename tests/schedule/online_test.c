@@ -2,6 +2,8 @@
  * after, and after each line of their schedule. */
 #include "kernel_run.h"
 
+#include <math.h>
+
 // A kernel of `rows` queries in each of 2 heads, `keys` keys, 8 elements; `score` is what is done
 // to a product of a query and a key.
 static char *attention(Arena *arena, int rows, const char *keys, const char *score,
@@ -79,5 +81,121 @@ TEST(online_leaves_other_kernels) {
     CHECK(!fits(arena, "mul 0.5", "(mul (reduce add K<%s (where true:bool p v[8*K + d])) l)"));
     CHECK(!fits(arena, "mul 0.5", "(add (reduce add J<7 v[8*J + d]) (reduce add K<%s p))"));
     CHECK(!fits(arena, "mul 0.5", "(reduce add K<%s p)"));
+    arena_free(arena);
+}
+
+// ---- what a mask hides -------------------------------------------------------------------------
+
+static const char *const causal = "(where (cmplt @i32(%s) @i32(i + keys - 127)) (mul (reduce add "
+                                  "e<2 (mul q[256*h + 2*i + e] k[400*h + 2*%s + e])) 0.25) %s)";
+
+// 128 queries, the last of keys 128..200, in each of 2 heads of 2 elements.
+static char *masked(Arena *arena, const char *score, const char *hidden) {
+    Text text = text_new(arena);
+    text_add(&text, "kernel masked\nvar keys 128..200\nout out f32[512]\nin q f32[512]\n"
+                    "in k f32[800]\nin v f32[800]\nfor h < 2 {\n for i < 128 {\n  for d < 2 {\n");
+    const char *names[] = {"K", "L", "M"};
+    for (int n = 0; n < 3; n++)
+        text_add(&text, "   let s%s over %s<keys = %s\n", names[n], names[n],
+                 arena_print(arena, score, names[n], names[n], hidden));
+    text_add(&text, "   let m = (mul (reduce max M<keys sM) -1)\n"
+                    "   let p over K<keys = (exp2 (add sK m))\n"
+                    "   let l = (recip (reduce add L<keys (exp2 (add sL m))))\n"
+                    "   out[256*h + 2*i + d] = (mul (reduce add K<keys (mul p v[400*h + 2*K + d])) "
+                    "l)\n  }\n }\n}\n");
+    return text.at;
+}
+
+static Kernel *blocks_of(Arena *arena, const char *text) {
+    Kernel *kernel = kernel_parse(arena, "online_test", text);
+    CHECK(online(kernel));
+    accumulate(kernel);
+    kernel_verify(kernel);
+    return kernel;
+}
+
+// How many blocks, and rests of one, a tile of queries goes through.
+static int64_t blocks_run(Arena *arena, const Kernel *kernel, int64_t strip, int64_t keys) {
+    Eval eval = {.kernel = kernel,
+                 .arena = arena,
+                 .var = &keys,
+                 .at = arena_array(arena, int64_t, kernel->loops.count)};
+    eval.at[kernel_find_loop(kernel, "strip")] = strip;
+    return max_i64(0, eval_extent(&eval, kernel_find_loop(kernel, "block"))) +
+           max_i64(0, eval_extent(&eval, kernel_find_loop(kernel, "rest")));
+}
+
+// The same bits as with all blocks, for which the limits are taken away.
+TEST(online_skips_blocks_that_a_mask_hides) {
+    static const int64_t keys[] = {128, 129, 190, 200}, run[][2] = {{1, 2}, {2, 3}, {2, 3}, {3, 4}};
+    for (int n = 0; n < COUNT_OF(keys); n++) {
+        Arena *arena = arena_new();
+        char *text = masked(arena, causal, "-1e+30");
+        Kernel *some = blocks_of(arena, text), *all = blocks_of(arena, text);
+        void **got = run_memory(arena, some), **wanted = run_memory(arena, some);
+        all->loops.at[kernel_find_loop(all, "block")].limit = -1;
+        all->loops.at[kernel_find_loop(all, "rest")].limit = -1;
+        for (int64_t strip = 0; strip < 2; strip++) {
+            CHECK_INT(blocks_run(arena, some, strip, keys[n]), run[n][strip]);
+            CHECK_INT(blocks_run(arena, all, strip, keys[n]), (keys[n] + 63) / 64);
+        }
+        kernel_eval(some, got, &keys[n]);
+        kernel_eval(all, wanted, &keys[n]);
+        run_check_finite(some, got);
+        CHECK(!memcmp(got[0], wanted[0], 512 * sizeof(float)));
+        ((float *)got[3])[2 * (keys[n] - 1)] = NAN;  // what the last query alone sees
+        kernel_eval(some, got, &keys[n]);
+        CHECK(!memcmp(got[0], wanted[0], 128 * sizeof(float)) && isnan(((float *)got[0])[254]));
+        arena_free(arena);
+    }
+}
+
+static void check_tiles(Arena *arena, Kernel *kernel, int64_t keys) {
+    const char *candidate[CANDIDATES_MAX];
+    ScheduleTarget target = {.unit = "avx2_fma", .lanes = 8, .tile_m = 6, .tile_n = 16};
+    schedule_candidates(arena, kernel, &target, candidate);
+    CHECK(strstr(candidate[0], "TENSORCORE") && strstr(candidate[0], "FUSE h strip"));
+    run_schedule(arena, kernel, candidate[0], &keys);
+}
+
+TEST(what_skips_blocks_takes_a_schedule) {
+    Arena *arena = arena_new();
+    check_tiles(arena, blocks_of(arena, masked(arena, causal, "-1e+30")), 129);
+    arena_free(arena);
+}
+
+static bool skips(Arena *arena, const char *score, const char *hidden) {
+    const Kernel *kernel = blocks_of(arena, masked(arena, score, hidden));
+    return kernel->loops.at[kernel_find_loop(kernel, "block")].limit >= 0;
+}
+
+// A row that sees no key weighs the hidden ones; a score that is not low enough weighs something.
+TEST(online_skips_only_what_has_no_effect) {
+    Arena *arena = arena_new();
+    const char *dot = "(reduce add e<2 (mul q[256*h + 2*i + e] k[400*h + 2*%s + e]))";
+    CHECK(skips(arena, causal, "-1e+30") && skips(arena, causal, "-inf"));
+    CHECK(!skips(arena, causal, "-1e+20"));
+    static const struct {
+        const char *seen;
+        bool skips;
+    } masks[] = {
+        {"(cmplt @i32(%s) @i32(i + 1))", true},
+        {"(cmplt @i32(%s) @i32(i))", false},
+        {"(cmplt @i32(%s) @i32(128 - i))", true},
+        {"(cmplt @i32(%s) @i32(127 - i))", false},
+        {"(cmplt @i32(2*%s) @i32(i + 1))", false},
+        {"(cmplt @i32(i) @i32(%s + 1))", false},
+        {"(and (cmplt @i32(i) @i32(%1$s + 9)) (cmplt @i32(%1$s) @i32(i + 1)))", true},
+        {"(and (cmplt @i32(i) @i32(%1$s + 1)) (cmplt @i32(%1$s) @i32(i + 1)))", true},
+        {"(and (cmplt @i32(i) @i32(%1$s)) (cmplt @i32(%1$s) @i32(i + 1)))", false},
+        {"(and (cmplt @i32(%1$s) @i32(i + 1)) (cmpne @i32(%1$s) @i32(3)))", false},
+        {"(and (cmplt @i32(%1$s) @i32(i + 1)) (cmplt 0 k[%1$s]))", false},
+    };
+    for (int i = 0; i < COUNT_OF(masks); i++) {
+        const char *score = arena_print(arena, "(where %s %s %%3$s)", masks[i].seen, dot);
+        for (char *at; (at = strstr(score, "%s"));)  // the key's name each time
+            score = arena_print(arena, "%.*s%%1$s%s", (int)(at - score), score, at + 2);
+        CHECK(skips(arena, score, "-1e+30") == masks[i].skips);
+    }
     arena_free(arena);
 }
