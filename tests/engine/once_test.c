@@ -2,6 +2,8 @@
 #include "runtime/runtime.h"
 #include "../tensor/values.h"
 
+#include <pthread.h>
+
 enum { OUT = 64, IN = 32 };
 
 static void apply(void *weight, PgTensor **in, PgTensor **out) {
@@ -40,4 +42,59 @@ TEST(a_weight_is_laid_out_once_for_all_that_read_it) {
     pg_function_free(function);
     CHECK_INT(buffer_live_bytes() - before, 0);
     pg_scope_end();
+}
+
+// ---- several threads ---------------------------------------------------------------------------
+
+enum { THREADS = 3, ROUNDS = 4 };
+static float shared[OUT * IN + 16], own[THREADS][OUT * IN + 16];
+
+typedef struct {
+    float *data;
+    int wrong;
+} Job;
+
+// A matrix that all threads have and one of this thread's own, by steps for one row and for eight.
+static void use(Job *job, float *data) {
+    float x[8 * IN], got[8 * OUT];
+    pg_scope_begin();
+    for (int i = 0; i < 8 * IN; i++) x[i] = (float)(i % 11) - 5;
+    PgTensor *weight = pg_wrap(PG_F32, PG_SHAPE(OUT, IN), data, 64, NULL, NULL);
+    PgFunction *function = pg_function(apply, weight, 1, 1);
+    for (int64_t rows = 1; rows <= 8; rows += 7) {
+        PgTensor *input = pg_from_data(PG_F32, PG_SHAPE(rows, IN), x), *out;
+        job->wrong += pg_call(function, &input, &out) != 0;
+        pg_to_host(out, got, sizeof *got * (size_t)(rows * OUT));
+        for (int i = 0; i < rows * OUT; i++) {
+            float sum = 0;
+            for (int k = 0; k < IN; k++) sum += x[i / OUT * IN + k] * data[i % OUT * IN + k];
+            job->wrong += got[i] != sum;
+        }
+    }
+    pg_function_free(function);
+    pg_scope_end();
+}
+
+static void *work(void *job) {
+    for (int round = 0; round < ROUNDS; round++) {
+        use(job, shared);
+        use(job, ((Job *)job)->data);
+    }
+    return NULL;
+}
+
+TEST(threads_lay_weights_out_at_once) {
+    pthread_t thread[THREADS];
+    Job job[THREADS];
+    if (pg_mode() != PG_GRAPH) SKIP("there is no C compiler");
+    int64_t before = buffer_live_bytes();
+    for (int i = 0; i < OUT * IN; i++) shared[i] = (float)(i % 7) - 3;
+    for (int t = 0; t < THREADS; t++) {
+        for (int i = 0; i < OUT * IN; i++) own[t][i] = (float)(i % (5 + t)) - 2;
+        job[t] = (Job){own[t], 0};
+        CHECK_INT(pthread_create(&thread[t], NULL, work, &job[t]), 0);
+    }
+    for (int t = 0; t < THREADS; t++) CHECK_INT(pthread_join(thread[t], NULL), 0);
+    for (int t = 0; t < THREADS; t++) CHECK_INT(job[t].wrong, 0);
+    CHECK_INT(buffer_live_bytes() - before, 0);
 }
