@@ -20,7 +20,7 @@ enum {
     SUMS_MAX = 4,
     CHAIN_MAX = 16,
     APART = 64,    // keys of a block whose state is made apart from others
-    THROUGH = 64,  // of one that is joined to those before it, with WIDEST queries
+    THROUGH = 64,  // of one that is joined to those before it
     MANY = 8,      // queries from which on blocks are joined as they come
     WIDEST = 64,   // queries at a time: their scores of a block are 16 KB
     CONDITIONS_MAX = 8,
@@ -596,7 +596,7 @@ static Index find_end_of_tile(const Online *to) {
 static void run_through(Online *to) {
     Index keys = to->kernel->loops.at[to->loop].extent;
     int64_t all = max_i64(1, index_high(to->indices, keys)), left = -1;
-    int64_t most = min_i64(all, THROUGH * to->width / WIDEST);  // few queries: a short rest
+    int64_t most = min_i64(all, min_i64(THROUGH, 4 * to->width));  // few queries: a short rest
     Index whole = index_div(to->indices, keys, most), rest = index_mod(to->indices, keys, most);
     Index some = index_div(to->indices, index_add(to->indices, rest, number(to, most - 1)), most);
     Statement *body = NULL;
