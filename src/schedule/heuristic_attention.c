@@ -21,9 +21,9 @@ static const char *name_of(const Attention *to, const Statement *loop) {
     return to->kernel->loops.at[loop->loop].name;
 }
 
-static bool folds_over(const Attention *to, const Statement *loop) {
-    LoopSet used = kernel_loops_of_index(to->kernel, loop->body->index);
-    return loop->body->role == ROLE_UPDATE && !loop_set_has(&used, loop->loop);
+static bool folds_over(const Attention *to, const Statement *loop, const Statement *store) {
+    LoopSet used = kernel_loops_of_index(to->kernel, store->index);
+    return store->role == ROLE_UPDATE && !loop_set_has(&used, loop->loop);
 }
 
 // One vector of partial sums: there are many such sums, which need not wait for each other.
@@ -33,7 +33,8 @@ static void add_loop(Attention *to, const Statement *loop) {
     const Loop *info = &to->kernel->loops.at[loop->loop];
     IndexTable *indices = graph_indices(to->kernel->graph);
     int64_t extent, lanes = to->lanes;
-    bool constant = index_is_const(indices, info->extent, &extent), folds = folds_over(to, loop);
+    bool constant = index_is_const(indices, info->extent, &extent),
+         folds = folds_over(to, loop, loop->body);
     if (info->limit >= 0 || index_high(indices, info->extent) < lanes) return;
     if (!constant || extent > lanes) {
         text_add(&to->text, "SPLIT %s %lld peel\n", name, (long long)lanes);
@@ -164,6 +165,19 @@ static void add_outputs(Attention *to, const Statement *keys) {
              (long long)m, (long long)n, copy, key);
 }
 
+// for key { for row { update m } }: the folds of four vectors of rows wait in registers.
+static void add_fold(Attention *to, const Statement *keys) {
+    const Statement *rows = keys->body;
+    const char *row = name_of(to, rows), *m = to->kernel->buffers.at[rows->body->buffer].name;
+    int64_t width = constant_extent(to, rows), some = 4 * to->lanes;
+    while (width % some) some /= 2;
+    text_add(&to->text, "SPLIT %s %lld\nORDER %s0 %s %s1\nSTAGE %s at %s0 over %s1 in reg\n", row,
+             (long long)some, row, name_of(to, keys), row, m, row, row);
+    add_row(to, arena_print(to->arena, "%s1", row), some);
+    add_row(to, arena_print(to->arena, "%s1_%s", row, m), some);
+    add_row(to, arena_print(to->arena, "%s1_%s_out", row, m), some);
+}
+
 static bool is_row(const Attention *to, const Statement *loop) {
     return strstr(name_of(to, loop), "_row") != NULL;
 }
@@ -181,6 +195,8 @@ static void add_nests(Attention *to, const Statement *list) {
             add_scores(to, list);
         else if (outputs)
             add_outputs(to, list);
+        else if (is_row(to, inner) && list->body == inner && folds_over(to, list, inner->body))
+            add_fold(to, list);
         else if (is_row(to, inner))
             text_add(&to->text, "SPLIT %s %d\nVECTORIZE %s1\n", name_of(to, inner), to->lanes,
                      name_of(to, inner));

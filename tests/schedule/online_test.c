@@ -155,6 +155,7 @@ static void check_tiles(Arena *arena, Kernel *kernel, int64_t keys) {
     ScheduleTarget target = {.unit = "avx2_fma", .lanes = 8, .tile_m = 6, .tile_n = 16};
     schedule_candidates(arena, kernel, &target, candidate);
     CHECK(strstr(candidate[0], "TENSORCORE") && strstr(candidate[0], "FUSE h strip"));
+    CHECK(strstr(candidate[0], "STAGE next at top_row0 over top_row1 in reg"));
     run_schedule(arena, kernel, candidate[0], &keys);
 }
 
