@@ -36,6 +36,17 @@ static Index rebuild_index(Rebuild *rebuild, Index index) {
     return index_copy(table, table, index, rebuild_atom, rebuild);
 }
 
+// What a REDUCE binds: the loop that stands in place of one, if a loop alone does.
+static int64_t rebuild_loop(const Rebuild *rebuild, int64_t loop) {
+    IndexTable *table = graph_indices(rebuild->kernel->graph);
+    const Term *terms;
+    Index now = loop < rebuild->by->loops ? rebuild->by->loop[loop] : -1;
+    if (now < 0 || index_terms(table, now, &terms) != 1) return loop;
+    const Atom *atom = index_atom_of(table, terms->atom);
+    bool plain = atom->kind == ATOM_LOOP && terms->scale == 1 && !index_constant(table, now);
+    return plain ? atom->of : loop;
+}
+
 static Id rebuild_node(Rebuild *rebuild, Id id) {
     if (id < rebuild->by->nodes && rebuild->by->node[id] >= 0) return rebuild->by->node[id];
     Node node = *graph_node(rebuild->kernel->graph, id);  // the graph may move
@@ -47,6 +58,12 @@ static Id rebuild_node(Rebuild *rebuild, Id id) {
     if (made >= 0) return made;
     if (node.op == OP_LOAD) indexed[1] = rebuild_index(rebuild, (Index)node.arg[1]);
     if (node.op == OP_INDEX) indexed[0] = rebuild_index(rebuild, (Index)node.arg[0]);
+    if (node.op == OP_REDUCE) {
+        int32_t loop[LOOPS_MAX];
+        for (int64_t i = 0; i < node.arg[1]; i++)
+            loop[i] = (int32_t)rebuild_loop(rebuild, node.arg[2 + i]);
+        return kernel_reduce(rebuild->kernel, (Op)node.arg[0], source[0], (int)node.arg[1], loop);
+    }
     const int64_t *arg = node.op == OP_LOAD || node.op == OP_INDEX ? indexed : node.arg;
     return node_make(rebuild->kernel->graph, node.op, node.dtype, (Shape){0}, node.sources, source,
                      node.arg_count, arg);

@@ -25,8 +25,6 @@ enum {
     WIDEST = 64,   // queries at a time: their scores of a block are 16 KB
     CONDITIONS_MAX = 8,
 };
-// What has this score or less has no power beside what is seen. No sum of products is as low.
-static const double HIDDEN = -1e30;
 
 typedef struct {
     int count;

@@ -61,12 +61,14 @@ void factor(Kernel *kernel);
 // online.c: a softmax of sums, and the sums that it weighs (attention), as blocks of keys whose
 // states are joined, before accumulate(). Whether the kernel is of that form; it is changed by the
 // second only.
+// What has the score HIDDEN or less has no power beside what is seen; no sum of products is as low.
+static const double HIDDEN = -1e30;
 bool online_fits(Kernel *kernel);
 bool online(Kernel *kernel);
 
 // cost.c: float operations of a kernel in unscheduled form, and the bytes that it must move, for
 // these values of the VARs.
-void kernel_cost(const Kernel *kernel, const int64_t *var, double *operations, double *bytes);
+void kernel_cost(Kernel *kernel, const int64_t *var, double *operations, double *bytes);
 
 // heuristic.c: the schedules worth trying on a kernel in explicit form, best first, the empty one
 // last; returns their number.

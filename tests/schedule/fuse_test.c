@@ -232,6 +232,33 @@ TEST(cost_counts_operations_and_bytes_once) {
     done();
 }
 
+// 16 queries and keys of 4 elements; a query sees the keys up to its own. Three folds have scores
+// of 2 * 4 operations and one for the mask in common.
+TEST(cost_counts_what_folds_have_in_common_once_and_nothing_that_is_hidden) {
+    arena = arena_new();
+    const char *scores = "(reduce %s %s<16 (where (cmplt @i32(%s) @i32(i + %d)) (reduce add e<4 "
+                         "(mul q[4*i + e] k[4*%s + e])) -1e+30))";
+    double operations[2], bytes;
+    for (int all = 0; all < 2; all++) {
+        const char *sum[3], *names[] = {"a", "b", "c"}, *folds[] = {"max", "add", "mul"};
+        for (int n = 0; n < 3; n++)
+            sum[n] =
+                arena_print(arena, scores, folds[n], names[n], names[n], all ? 16 : 1, names[n]);
+        Kernel *kernel = kernel_parse(
+            arena, "cost_test",
+            arena_print(arena,
+                        "kernel t\nin q f32[64]\nin k f32[64]\nout y f32[16]\nfor i < 16 {\n"
+                        "  y[i] = (add %s (add %s %s))\n}\n",
+                        sum[0], sum[1], sum[2]));
+        kernel_cost(kernel, NULL, &operations[all], &bytes);
+        CHECK_NEAR(bytes, 4.0 * (64 + 64 + 16), 0);
+    }
+    double scored = 2 * 4 + 1 + 3;  // each key: a score, a mask, three folds
+    CHECK_NEAR(operations[1], 16 * 16 * scored + 2 * 16, 0);
+    CHECK_NEAR(operations[0], 17.0 / 32 * 16 * 16 * scored + 2 * 16, 1e-6);
+    done();
+}
+
 TEST(cost_counts_a_buffer_that_is_read_twice_once) {
     arena = arena_new();
     Kernel *kernel = kernel_parse(arena, "cost_test",
