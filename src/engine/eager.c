@@ -357,7 +357,7 @@ void engine_eager(const Graph *graph, int outputs, const Id *output, int64_t *re
     for (int i = 0; i < outputs; i++)
         if (graph_node(clean, wanted[i])->op != OP_ASSIGN)
             wanted[i] = node_contiguous(clean, wanted[i]);
-    Module *module = fuse(arena, clean, outputs, wanted, 0, NULL, true);
+    Module *module = fuse(arena, clean, outputs, wanted, 0, NULL, 0);
     run_module(module, outputs, wanted, result);
     arena_free(arena);
 }

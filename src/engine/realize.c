@@ -53,7 +53,8 @@ static int pass_rewrite(Compiled *compiled) {
 
 static int pass_fuse(Compiled *compiled) {
     compiled->module = fuse(compiled->arena, compiled->graph, compiled->outputs, compiled->output,
-                            compiled->effects, compiled->effect, false);
+                            compiled->effects, compiled->effect,
+                            unit_target().tiles ? 1 : PRODUCTS_MAX);  // tiles hold one product
     return 0;
 }
 

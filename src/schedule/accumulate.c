@@ -49,17 +49,31 @@ static Substitution *placed_values(const Accumulate *to) {
 
 // ---- which folds, and where --------------------------------------------------------------------
 
-// Marks the REDUCEs in one statement's tree that are not placed yet and can be under `scope`.
-static void find_ready(const Accumulate *to, const Statement *statement, LoopSet scope,
-                       bool *ready) {
+// A store from `first` up to `statement` changes what the fold reads.
+static bool changes_before(const Accumulate *to, const Statement *first, const Statement *statement,
+                           Id fold) {
+    IdList nodes = kernel_nodes(to->arena, to->kernel, fold);
+    for (; first != statement; first = first->next)
+        for (int i = 0; i < nodes.count; i++)
+            if (node_of(to, nodes.at[i])->op == OP_LOAD &&
+                node_of(to, nodes.at[i])->arg[0] == first->buffer)
+                return true;
+    return false;
+}
+
+// Marks the REDUCEs in one statement's tree that are not placed yet and can be under `scope`,
+// before `first`.
+static void find_ready(const Accumulate *to, const Statement *first, const Statement *statement,
+                       LoopSet scope, bool *ready) {
     if (statement->kind == STATEMENT_LOOP)
         for (const Statement *child = statement->body; child; child = child->next)
-            find_ready(to, child, scope, ready);
+            find_ready(to, child, child, scope, ready);
     if (statement->kind != STATEMENT_STORE) return;
     IdList nodes = statement_nodes(to->arena, to->kernel, statement);
     for (int i = 0; i < nodes.count; i++)
         if (node_of(to, nodes.at[i])->op == OP_REDUCE && !is_placed(to, nodes.at[i]) &&
-            loop_set_within(kernel_loops_of(to->kernel, nodes.at[i]), scope))
+            loop_set_within(kernel_loops_of(to->kernel, nodes.at[i]), scope) &&
+            !changes_before(to, first, statement, nodes.at[i]))
             ready[nodes.at[i]] = true;
 }
 
@@ -184,11 +198,16 @@ static Statement *place_fold(Accumulate *to, Id fold) {
 
 // ---- the tree ----------------------------------------------------------------------------------
 
-// Puts what `*link` needs and `scope` allows before it.
+static bool is_update(const Statement *statement) {
+    return statement && statement->kind == STATEMENT_STORE && statement->role == ROLE_UPDATE;
+}
+
+// Puts what `*link` needs and `scope` allows before it; updates in a row share their nests.
 static void place_before(Accumulate *to, Statement **link, LoopSet scope) {
     int32_t count = graph_count(to->kernel->graph);
     bool *ready = arena_array(to->arena, bool, count), any = false;
-    find_ready(to, *link, scope, ready);
+    for (Statement *at = *link; at; at = is_update(at) && is_update(at->next) ? at->next : NULL)
+        find_ready(to, *link, at, scope, ready);
     Statement *list = *link, *first = NULL;
     to->nests.count = 0;
     for (Id id = 0; id < count; id++) {  // sources first, so inner folds first

@@ -10,8 +10,9 @@
  *   - movement and elementwise nodes are computed in place;
  *   - a fold is computed in place if its value depends on a prefix of the owner's loops only (a
  *     row's maximum under the row loop): accumulate() then places it there, once. A contraction,
- *     whose operands are read again and again, only under all of the owner's loops, and one a
- *     kernel, and not beside a row's fold;
+ *     whose operands are read again and again, only under all of the owner's loops, and not beside
+ *     a row's fold; and one a kernel, or two that multiply the same x with weights (SwiGLU), which
+ *     are summed in the same loops;
  *   - an operand of a contraction is stored, unless it reads fewer bytes than it has: a packed
  *     weight is unpacked in place;
  *   - the powers of a softmax whose scores are a contraction, its folds and what weighs with them
@@ -24,13 +25,15 @@
 enum { NOBODY = -1, MANY = -2, LEAVES_MAX = 4 };
 typedef struct {
     bool live, stored, forced;
-    bool aligned;    // each axis of size > 1 is an axis of the owner, or a loop of a fold inside it
-    bool inside;     // some reader in the owner is a fold
-    bool contracts;  // (owner) holds a contraction already
+    bool aligned;  // each axis of size > 1 is an axis of the owner, or a loop of a fold inside it
+    bool inside;   // some reader in the owner is a fold
+    bool of_weights;  // made of memory that never changes, axes in its order
     bool folds_rows;  // (owner) holds a fold under some of its loops only
     bool costly;      // its expression has an EXP2, LOG2 or SIN
     bool stretched;   // some reader needs each of its elements several times
     Id owner;
+    int products;           // (owner) the contractions that it holds
+    Id contraction;         // one of them
     int8_t axis[RANK_MAX];  // the owner's axis, -1 none
     int64_t reads;          // bytes of the memory that its expression reads; saturates
     int depth;              // of its expression, from a fold up
@@ -42,7 +45,7 @@ typedef struct {
     Arena *arena;
     const Graph *graph;
     Module *module;
-    bool contractions_alone;
+    int most;  // contractions of a kernel
     Place *place;
     const bool *refused;  // contractions that are no attention's after all
     Id *weighs;           // by node: the contraction that weighs by the softmax it is a fold of
@@ -166,12 +169,30 @@ static bool is_as_good_as_its_leaves(const Fusion *fusion, Id id) {
            bytes <= max_i64(node_bytes(fusion, id), 4 * node_elements(fusion, id));
 }
 
+static bool keeps_order(const Node *permute) {
+    int64_t last = -1;
+    for (int axis = 0; axis < permute->rank; axis++) {
+        if (permute->size[axis] == 1) continue;
+        if (permute->arg[axis] < last) return false;
+        last = permute->arg[axis];
+    }
+    return true;
+}
+
+static bool is_of_weights(const Fusion *fusion, const Node *node) {
+    if (is_memory(node)) return node->op == OP_BUFFER && node->arg[1] == VERSION_READ_ONLY;
+    bool keeps = node->op == OP_PERMUTE ? keeps_order(node) : !(ops[node->op].properties & SPECIAL);
+    for (int i = 0; i < node->sources; i++) keeps &= fusion->place[node->source[i]].of_weights;
+    return keeps && node->op != OP_REDUCE;
+}
+
 // Bytes read by each node's expression, and what it costs, if only what must be stored is.
 static void count_reads(Fusion *fusion) {
     for (Id id = 0; id < graph_count(fusion->graph); id++) {
         const Node *node = graph_node(fusion->graph, id);
         Place *place = &fusion->place[id];
         bool ends = always_stored(node);
+        place->of_weights = is_of_weights(fusion, node);
         if (ends) place->reads = node_bytes(fusion, id);
         place->costly = node->op == OP_EXP2 || node->op == OP_LOG2 || node->op == OP_SIN;
         for (int i = 0; i < node->sources && !ends; i++) {
@@ -339,6 +360,21 @@ static bool under_prefix(const Fusion *fusion, Id id, int *loops, int *owner_loo
     return prefix;
 }
 
+// A second product is summed in the loops of the first if both multiply the same x with weights,
+// which are laid out for that.
+static bool joins(const Fusion *fusion, const Place *home, Id id) {
+    const Graph *graph = fusion->graph;
+    if (home->products == fusion->most || !sums_together(graph, home->contraction, id))
+        return false;
+    for (int i = 0; i < 2; i++) {
+        const Node *sum = graph_node(graph, i ? id : home->contraction);
+        const Node *product = graph_node(graph, sum->source[0]);
+        bool first = fusion->place[product->source[0]].of_weights;
+        if (first == fusion->place[product->source[1]].of_weights) return false;
+    }
+    return true;
+}
+
 static bool fold_in_place(Fusion *fusion, Id id) {
     const Node *node = graph_node(fusion->graph, id);
     Place *place = &fusion->place[id];
@@ -351,15 +387,17 @@ static bool fold_in_place(Fusion *fusion, Id id) {
     if (owner->op == OP_SCAN || owner->op == OP_SCATTER_ADD) return false;
     Place *home = &fusion->place[place->owner];
     if (!is_contraction(fusion, node)) {  // a tile of a contraction has no place for a row's fold
-        if (loops < owner_loops && home->contracts) return false;
+        if (loops < owner_loops && home->products) return false;
         home->folds_rows |= loops < owner_loops;
         return true;
     }
-    if (home->folds_rows || fusion->contractions_alone || loops < owner_loops || place->inside ||
-        home->contracts)
+    if (home->folds_rows || !fusion->most || loops < owner_loops || place->inside ||
+        (home->products && !joins(fusion, home, id)))
         return false;
     if (is_contraction(fusion, owner)) return false;
-    return home->contracts = true;
+    home->products++;
+    home->contraction = id;
+    return true;
 }
 
 static bool is_stored(Fusion *fusion, Id id) {
@@ -523,15 +561,12 @@ static bool softmaxes_fit(const Fusion *fusion, bool *refused) {
 
 // False if it must be done again, since more is refused now.
 static bool try_fuse(Module *module, int outputs, const Id *output, int effects, const Id *effect,
-                     bool contractions_alone, bool *refused) {
+                     int products, bool *refused) {
     const Graph *graph = module->graph;
     int32_t count = graph_count(graph);
     Arena *scratch = arena_new();
-    Fusion fusion = {.arena = scratch,
-                     .graph = graph,
-                     .module = module,
-                     .refused = refused,
-                     .contractions_alone = contractions_alone};
+    Fusion fusion = {
+        .arena = scratch, .graph = graph, .module = module, .refused = refused, .most = products};
     fusion.place = arena_array(scratch, Place, count);
     fusion.stored = arena_array(scratch, bool, count);
     fusion.slot = arena_array(scratch, int32_t, count);
@@ -544,7 +579,7 @@ static bool try_fuse(Module *module, int outputs, const Id *output, int effects,
     count_reads(&fusion);
     for (Id id = 0; id < count; id++) {
         if (!fusion.place[id].live) continue;
-        if (!contractions_alone) find_softmax(&fusion, id);
+        if (products) find_softmax(&fusion, id);
         if (graph_node(graph, id)->op != OP_ASSIGN) continue;
         keep_old_bytes(&fusion, id);
         store_overlapping(&fusion, id);
@@ -564,12 +599,12 @@ static bool try_fuse(Module *module, int outputs, const Id *output, int effects,
 }
 
 Module *fuse(Arena *arena, const Graph *graph, int outputs, const Id *output, int effects,
-             const Id *effect, bool contractions_alone) {
+             const Id *effect, int products) {
     bool *refused = arena_array(arena, bool, graph_count(graph));
     Module *module = arena_object(arena, Module);
     do {
         *module = (Module){.arena = arena, .graph = graph, .outputs = outputs};
         module->output = arena_array(arena, int32_t, outputs);
-    } while (!try_fuse(module, outputs, output, effects, effect, contractions_alone, refused));
+    } while (!try_fuse(module, outputs, output, effects, effect, products, refused));
     return module;
 }

@@ -242,18 +242,12 @@ bool find_product(const Heuristic *to, Product *product) {
 }
 
 bool find_product_over(const Heuristic *to, int32_t rows, Product *product) {
-    Statement *init = to->body, *at = init ? init->next : NULL;
-    if (!init || init->role != ROLE_INIT || !at || at->kind != STATEMENT_LOOP) return false;
-    *product = (Product){.rows = rows, .columns = to->chain[to->loops - 1], .finish = at->next};
-    if (!product->finish || product->finish->kind != STATEMENT_STORE || product->finish->next)
-        return false;
-    for (; at->kind == STATEMENT_LOOP; at = at->body) {
-        if (product->sums == CHAIN_MAX || (product->sums && at->next)) return false;
-        product->sum[product->sums++] = at->loop;
-    }
-    product->update = at;
-    const Node *value = graph_node(to->kernel->graph, at->value);
-    if (at->next || at->kind != STATEMENT_STORE || value->op != OP_FMA) return false;
+    return find_products(to, rows, 1, product) == 1;
+}
+
+static bool find_operands(const Heuristic *to, Product *product) {
+    const Node *value = graph_node(to->kernel->graph, product->update->value);
+    if (value->op != OP_FMA) return false;
     LoopSet a = kernel_loops_of(to->kernel, value->source[0]),
             b = kernel_loops_of(to->kernel, value->source[1]);
     bool swapped = loop_set_has(&a, product->columns);
@@ -269,6 +263,27 @@ bool find_product_over(const Heuristic *to, int32_t rows, Product *product) {
     product->rows_buffer = main_buffer(to, product->left, *left);
     product->plain = graph_node(to->kernel->graph, product->right)->op == OP_LOAD;
     return product->packed >= 0 && product->rows_buffer >= 0;
+}
+
+int find_products(const Heuristic *to, int32_t rows, int most, Product *product) {
+    Statement *at = to->body;
+    Product shape = {.rows = rows, .columns = to->chain[to->loops - 1]};
+    int inits = 0, products = 0;
+    for (; at && at->kind == STATEMENT_STORE && at->role == ROLE_INIT; at = at->next) inits++;
+    if (!inits || inits > most || !at || at->kind != STATEMENT_LOOP) return 0;
+    shape.finish = at->next;
+    if (!shape.finish || shape.finish->kind != STATEMENT_STORE || shape.finish->next) return 0;
+    for (; at->kind == STATEMENT_LOOP; at = at->body) {
+        if (shape.sums == CHAIN_MAX || (shape.sums && at->next)) return 0;
+        shape.sum[shape.sums++] = at->loop;
+    }
+    for (; at; at = at->next, products++) {
+        if (products == inits || at->kind != STATEMENT_STORE) return 0;
+        product[products] = shape;
+        product[products].update = at;
+        if (!find_operands(to, &product[products])) return 0;
+    }
+    return products == inits ? products : 0;
 }
 
 int64_t rows_of_tile(int64_t rows, int64_t most) {

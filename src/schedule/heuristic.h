@@ -42,6 +42,8 @@ typedef struct {
 bool find_product(const Heuristic *to, Product *product);  // over the last two loops
 bool columns_are_contiguous(const Heuristic *to, const Product *product);
 bool find_product_over(const Heuristic *to, int32_t rows, Product *product);
+// Products in the same loops, at most as many; their number, 0 if the kernel is none of those.
+int find_products(const Heuristic *to, int32_t rows, int most, Product *product);
 
 typedef struct {
     const char *i, *j, *s;  // rows, columns, accumulator

@@ -121,9 +121,10 @@ static void add_requests(Weights *weights) {
 // ---- a row of the result, or few: lanes --------------------------------------------------------
 typedef struct {
     Weights *weights;
-    const char *tile;  // the loops of the accumulators: rows of x, vectors, lanes
-    Text copies;       // UNROLL and VECTORIZE of each copy of those loops
-    bool few;          // there are rows of x
+    const char *tile, *lane;  // the loops of the accumulators: rows of x and vectors, lanes
+    Text copies;              // UNROLL and VECTORIZE of each copy of those loops
+    bool few;                 // there are rows of x
+    bool several;             // products
 } Lanes;
 
 static const char *row_of_x(const Lanes *lanes) {
@@ -146,13 +147,14 @@ static bool moves_weights(const Weights *weights, int32_t loop) {
 }
 
 // The innermost sums: those that move through the weights outside, so that what is loaded is used
-// by the others at once.
+// by the others at once. Two products leave no registers for what is loaded of all vectors.
 static void add_sum_order(Lanes *lanes, const int32_t *sum, int sums) {
     Heuristic *to = lanes->weights->to;
     int64_t extent, steps = 1, tile = lanes->weights->group / to->target->lanes;
     const char *unrolled = NULL;
     text_add(&to->text, "ORDER");
-    for (int pass = 0; pass < 2; pass++)
+    for (int pass = 0; pass < 2; pass++) {
+        if (pass && lanes->several) text_add(&to->text, "%s", lanes->tile);
         for (int i = 0; i < sums; i++) {
             bool moves = moves_weights(lanes->weights, sum[i]);
             if (moves == pass) continue;
@@ -162,7 +164,8 @@ static void add_sum_order(Lanes *lanes, const int32_t *sum, int sums) {
             text_add(&lanes->copies, "UNROLL %s\n", name_of(to, sum[i]));
             steps *= extent;
         }
-    text_add(&to->text, "%s\n", lanes->tile);
+    }
+    text_add(&to->text, "%s%s\n", lanes->several ? "" : lanes->tile, lanes->lane);
     for (extent = 1; 2 * extent * steps * tile <= 32;) extent *= 2;
     if (unrolled && extent > 1)
         text_add(&lanes->copies, "UNROLL %s %lld\n", unrolled, (long long)extent);
@@ -175,6 +178,7 @@ static bool add_level(Lanes *lanes, Statement *list, const char *place, int leve
     int32_t sum[CHAIN_MAX];
     int sums = 0;
     while (nest && nest->kind == STATEMENT_STORE && nest->role == ROLE_INIT) nest = nest->next;
+    if (level == 0) lanes->several = nest != list && nest != list->next;
     if (level == LEVELS_MAX || nest == list || !nest || nest->kind != STATEMENT_LOOP) return false;
     for (Statement *at = nest->next; at; at = at->next)
         if (at->kind != STATEMENT_STORE) return false;
@@ -194,7 +198,7 @@ static bool add_level(Lanes *lanes, Statement *list, const char *place, int leve
     }
     text_add(&to->text, "ORDER");
     for (int i = 0; i < sums; i++) text_add(&to->text, " %s", name_of(to, sum[i]));
-    text_add(&to->text, "%s\n", lanes->tile);
+    text_add(&to->text, "%s%s\n", lanes->tile, lanes->lane);
     return add_level(lanes, inner, name_of(to, sum[sums - 1]), level + 1);
 }
 
@@ -241,9 +245,10 @@ static const char *lanes_schedule(Weights *weights) {
     add_computed_once(to, to->body);
     add_layout(weights);
     text_add(&to->text, "SPLIT %s1 %d\n", row, to->target->lanes);
-    lanes.tile = arena_print(to->arena, " %s10 %s11", row, row);
+    lanes.tile = arena_print(to->arena, " %s10", row);
+    lanes.lane = arena_print(to->arena, " %s11", row);
     if (lanes.few) {
-        text_add(&to->text, "ORDER %s0 %s%s\n", row, row_of_x(&lanes), lanes.tile);
+        text_add(&to->text, "ORDER %s0 %s%s%s\n", row, row_of_x(&lanes), lanes.tile, lanes.lane);
         lanes.tile = arena_print(to->arena, " %s%s", row_of_x(&lanes), lanes.tile);
     }
     add_copy(&lanes, "");
@@ -257,25 +262,25 @@ static const char *lanes_schedule(Weights *weights) {
 // ---- many rows: tiles --------------------------------------------------------------------------
 // x is packed once for all threads, its rows padded to whole tiles. A panel of columns serves all
 // rows of x and is packed by the thread that takes it; a group of the weights' rows is unpacked to
-// one or two. weights NULL: the columns lie side by side in memory already.
-static const char *panel_schedule(Heuristic *to, const Product *product, Weights *weights) {
+// one or two. weights NULL: the columns lie side by side in memory already. Two products of one x
+// have a panel each, half as wide, and tiles side by side in registers.
+static const char *panel_schedule(Heuristic *to, const Product *product, int products,
+                                  Weights *weights) {
     int64_t rows, group = weights ? weights->group : to->target->tile_n,
-                  n = min_i64(to->target->tile_n, group), lanes = to->target->lanes;
+                  n = min_i64(to->target->tile_n / products, group), lanes = to->target->lanes;
     if (!constant_extent(to, product->rows, &rows) || rows <= FEW_ROWS) return NULL;
+    if (products > 1 && n != lanes) return NULL;
     const char *i = name_of(to, product->rows), *j = name_of(to, product->columns);
     const char *s = to->kernel->buffers.at[product->update->buffer].name;
     const char *a = to->kernel->buffers.at[product->rows_buffer].name;
-    const char *b = to->kernel->buffers.at[product->packed].name;
     const char *outer = name_of(to, product->sum[0]), *inner = arena_print(to->arena, "%s1", j),
                *panel = arena_print(to->arena, "%s0", j), *panels = panel;
     Tile tile = {.m = padded_tile(rows, to->target->tile_m), .n = n};
     to->text = text_new(to->arena);
-    if (weights) {
+    if (weights)
         add_layout(weights);
-        b = arena_print(to->arena, "%s_once", b);
-    } else {
+    else
         text_add(&to->text, "SPLIT %s %lld\n", j, (long long)n);
-    }
     if (n < group) {
         text_add(&to->text, "SPLIT %s %lld\n", inner, (long long)n);
         panel = arena_print(to->arena, "%s0", inner);
@@ -289,18 +294,27 @@ static const char *panel_schedule(Heuristic *to, const Product *product, Weights
     text_add(&to->text, " %s1 %s\nSTAGE %s at top over %s0", i, inner, a, i);
     add_sums(to, product, outer);
     text_add(&to->text, " %s1 in shared convert\nTHREAD %s0_%s\n", i, i, a);
-    if (!weights || !product->plain) {
+    for (int p = 0; p < products; p++) {
+        const char *b = to->kernel->buffers.at[product[p].packed].name;
+        if (weights) b = arena_print(to->arena, "%s_once", b);
+        if (weights && product[p].plain) continue;
         text_add(&to->text, "STAGE %s at %s over", b, panel);
         add_sums(to, product, outer);
         text_add(&to->text, " %s in L2 convert\nSPLIT %s_%s %lld\nUNROLL %s_%s0\n", inner, inner, b,
                  (long long)lanes, inner, b);
         text_add(&to->text, "VECTORIZE %s_%s1\n", inner, b);
     }
-    text_add(&to->text, "SPILL %s\nSPLIT %s_finish %lld\nUNROLL %s_finish0\n", s, inner,
-             (long long)lanes, inner);
+    for (int p = 0; p < products; p++)
+        text_add(&to->text, "SPILL %s\n", to->kernel->buffers.at[product[p].update->buffer].name);
+    for (int p = 1; p < products; p++)  // the other nests are those of the first
+        text_add(&to->text, "UNROLL %s1_finish_spill_%d\nVECTORIZE %s_finish_spill_%d\n", i, p + 1,
+                 inner, p + 1);
+    text_add(&to->text, "SPLIT %s_finish %lld\nUNROLL %s_finish0\n", inner, (long long)lanes,
+             inner);
     text_add(&to->text, "VECTORIZE %s_finish1\n", inner);
     text_add(&to->text, "TENSORCORE %s %lldx%lld on %s\nTHREAD %s0\n", to->target->unit,
              (long long)tile.m, (long long)n, s, j);
+    tile.n *= products;
     add_unrolled(to, name_of(to, product->sum[product->sums - 1]), &tile);
     return to->text.at;
 }
@@ -318,15 +332,19 @@ const char *flat_schedule(Heuristic *to) {
         return NULL;
     for (int sum = 0; sum < product.sums; sum++, depth *= extent)
         if (!constant_extent(to, product.sum[sum], &extent)) return NULL;
-    return depth * to->target->tile_n > PANEL_BYTES ? NULL : panel_schedule(to, &product, NULL);
+    return depth * to->target->tile_n > PANEL_BYTES ? NULL : panel_schedule(to, &product, 1, NULL);
 }
 
 const char *weights_schedule(Heuristic *to) {
     Weights weights;
-    Product product;
+    Product product[PRODUCTS_MAX];
     if (!find_weights(to, &weights)) return NULL;
-    bool tiles = to->target->unit && to->loops == 2 && find_product(to, &product) &&
-                 product.columns == weights.row;
-    const char *panel = tiles ? panel_schedule(to, &product, &weights) : NULL;
+    int products = to->target->unit && to->loops == 2
+                       ? find_products(to, to->chain[0], PRODUCTS_MAX, product)
+                       : 0;
+    for (int p = 0; p < products; p++)
+        if (product[p].columns != weights.row || product[p].rows_buffer != product->rows_buffer)
+            products = 0;
+    const char *panel = products ? panel_schedule(to, product, products, &weights) : NULL;
     return panel ? panel : lanes_schedule(&weights);
 }

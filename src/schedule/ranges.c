@@ -199,9 +199,22 @@ static Index open_loop(Lowering *to, const char *name, Size size, int *loops, in
     return index_add(to->indices, coordinate, kernel_loop_index(to->kernel, loop[(*loops)++]));
 }
 
+bool sums_together(const Graph *graph, Id a, Id b) {
+    const Node *x = graph_node(graph, a), *y = graph_node(graph, b);
+    const Node *left = graph_node(graph, x->source[0]), *right = graph_node(graph, y->source[0]);
+    if (x->op != OP_REDUCE || y->op != OP_REDUCE || x->arg[0] != OP_ADD || y->arg[0] != OP_ADD ||
+        x->arg[1] != y->arg[1] || left->op != OP_MUL || right->op != OP_MUL ||
+        !shape_equal(node_shape(graph, x->source[0]), node_shape(graph, y->source[0])))
+        return false;
+    for (int i = 0; i < 4; i++)
+        if (left->source[i / 2] == right->source[i % 2]) return true;
+    return false;
+}
+
 static const Folded *loops_of_fold(Lowering *to, Id id) {
     for (int32_t i = 0; i < to->folded.count; i++)
-        if (to->folded.at[i].node == id) return &to->folded.at[i];
+        if (to->folded.at[i].node == id || sums_together(to->graph, to->folded.at[i].node, id))
+            return &to->folded.at[i];
     const Node *node = graph_node(to->graph, id), *source = graph_node(to->graph, node->source[0]);
     Folded folded = {.node = id};
     for (int axis = 0; axis < source->rank; axis++)

@@ -32,10 +32,11 @@ typedef struct {
     int64_t temporary_bytes;  // of the block that temporaries share
 } Module;
 // Outputs must not be leaves (wrap them in CONTIGUOUS); effects are ASSIGNs that must happen.
-// contractions_alone: nothing is computed before or after a contraction in its kernel, so that the
-// eager library's matmul can take its place.
+// products: contractions that a kernel may hold. 0: one, and nothing is computed before or after
+// it, so that the eager library's matmul can take its place.
+enum { PRODUCTS_MAX = 2 };
 Module *fuse(Arena *arena, const Graph *graph, int outputs, const Id *output, int effects,
-             const Id *effect, bool contractions_alone);
+             const Id *effect, int products);
 
 // ranges.c: one kernel in unscheduled form, with the slots of its PARAMs. Values of nodes that
 // is_stored marks are read from memory, which slot_of names; all others are computed in place.
@@ -46,6 +47,8 @@ typedef struct {
     void *context;
 } Ranges;
 KernelCall kernel_from_root(const Ranges *ranges, Id root);
+// Two sums of products over the same axes that share a factor: in one kernel their loops are one.
+bool sums_together(const Graph *graph, Id a, Id b);
 
 // index_fold.c: an op over INDEX and CONST nodes as one INDEX, or in a narrower type; -1 if it is
 // neither.

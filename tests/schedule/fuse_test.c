@@ -16,7 +16,7 @@ static Module *fused(const char *text) {
     Arena *before = arena;  // holds the text, perhaps
     arena = arena_new();
     GraphProgram program = graph_parse(arena, "fuse_test", text);
-    module = fuse(arena, program.graph, program.outputs, program.output, 0, NULL, false);
+    module = fuse(arena, program.graph, program.outputs, program.output, 0, NULL, PRODUCTS_MAX);
     arena_free(before);
     return module;
 }
@@ -137,6 +137,36 @@ TEST(fuse_packed_weight_is_unpacked_in_place) {
           "%3 = cast f32 (1, 6, 8) %2\n%4 = expand f32 (4, 6, 8) %3\n%5 = mul f32 (4, 6, 8) %1 %4\n"
           "%6 = reduce{add, 2} f32 (4, 6, 1) %5\nout %6\n");
     CHECK_INT(module->calls.count, 1);
+    done();
+}
+
+// gate(x w1) * (x w2), as in SwiGLU; %%d: the version of w2, -1 a weight.
+static void fuse_pair(int version, const char *more) {
+    arena = arena_new();
+    fused(arena_print(
+        arena,
+        "%%0 = buffer{1, 0} f32 (4, 1, 8)\n%%1 = expand f32 (4, 6, 8) %%0\n%%2 = buffer{2, -1} f32 "
+        "(1, 6, 8)\n%%3 = expand f32 (4, 6, 8) %%2\n%%4 = mul f32 (4, 6, 8) %%1 %%3\n%%5 = "
+        "reduce{add, 2} f32 (4, 6, 1) %%4\n%%6 = buffer{3, %d} f32 (1, 6, 8)\n%%7 = expand f32 "
+        "(4, 6, 8) %%6\n%%8 = mul f32 (4, 6, 8) %%1 %%7\n%%9 = reduce{add, 2} f32 (4, 6, 1) %%8\n"
+        "%%10 = exp2 f32 (4, 6, 1) %%5\n%%11 = mul f32 (4, 6, 1) %%10 %%9\n%s",
+        version, more));
+}
+
+TEST(fuse_two_products_of_one_x_share_their_loops) {
+    fuse_pair(-1, "%12 = contiguous f32 (4, 6, 1) %11\nout %12\n");
+    CHECK_INT(module->calls.count, 1);
+    accumulate(module->calls.at[0].kernel);
+    CHECK(strstr(kernel_text(0),
+                 "    for k < 8 {\n      update s[0] = (fma a[8*i + k] b[8*j + k] s[0])\n"
+                 "      update s_2[0] = (fma a[8*i + k] c[8*j + k] s_2[0])\n    }\n"));
+    done();
+    fuse_pair(0, "%12 = contiguous f32 (4, 6, 1) %11\nout %12\n");  // nothing is laid out for it
+    CHECK_INT(module->calls.count, 2);
+    done();
+    fuse_pair(-1, "%12 = contiguous f32 (4, 6, 1) %11\n%13 = exp2 f32 (4, 6, 1) %9\n"
+                  "%14 = contiguous f32 (4, 6, 1) %13\nout %12 %14\n");  // somebody else reads it
+    CHECK_INT(module->calls.count, 3);
     done();
 }
 

@@ -171,6 +171,31 @@ static void check_weights(int rows, int out, const char *word) {
     arena_free(arena);
 }
 
+// Two of them with one x.
+static void check_pair(int rows, int out, const char *word) {
+    Arena *arena = arena_new();
+    const char *sum = "(reduce add k<2 b<32 (mul x[64*i + 32*k + b] (mul (cast:f32 d%d[2*j + k])"
+                      " (cast:f32 (bitcast:i8 c%d[64*j + 32*k + b])))))";
+    check_heuristic(
+        arena_print(arena,
+                    "kernel w\nout y f32[%d]\nin x f32[%d]\nweight d1 f16[%d]\nweight c1 u8[%d]\n"
+                    "weight d2 f16[%d]\nweight c2 u8[%d]\nfor i < %d { for j < %d {\n"
+                    "y[%d*i + j] = (mul (recip (add 2 %s)) %s)\n} }\n",
+                    rows * out, rows * 64, 2 * out, 64 * out, 2 * out, 64 * out, rows, out, out,
+                    arena_print(arena, sum, 1, 1), arena_print(arena, sum, 2, 2)),
+        word, NULL);
+    arena_free(arena);
+}
+
+TEST(heuristic_lays_out_two_weights_of_one_x) {
+    check_pair(1, 64, "ORDER b i j10 j11\n");
+    check_pair(1, 48, "STAGE c2 at top over j0 k b j1 in once\n");
+    check_pair(3, 64, "PIPELINE c1_once");
+    check_pair(8, 64, "SPILL s_2\nUNROLL i1_finish_spill_2\nVECTORIZE j11_finish");
+    check_pair(13, 96, "STAGE c2_once at j10 over k b j11 in L2 convert\n");
+    check_pair(7, 40, NULL);  // rows in no groups of 16
+}
+
 TEST(heuristic_lays_weights_out) {
     check_weights(1, 64, "COMPUTE_AT s_3 at top over k\n");
     check_weights(1, 48, "SPLIT j 16\nSTAGE c at top over j0 k b j1 in once\n");
