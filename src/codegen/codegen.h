@@ -56,6 +56,7 @@ typedef struct {
     int64_t size;  // elements
     bool written;
     bool restricted;  // while the program runs, its memory is changed through this name alone
+    bool streams;     // whole vectors are stored past the caches
     int64_t offset;   // THREAD, SHARED: bytes into the thread's, the shared part of the workspace
 } ProgramBuffer;
 typedef struct {

@@ -368,7 +368,8 @@ static void add_buffers(Lower *lower) {
                                 .dtype = from->dtype,
                                 .space = from->space,
                                 .size = from->size,
-                                .written = from->written};
+                                .written = from->written,
+                                .streams = from->streams};
         if (lower->promotion[i].lanes) {
             add_variables(lower, i);
             continue;

@@ -35,6 +35,26 @@ static const Helper helpers[] = {
     {"vec", "", NULL, "$T $R($E x) {\n    return ($T){$L(x)};\n}\n"},
     {"load", "", NULL, "$T $R(const void *at) {\n    return *(const $T_at *)at;\n}\n"},
     {"store", "", NULL, "void $R(void *at, $T x) {\n    *($T_at *)at = x;\n}\n"},
+    // Past the caches, to aligned memory; `streamed` before other threads may read it.
+    {"stream", "", NULL,
+     "void $R(void *at, $T x) {\n"
+     "#if defined(__clang__)\n"
+     "    __builtin_nontemporal_store(x, ($T *)at);\n"
+     "#elif defined(__AVX512F__) && $N == 16\n"
+     "    __builtin_ia32_movntps512((f32 *)at, x);\n"
+     "#elif defined(__AVX__) && $N == 8\n"
+     "    __builtin_ia32_movntps256((f32 *)at, x);\n"
+     "#else\n"
+     "    *($T_at *)at = x;\n"
+     "#endif\n"
+     "}\n"},
+    {"streamed", "f32",
+     "void $R(void) {\n"
+     "#ifdef __SSE2__\n"
+     "    __builtin_ia32_sfence();\n"
+     "#endif\n"
+     "}\n",
+     NULL},
     {"loadif", "", NULL,
      "$T $R(const void *at, $I mask) {\n"
      "#if defined(__AVX2__) && $N == 8 && $B == 31\n"

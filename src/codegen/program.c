@@ -145,6 +145,7 @@ static void add_buffer(Text *text, const ProgramBuffer *buffer) {
              buffer->name, dtypes[buffer->dtype].text, buffer->size);
     if (buffer->space == SPACE_THREAD || buffer->space == SPACE_SHARED)
         text_add(text, " at %ld", buffer->offset);
+    if (buffer->streams) text_add(text, " streams");
     text_add(text, buffer->restricted ? "\n" : " unrestricted\n");
 }
 

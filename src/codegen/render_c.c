@@ -25,6 +25,7 @@ typedef struct {
     const char **loop;   // by step: a FOR's variable
     const char **buffer, **variable, **var;
     int tiles;
+    bool streams;  // something was stored past the caches
     LIST(const char *) taken;
     LIST(int32_t) scopes;  // by open block: how many names were taken before it
 } Render;
@@ -429,6 +430,16 @@ static void let_line(Render *render, int32_t id) {
     line(render, "const %s _%d = %s;", type_name(render, step->type), id, text);
 }
 
+// Is the first lane's address a multiple of the vector's bytes?
+static bool is_aligned(Render *render, const Step *step, int lanes) {
+    const Term *terms;
+    Index first = at_lane(render, step->index, 0);
+    bool aligned = index_constant(render->program->indices, first) % lanes == 0;
+    int count = index_terms(render->program->indices, first, &terms);
+    for (int i = 0; i < count; i++) aligned &= terms[i].scale % lanes == 0;
+    return aligned;
+}
+
 static void store_line(Render *render, const Step *step) {
     ValueType type = step_of(render, step->source[0])->type;
     bool is_bool = type.dtype == DT_BOOL, masked = is_masked(render, step);
@@ -442,8 +453,14 @@ static void store_line(Render *render, const Step *step) {
         const char *memory = type_suffix(render, is_bool ? DT_U8 : type.dtype, type.lanes);
         const char *mask = masked ? PRINT(", %s", render->value[step->condition]) : "";
         if (is_bool) x = PRINT("bool_to_%s(%s)", memory, x);
-        line(render, "%sstore%s_%s(%s%s, %s);", guard, masked ? "if" : "", memory,
-             address(render, step), mask, x);
+        bool streams = render->program->buffers.at[step->of].streams && type.dtype == DT_F32 &&
+                       !masked && is_aligned(render, step, type.lanes);
+        render->streams |= streams;
+        line(render, "%s%s_%s(%s%s, %s);", guard,
+             streams  ? "stream"
+             : masked ? "storeif"
+                      : "store",
+             memory, address(render, step), mask, x);
     } else {
         for (int lane = 0; lane < type.lanes; lane++) {
             if (masked) guard = PRINT("if (%s[%d]) ", render->value[step->condition], lane);
@@ -506,7 +523,10 @@ static void step_line(Render *render, int32_t id) {
     case STEP_GET: let_line(render, id); return;
     case STEP_STORE: store_line(render, step); return;
     case STEP_FOR: for_line(render, id); return;
-    case STEP_BARRIER: line(render, "args->wait(barrier, thread);"); return;
+    case STEP_BARRIER:
+        if (render->streams) line(render, "streamed_f32();");
+        line(render, "args->wait(barrier, thread);");
+        return;
     case STEP_AHEAD:
         line(render, "__builtin_prefetch((const char *)(%s) + %ld);", address(render, step),
              step->integer);
@@ -597,6 +617,7 @@ static void add_functions(Render *render) {
     if (render->tiles) line(render, "tile_begin();");
     for (int32_t id = 0; id < render->program->steps.count; id++) step_line(render, id);
     if (render->tiles) line(render, "tile_end();");
+    if (render->streams) line(render, "streamed_f32();");
     close_scope(render);
     line(render, "}\n");
     line(render, "void pg_k_%s(%s) {", hash_place, rest);

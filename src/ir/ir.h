@@ -282,6 +282,7 @@ typedef struct {
     int64_t size;    // elements; PARAM: the least that must be there
     bool written;    // PARAM: an output, perhaps in place
     bool is_weight;  // PARAM: its memory never changes
+    bool streams;    // PARAM: whole vectors are stored past the caches
     int32_t ahead;   // a load also asks for what lies so many bytes further; 0: it does not
 } KernelBuffer;
 typedef enum { ROLE_STORE, ROLE_INIT, ROLE_UPDATE, ROLE_FINISH, ROLES } Role;

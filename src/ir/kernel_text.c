@@ -269,6 +269,7 @@ static void print_buffer(Printer *printer, int32_t id) {
     if (buffer->is_weight) head = "weight";
     text_add(&printer->text, "%s %s %s[%lld]", head, buffer->name, dtypes[buffer->dtype].text,
              (long long)buffer->size);
+    if (buffer->streams) text_add(&printer->text, " streams");
     text_add(&printer->text, buffer->ahead ? " ahead %d\n" : "\n", buffer->ahead);
 }
 
@@ -644,6 +645,7 @@ static bool parse_buffer(Parser *parser) {
         int32_t buffer =
             kernel_buffer(parser->kernel, name, dtype, heads[i].space, size, heads[i].written);
         parser->kernel->buffers.at[buffer].is_weight = heads[i].is_weight;
+        parser->kernel->buffers.at[buffer].streams = reader_take(&parser->in, "streams");
         if (reader_take(&parser->in, "ahead")) {
             int64_t ahead = parse_int(parser);
             if (ahead < 1 || ahead > AHEAD_MAX)

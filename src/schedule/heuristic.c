@@ -541,6 +541,22 @@ const ScheduleTarget *schedule_target(int lanes) {
 }
 
 // ---- all together ------------------------------------------------------------------------------
+// A result that no cache holds would push out what is read, and have each of its lines fetched
+// before they are written.
+static const char *with_streams(const Heuristic *to, const char *schedule) {
+    enum { LEAST = 1 << 25 };  // bytes
+    for (int32_t i = 0; i < to->kernel->buffers.count; i++) {
+        const KernelBuffer *buffer = &to->kernel->buffers.at[i];
+        bool large = buffer->size >= LEAST / dtypes[buffer->dtype].bytes;
+        bool read = false;
+        if (buffer->space != SPACE_PARAM || !buffer->written || !large) continue;
+        AccessList accesses = kernel_accesses(to->arena, to->kernel, to->kernel->body, i);
+        for (int n = 0; n < accesses.count; n++) read |= accesses.at[n].load >= 0;
+        if (!read) schedule = arena_print(to->arena, "%sSTREAM %s\n", schedule, buffer->name);
+    }
+    return schedule;
+}
+
 int schedule_candidates(Arena *arena, Kernel *kernel, const ScheduleTarget *target,
                         const char *candidate[CANDIDATES_MAX]) {
     Heuristic to = {.arena = arena,
@@ -563,6 +579,7 @@ int schedule_candidates(Arena *arena, Kernel *kernel, const ScheduleTarget *targ
     const char *attention = attention_schedule(arena, kernel, target);
     if (attention) candidate[candidates++] = attention;
     candidate[candidates++] = plain_schedule(&to);
+    for (int i = 0; i < candidates; i++) candidate[i] = with_streams(&to, candidate[i]);
     candidate[candidates++] = "";
     return candidates;
 }

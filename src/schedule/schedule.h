@@ -138,6 +138,7 @@ Id fold_into(Graph *graph, Op fold, Id x, Id old);
 //   VECTORIZE j                  the iterations are the lanes of vectors
 //   UNROLL k [8]                 the iterations are written out; 8: a loop over 8 at a time is left
 //   PIPELINE w 4096              a load of w asks for what lies 4096 bytes further
+//   STREAM y                     whole vectors of y, which nothing here reads, go past the caches
 //   STAGE c at j0 in reg         the loops between j0 and the statements that make c are split into
 //                                a nest for each statement, the copies named i1_init, i1_finish and
 //                                so on; c's accumulator gets an element for each iteration
@@ -209,8 +210,9 @@ Space line_space(const ScheduleLine *line, int word);
 Statement **line_place(const ScheduleLine *line, int word);
 typedef void Transform(const ScheduleLine *line);
 Transform transform_split, transform_fuse, transform_order, transform_thread, transform_vectorize,
-    transform_unroll, transform_pipeline, transform_stage, transform_compute_at, transform_rfactor,
-    transform_distribute, transform_tensorcore, transform_spill, transform_tabulate;
+    transform_unroll, transform_pipeline, transform_stream, transform_stage, transform_compute_at,
+    transform_rfactor, transform_distribute, transform_tensorcore, transform_spill,
+    transform_tabulate;
 void transform_stage_copy(const ScheduleLine *line);  // STAGE with `over`
 // Cuts a loop's iterations into pieces of `factor`; returns the inner loop. tail: "guard", "peel",
 // "pad".

@@ -18,6 +18,7 @@ static const struct {
     {"VECTORIZE", transform_vectorize},
     {"UNROLL", transform_unroll},
     {"PIPELINE", transform_pipeline},
+    {"STREAM", transform_stream},
     {"STAGE", transform_stage},
     {"COMPUTE_AT", transform_compute_at},
     {"RFACTOR", transform_rfactor},

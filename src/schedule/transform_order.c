@@ -98,6 +98,17 @@ void transform_pipeline(const ScheduleLine *line) {
     buffer->ahead = (int32_t)ahead;
 }
 
+void transform_stream(const ScheduleLine *line) {
+    int32_t buffer = line_buffer(line, line_word(line, 1));
+    KernelBuffer *info = &line->kernel->buffers.at[buffer];
+    AccessList accesses = kernel_accesses(line->arena, line->kernel, line->kernel->body, buffer);
+    if (info->space != SPACE_PARAM || !info->written) line_refuse(line, NULL, "it is no result");
+    for (int i = 0; i < accesses.count; i++)
+        if (accesses.at[i].load >= 0)
+            line_refuse(line, accesses.at[i].statement, "it is read here");
+    info->streams = true;
+}
+
 void transform_unroll(const ScheduleLine *line) {
     Kernel *kernel = line->kernel;
     Statement *at = serial_loop(line);

@@ -181,3 +181,16 @@ TEST(kernel_expressions_expand_too) {
     CHECK_INT(graph_node(expanded, root)->rank, 0);
     arena_free(arena);
 }
+
+TEST(products_in_sums_round_once) {
+    Arena *arena = arena_new();
+    Kernel *kernel = kernel_parse(arena, "test",
+                                  "kernel t\nin x f32[4]\nin n i32[4]\nout y f32[4]\nout m i32[4]\n"
+                                  "for i < 4 { y[i] = (add (mul x[i] x[i]) (add 3 (mul x[i] 2)))\n"
+                                  "m[i] = (add (mul n[i] n[i]) 1:i32) }");
+    expand_kernel(kernel);
+    char *text = kernel_print(arena, kernel);
+    CHECK(strstr(text, "y[i] = (fma x[i] x[i] (fma x[i] 2 3))") != NULL);
+    CHECK(strstr(text, "m[i] = (add (mul n[i] n[i]) 1:i32)") != NULL);
+    arena_free(arena);
+}

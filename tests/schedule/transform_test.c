@@ -532,6 +532,21 @@ TEST(pipeline_asks_for_a_line_once) {
     check_refused(copy_head, copy_body, "PIPELINE x 2000000", "at most 1048576 bytes ahead");
 }
 
+TEST(stream_is_for_results_that_are_not_read) {
+    check_refused(copy_head, copy_body, "STREAM x", "it is no result");
+    check_refused("kernel t\ninout y f32[20]\n", "for i < 20 { y[i] = (add y[i] 1) }", "STREAM y",
+                  "it is read here");
+    Arena *arena = arena_new();
+    Kernel *kernel = kernel_parse(arena, "test",
+                                  "kernel t\nin x f32[20]\nout y f32[20]\n"
+                                  "for i < 20 { y[i] = x[i] }");
+    schedule_apply(kernel, "SPLIT i 8 peel\nVECTORIZE i1\nSTREAM y");
+    char *text = kernel_print(arena, kernel);
+    CHECK(strstr(text, "out y f32[20] streams\n") != NULL);
+    CHECK_TEXT(kernel_print(arena, kernel_parse(arena, "again", text)), text);
+    arena_free(arena);
+}
+
 // ---- RFACTOR, DISTRIBUTE -----------------------------------------------------------------------
 
 TEST(rfactor_into_lanes) {
