@@ -161,6 +161,23 @@ int32_t thread_loop(Heuristic *to) {
     return best;
 }
 
+// A row of exponentials that a second loop would compute again is kept, if caches hold it.
+static void add_reuse(Heuristic *to, Statement *list) {
+    enum { LONGEST = 1 << 16 };
+    for (Statement *second = list; second; second = second->next) {
+        if (second->kind != STATEMENT_LOOP) continue;
+        add_reuse(to, second->body);
+        if (largest_extent(to, second->loop) > LONGEST) continue;
+        Statement *first = list;
+        while (first != second &&
+               (first->kind != STATEMENT_LOOP || reuse_find(to->kernel, first, second) < 0))
+            first = first->next;
+        if (first != second)
+            text_add(&to->text, "REUSE %s %s in own\n", name_of(to, first->loop),
+                     name_of(to, second->loop));
+    }
+}
+
 // The loop that threads share goes first, while its iterations are plain to see; if its vectors are
 // what is shared, last.
 static const char *plain_schedule(Heuristic *to) {
@@ -168,6 +185,7 @@ static const char *plain_schedule(Heuristic *to) {
     int32_t shared = thread_loop(to), last = to->loops ? to->chain[to->loops - 1] : -1;
     bool cut =
         shared >= 0 && shared == last && is_innermost(kernel_loop_statement(to->kernel, last));
+    if (shared >= 0 && !cut) add_reuse(to, to->kernel->body);
     if (shared >= 0 && !cut) text_add(&to->text, "THREAD %s\n", name_of(to, shared));
     add_innermost(to, to->kernel->body, false);
     if (cut) text_add(&to->text, "THREAD %s%s\n", name_of(to, last), to->split == last ? "0" : "");

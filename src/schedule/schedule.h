@@ -153,6 +153,8 @@ Id fold_into(Graph *graph, Op fold, Id x, Id old);
 //                                shared, once (of weights, at top: made when they are loaded)
 //   COMPUTE_AT s at top over k   the accumulator s, whose value depends on no loop there but k, is
 //                                computed for each k before all else; its readers read that
+//   REUSE k j in own             what loop k computes that loop j, behind it, would compute again is
+//                                kept for it: an exponential, a logarithm, a sine
 //   RFACTOR k1 [in shared]       accumulators that k1 updates get an element for each iteration; a
 //                                loop k1_fold folds them
 //   DISTRIBUTE k1_fold           s += x * (sum over k1_fold of p) becomes s += sum of x * p
@@ -167,6 +169,8 @@ Id fold_into(Graph *graph, Op fold, Id x, Id old);
 //                                loops .._range find the range of each panel, loops .._plain run
 //                                in fp32 what is out of range
 void schedule_apply(Kernel *kernel, const char *schedule);
+// What REUSE would keep, by the first loop's index; -1: nothing.
+Id reuse_find(Kernel *kernel, Statement *first, Statement *second);
 
 // once.c: what a scheduled kernel fills in space `once` is taken out of it: `kernel`, which fills
 // the buffer that becomes its PARAM number `param` from its PARAMs `from`.
@@ -211,7 +215,7 @@ Statement **line_place(const ScheduleLine *line, int word);
 typedef void Transform(const ScheduleLine *line);
 Transform transform_split, transform_fuse, transform_order, transform_thread, transform_vectorize,
     transform_unroll, transform_pipeline, transform_stream, transform_stage, transform_compute_at,
-    transform_rfactor, transform_distribute, transform_tensorcore, transform_spill,
+    transform_reuse, transform_rfactor, transform_distribute, transform_tensorcore, transform_spill,
     transform_tabulate;
 void transform_stage_copy(const ScheduleLine *line);  // STAGE with `over`
 // Cuts a loop's iterations into pieces of `factor`; returns the inner loop. tail: "guard", "peel",

@@ -21,6 +21,7 @@ static const struct {
     {"STREAM", transform_stream},
     {"STAGE", transform_stage},
     {"COMPUTE_AT", transform_compute_at},
+    {"REUSE", transform_reuse},
     {"RFACTOR", transform_rfactor},
     {"DISTRIBUTE", transform_distribute},
     {"TENSORCORE", transform_tensorcore},

@@ -125,7 +125,7 @@ static const char *pick_line(Arena *arena, const Kernel *kernel) {
     const char *a = pick_loop(kernel), *b = pick_loop(kernel), *c = pick_loop(kernel);
     const char *buffer = pick_buffer(kernel), *space = spaces[pick(3)];
     const char *place = pick(6) ? a : "top";
-    switch (pick(14)) {
+    switch (pick(15)) {
     case 0:
     case 1: return arena_print(arena, "SPLIT %s %d %s", a, factors[pick(4)], tails[pick(3)]);
     case 2: return pick_order(arena, kernel);
@@ -145,6 +145,7 @@ static const char *pick_line(Arena *arena, const Kernel *kernel) {
                            pick(3) ? "" : " convert");
     case 10: return arena_print(arena, "SPILL %s", buffer);
     case 11: return arena_print(arena, "RFACTOR %s%s", a, pick(4) ? "" : " in shared");
+    case 13: return arena_print(arena, "REUSE %s %s in %s", a, b, space);
     case 12: return arena_print(arena, "TABULATE %s at %s", buffer, place);
     default: return arena_print(arena, "DISTRIBUTE %s", a);
     }

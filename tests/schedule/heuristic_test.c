@@ -236,3 +236,12 @@ TEST(heuristic_tiles_convolutions) {
     check_convolution(64, 7, 1, "THREAD y_x0_a_shared_c_a_shared\n");  // few places
     check_convolution(65, 7, 2, "THREAD o0\n");
 }
+
+TEST(heuristic_computes_an_exponential_once) {
+    check_heuristic("kernel softmax\nin x f32[18000]\nout y f32[18000]\nfor i < 30 {\n"
+                    "let m = (reduce max k<600 x[600*i + k])\n"
+                    "let s = (reduce add l<600 (exp2 (add x[600*i + l] (mul m -1))))\n"
+                    "for j < 600 { y[600*i + j] = (mul (exp2 (add x[600*i + j] (mul m -1))) "
+                    "(recip s)) } }\n",
+                    "REUSE l j in own\nTHREAD i\n", NULL);
+}

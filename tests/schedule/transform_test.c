@@ -420,6 +420,44 @@ TEST(stage_refuses) {
                   "all threads of loop i write the same element");
 }
 
+// ---- REUSE -------------------------------------------------------------------------------------
+
+static const char twice_head[] = "kernel t\nin x f32[40]\nin w f32[8]\nout y f32[40]\n";
+static const char twice_body[] =
+    "register s f32[1]\nfor i < 5 { init s[0] = 0\n"
+    "for k < 8 { update s[0] = (add (exp2 (mul x[8*i + k] w[k])) s[0]) }\n"
+    "for j < 8 { finish y[8*i + j] = (mul (exp2 (mul x[8*i + j] w[j])) s[0]) } }";
+
+TEST(reuse_keeps_what_a_later_loop_computes_again) {
+    check_lines(twice_head, twice_body, "REUSE k j in own\nTHREAD i",
+                "register s f32[1]\n"
+                "own k_kept f32[8]\n"
+                "thread for i < 5 {\n"
+                "  init s[0] = 0\n"
+                "  for k < 8 {\n"
+                "    k_kept[k] = (exp2 (mul x[8*i + k] w[k]))\n"
+                "    update s[0] = (add k_kept[k] s[0])\n"
+                "  }\n"
+                "  for j < 8 {\n"
+                "    finish y[8*i + j] = (mul k_kept[j] s[0])\n"
+                "  }\n"
+                "}\n");
+}
+
+TEST(reuse_refuses) {
+    check_refused(twice_head, twice_body, "REUSE j k in own", "it does not follow loop j");
+    check_refused(twice_head, twice_body, "REUSE i k in own", "it does not follow loop i");
+    check_refused(twice_head, twice_body, "REUSE k j in own\nREUSE k j in own", "nothing dear");
+    check_refused(copy_head, "for i < 20 { y[i] = x[i] } for j < 20 { y[j] = x[j] }",
+                  "REUSE i j in own", "nothing dear is computed in both");
+    check_refused("kernel t\ninout x f32[8]\nout y f32[8]\n",
+                  "for k < 8 { y[k] = (exp2 x[k]) } for j < 8 { x[j] = (exp2 x[j]) }",
+                  "REUSE k j in own", "or it changes");
+    check_refused("kernel t\nin x f32[8]\nout y f32[8]\n",
+                  "for k < 8 { y[k] = (exp2 x[k]) } for j < 7 { y[j] = (exp2 x[j]) }",
+                  "REUSE k j in own", "nothing dear is computed in both");
+}
+
 // ---- COMPUTE_AT, STAGE in once, PIPELINE -------------------------------------------------------
 static const char offset_head[] = "kernel t\nin x f32[8]\nweight w f32[24]\nout y f32[3]\n";
 static const char offset_body[] =
