@@ -120,6 +120,8 @@ TEST(attention_of_one_query) {
 TEST(attention_of_many_queries) {
     check_case(&(Case){4, 2, 64, 64, 16, CAUSAL, 2});
     check_case(&(Case){2, 1, 64, 200, 32, CAUSAL, 2});
+    check_case(&(Case){6, 2, 192, 192, 16, CAUSAL, 2});
+    check_case(&(Case){2, 1, 128, 300, 24, CAUSAL, 2});
     check_case(&(Case){2, 1, 128, 192, 64, SOME, 2});
     check_case(&(Case){2, 2, 64, 97, 16, ADDED, 2});
     check_case(&(Case){2, 1, 32, 5, 16, ALL, 2});
@@ -132,6 +134,7 @@ TEST(attention_of_many_queries) {
 TEST(attention_of_extreme_scores) {
     check_case(&(Case){2, 1, 1, 150, 16, ALL, 200});
     check_case(&(Case){2, 1, 64, 150, 16, CAUSAL, 200});
+    check_case(&(Case){2, 1, 128, 200, 16, CAUSAL, 200});
 }
 
 // What one score makes of its row, and of no other.
@@ -176,7 +179,7 @@ static void grow(void *none, PgTensor **in, PgTensor **out) {
 
 static void check_growing(int64_t queries) {
     static const int64_t starts[] = {0, 1, 31, 32, 33, 63, 64, 127, 128, 191, 192, 255};
-    enum { KEYS = 320, SIZE = 16 };
+    enum { KEYS = 448, SIZE = 16 };
     float *q = numbers(2 * queries * SIZE, 2, 1), *all = numbers(KEYS * SIZE, 2, 2),
           *v = numbers(KEYS * SIZE, 2, 3),
           *got = malloc(sizeof(float) * (size_t)(2 * queries * SIZE));
@@ -206,4 +209,5 @@ TEST(attention_over_a_growing_cache) {
     check_growing(1);
     check_growing(8);
     check_growing(64);
+    check_growing(192);
 }
