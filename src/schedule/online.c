@@ -565,7 +565,8 @@ static Index find_end(const Online *to) {
     int64_t step;
     int count = 0;
     bool hides = score->op == OP_WHERE && node_of(to, score->source[2])->op == OP_CONST &&
-                 node_const_value(to->graph, score->source[2], NULL) <= HIDDEN;
+                 node_const_value(to->graph, score->source[2], NULL) <= HIDDEN &&
+                 to->scale * HIDDEN < -1e10;
     if (!hides || !find_conditions(to, score->source[0], below, &count)) return -1;
     for (int i = 0; i < count; i++)  // key - end < 0
         if (index_stride(to->indices, below[i], to->loop, &step) && step == 1)

@@ -89,8 +89,8 @@ TEST(online_leaves_other_kernels) {
 static const char *const causal = "(where (cmplt @i32(%s) @i32(i + keys - 127)) (mul (reduce add "
                                   "e<2 (mul q[256*h + 2*i + e] k[400*h + 2*%s + e])) 0.25) %s)";
 
-// 128 queries, the last of keys 128..200, in each of 2 heads of 2 elements.
-static char *masked(Arena *arena, const char *score, const char *hidden) {
+// 128 queries, the last of keys 128..200, in each of 2 heads of 2 elements; powers of 2^scale.
+static char *masked(Arena *arena, const char *score, const char *hidden, const char *scale) {
     Text text = text_new(arena);
     text_add(&text, "kernel masked\nvar keys 128..200\nout out f32[512]\nin q f32[512]\n"
                     "in k f32[800]\nin v f32[800]\nfor h < 2 {\n for i < 128 {\n  for d < 2 {\n");
@@ -98,11 +98,13 @@ static char *masked(Arena *arena, const char *score, const char *hidden) {
     for (int n = 0; n < 3; n++)
         text_add(&text, "   let s%s over %s<keys = %s\n", names[n], names[n],
                  arena_print(arena, score, names[n], names[n], hidden));
-    text_add(&text, "   let m = (mul (reduce max M<keys sM) -1)\n"
-                    "   let p over K<keys = (exp2 (add sK m))\n"
-                    "   let l = (recip (reduce add L<keys (exp2 (add sL m))))\n"
-                    "   out[256*h + 2*i + d] = (mul (reduce add K<keys (mul p v[400*h + 2*K + d])) "
-                    "l)\n  }\n }\n}\n");
+    text_add(&text,
+             "   let m = (mul (reduce max M<keys sM) -1)\n"
+             "   let p over K<keys = (exp2 (mul (add sK m) %s))\n"
+             "   let l = (recip (reduce add L<keys (exp2 (mul (add sL m) %s))))\n"
+             "   out[256*h + 2*i + d] = (mul (reduce add K<keys (mul p v[400*h + 2*K + d])) "
+             "l)\n  }\n }\n}\n",
+             scale, scale);
     return text.at;
 }
 
@@ -130,7 +132,7 @@ TEST(online_skips_blocks_that_a_mask_hides) {
     static const int64_t keys[] = {128, 129, 190, 200}, run[][2] = {{1, 2}, {2, 3}, {2, 3}, {3, 4}};
     for (int n = 0; n < COUNT_OF(keys); n++) {
         Arena *arena = arena_new();
-        char *text = masked(arena, causal, "-1e+30");
+        char *text = masked(arena, causal, "-1e+30", "1.5");
         Kernel *some = blocks_of(arena, text), *all = blocks_of(arena, text);
         void **got = run_memory(arena, some), **wanted = run_memory(arena, some);
         all->loops.at[kernel_find_loop(all, "block")].limit = -1;
@@ -161,12 +163,12 @@ static void check_tiles(Arena *arena, Kernel *kernel, int64_t keys) {
 
 TEST(what_skips_blocks_takes_a_schedule) {
     Arena *arena = arena_new();
-    check_tiles(arena, blocks_of(arena, masked(arena, causal, "-1e+30")), 129);
+    check_tiles(arena, blocks_of(arena, masked(arena, causal, "-1e+30", "1.5")), 129);
     arena_free(arena);
 }
 
-static bool skips(Arena *arena, const char *score, const char *hidden) {
-    const Kernel *kernel = blocks_of(arena, masked(arena, score, hidden));
+static bool skips(Arena *arena, const char *score, const char *hidden, const char *scale) {
+    const Kernel *kernel = blocks_of(arena, masked(arena, score, hidden, scale));
     return kernel->loops.at[kernel_find_loop(kernel, "block")].limit >= 0;
 }
 
@@ -174,8 +176,8 @@ static bool skips(Arena *arena, const char *score, const char *hidden) {
 TEST(online_skips_only_what_has_no_effect) {
     Arena *arena = arena_new();
     const char *dot = "(reduce add e<2 (mul q[256*h + 2*i + e] k[400*h + 2*%s + e]))";
-    CHECK(skips(arena, causal, "-1e+30") && skips(arena, causal, "-inf"));
-    CHECK(!skips(arena, causal, "-1e+20"));
+    CHECK(skips(arena, causal, "-1e+30", "0.01") && skips(arena, causal, "-inf", "1"));
+    CHECK(!skips(arena, causal, "-1e+20", "1") && !skips(arena, causal, "-1e+30", "1e-30"));
     static const struct {
         const char *seen;
         bool skips;
@@ -196,7 +198,7 @@ TEST(online_skips_only_what_has_no_effect) {
         const char *score = arena_print(arena, "(where %s %s %%3$s)", masks[i].seen, dot);
         for (char *at; (at = strstr(score, "%s"));)  // the key's name each time
             score = arena_print(arena, "%.*s%%1$s%s", (int)(at - score), score, at + 2);
-        CHECK(skips(arena, score, "-1e+30") == masks[i].skips);
+        CHECK(skips(arena, score, "-1e+30", "1") == masks[i].skips);
     }
     arena_free(arena);
 }
