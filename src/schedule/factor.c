@@ -113,7 +113,9 @@ void factor(Kernel *kernel) {
     Statement *statement = kernel->body;
     while (statement && statement->kind == STATEMENT_LOOP && !statement->next)
         statement = statement->body;
-    if (!statement || statement->kind != STATEMENT_STORE || statement->next) return;
+    for (const Statement *at = statement; at; at = at->next)
+        if (at->kind != STATEMENT_STORE) return;
+    if (!statement) return;
     Arena *scratch = arena_new();
     Substitution *by = substitution_new(scratch, kernel);
     for (Id id = 0, nodes = by->nodes; id < nodes; id++) {

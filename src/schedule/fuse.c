@@ -12,7 +12,9 @@
  *     row's maximum under the row loop): accumulate() then places it there, once. A contraction,
  *     whose operands are read again and again, only under all of the owner's loops, and not beside
  *     a row's fold; and one a kernel, or two that multiply the same x with weights (SwiGLU), which
- *     are summed in the same loops;
+ *     are summed in the same loops. Reshapes and permutations between them keep it one sum for each
+ *     of the owner's elements (a cache's rows); a flip of an axis of two (rotated pairs) makes it
+ *     two sums for the pair, if it is a product with weights;
  *   - an operand of a contraction is stored, unless it reads fewer bytes than it has: a packed
  *     weight is unpacked in place;
  *   - the powers of a softmax whose scores are a contraction, its folds and what weighs with them
@@ -32,13 +34,14 @@ typedef struct {
     bool costly;      // its expression has an EXP2, LOG2 or SIN
     bool stretched;   // some reader needs each of its elements several times
     Id owner;
-    int products;           // (owner) the contractions that it holds
-    Id contraction;         // one of them
-    int8_t axis[RANK_MAX];  // the owner's axis, -1 none
-    int64_t reads;          // bytes of the memory that its expression reads; saturates
-    int depth;              // of its expression, from a fold up
-    int leaves;             // the different memories and folds that it is made of
-    Id leaf[LEAVES_MAX];    // LEAVES_MAX: or more
+    int products;            // (owner) the contractions that it holds
+    Id contraction;          // one of them
+    uint8_t axes[RANK_MAX];  // the owner's axes that each of its own runs over, 0 none
+    uint8_t turned;          // the owner's axes along which it is also read in another order
+    int64_t reads;           // bytes of the memory that its expression reads; saturates
+    int depth;               // of its expression, from a fold up
+    int leaves;              // the different memories and folds that it is made of
+    Id leaf[LEAVES_MAX];     // LEAVES_MAX: or more
 } Place;
 enum { DEPTH_MAX = 256 };  // of an expression: passes walk it down, and a compiler's time grows
 typedef struct {
@@ -50,7 +53,8 @@ typedef struct {
     const bool *refused;  // contractions that are no attention's after all
     Id *weighs;           // by node: the contraction that weighs by the softmax it is a fold of
     bool *stored;
-    int32_t *slot;  // of each stored node, -1 before it has one
+    uint8_t *turned;  // by root: axes
+    int32_t *slot;    // of each stored node, -1 before it has one
 } Fusion;
 
 static int64_t node_elements(const Fusion *fusion, Id id) {
@@ -264,14 +268,11 @@ static void mark_live(Fusion *fusion, Id id) {
 
 // ---- one node, seen from its readers -----------------------------------------------------------
 // The node whose shape the owner's loops run over.
-static Id loops_of(const Fusion *fusion, Id owner) {
-    const Node *node = graph_node(fusion->graph, owner);
-    return node->op == OP_ASSIGN ? node->source[1] : owner;
-}
+static Id loops_of(const Fusion *fusion, Id owner) { return root_shape(fusion->graph, owner); }
 
 // `source` is read by a node of `owner` under these axes.
 static void claim(Fusion *fusion, Id source, Id owner, bool aligned, bool inside,
-                  const int8_t *axis) {
+                  const uint8_t *axes, uint8_t turned) {
     Place *place = &fusion->place[source];
     int rank = graph_node(fusion->graph, source)->rank;
     bool first = place->owner == NOBODY;
@@ -279,22 +280,36 @@ static void claim(Fusion *fusion, Id source, Id owner, bool aligned, bool inside
     if (first) place->owner = owner;
     if (first) place->aligned = aligned;
     place->inside |= inside;
+    place->turned |= turned;
     if (!aligned) place->aligned = false;
     for (int i = 0; i < rank && aligned; i++)  // read under several loops: under none in particular
-        place->axis[i] = first || place->axis[i] == axis[i] ? axis[i] : -1;
+        place->axes[i] = first || place->axes[i] == axes[i] ? axes[i] : 0;
 }
 
-// Axes of a reshape's source, if only axes of size 1 come and go.
-static bool reshape_axes(const Node *node, const Node *source, const int8_t *from, int8_t *into) {
+// Axes of a reshape's source, if axes of size 1 come and go, and others are cut into several.
+static bool reshape_axes(const Node *node, const Node *source, const uint8_t *from, uint8_t *into) {
     int i = 0;
     for (int j = 0; j < source->rank; j++) {
-        into[j] = -1;
-        if (source->size[j] == 1) continue;
-        while (i < node->rank && node->size[i] == 1) i++;
-        if (i == node->rank || node->size[i] != source->size[j]) return false;
-        into[j] = from[i++];
+        Size left = source->size[j];
+        into[j] = 0;
+        for (bool all = true; left != 1; i++) {
+            while (i < node->rank && node->size[i] == 1) i++;
+            bool cuts = i < node->rank && !size_is_symbolic(left) &&
+                        !size_is_symbolic(node->size[i]) && node->size[i] > 1 &&
+                        left % node->size[i] == 0;
+            if (i == node->rank || (!cuts && node->size[i] != left)) return false;
+            left = node->size[i] == left ? 1 : left / node->size[i];
+            all &= from[i] != 0;
+            into[j] = all ? into[j] | from[i] : 0;
+        }
     }
     return true;
+}
+
+// What an ASSIGN stores; loops may run over what was reshaped into it.
+static bool is_assigned(const Fusion *fusion, Id owner, Id id) {
+    const Node *node = owner < 0 ? NULL : graph_node(fusion->graph, owner);
+    return node && node->op == OP_ASSIGN && node->source[1] == id;
 }
 
 static void claim_sources(Fusion *fusion, Id id) {
@@ -302,31 +317,35 @@ static void claim_sources(Fusion *fusion, Id id) {
     Place *place = &fusion->place[id];
     bool starts = place->stored;  // a kernel of its own
     Id owner = starts ? id : place->owner;
-    int8_t axis[RANK_MAX], identity[RANK_MAX];
-    for (int i = 0; i < RANK_MAX; i++) identity[i] = (int8_t)i;
-    const int8_t *mine = starts ? identity : place->axis;
+    uint8_t axes[RANK_MAX], identity[RANK_MAX];
+    for (int i = 0; i < RANK_MAX; i++) identity[i] = (uint8_t)(1u << i);
+    const uint8_t *mine = starts ? identity : place->axes;
     for (int s = 0; s < node->sources; s++) {
         if (node->op == OP_WITHGRAD && s == 1) continue;
         const Node *source = graph_node(fusion->graph, node->source[s]);
         bool aligned = (starts || place->aligned) && owner >= 0, inside = !starts && place->inside;
-        for (int i = 0; i < source->rank; i++) axis[i] = i < node->rank ? mine[i] : -1;
+        uint8_t turned = starts ? 0 : place->turned;
+        for (int i = 0; i < source->rank; i++) axes[i] = i < node->rank ? mine[i] : 0;
+        for (int i = 0; i < node->rank && node->op == OP_FLIP; i++)
+            if (node->arg[0] >> i & 1) turned |= mine[i];
         if (node->op == OP_RESHAPE)
-            aligned = aligned && reshape_axes(node, source, mine, axis);
+            aligned = aligned && reshape_axes(node, source, mine, axes);
         else if (node->op == OP_PERMUTE)
-            for (int i = 0; i < node->rank; i++) axis[node->arg[i]] = mine[i];
+            for (int i = 0; i < node->rank; i++) axes[node->arg[i]] = mine[i];
         else if (node->op == OP_REDUCE) {
             inside = true;
             for (int i = 0; i < source->rank; i++)
-                if (node->arg[1] >> i & 1) axis[i] = -1;
-        } else if (node->op != OP_EXPAND && node->op != OP_ASSIGN &&
+                if (node->arg[1] >> i & 1) axes[i] = 0;
+        } else if (node->op != OP_EXPAND && node->op != OP_ASSIGN && node->op != OP_FLIP &&
                    (ops[node->op].properties & (MOVES | SPECIAL)) && node->op != OP_DETACH &&
                    node->op != OP_CONTIGUOUS && node->op != OP_WITHGRAD && node->op != OP_COPY)
             aligned = false;
         else if (node->op == OP_SCAN)
             aligned = false;
+        bool looped = is_assigned(fusion, owner, id) && loops_of(fusion, owner) == node->source[s];
         for (int i = 0; i < source->rank; i++)
-            if (source->size[i] == 1) axis[i] = -1;
-        claim(fusion, node->source[s], owner, aligned, inside, axis);
+            axes[i] = source->size[i] == 1 ? 0 : looped ? identity[i] : axes[i];
+        claim(fusion, node->source[s], owner, aligned || looped, inside, axes, turned);
         fusion->place[node->source[s]].stretched |=
             (!starts && place->stretched) ||
             node_elements(fusion, id) > node_elements(fusion, node->source[s]);
@@ -342,8 +361,8 @@ static bool under_prefix(const Fusion *fusion, Id id, int *loops, int *owner_loo
     uint32_t used = 0;
     for (int i = 0; i < node->rank; i++) {
         if (node->size[i] == 1) continue;
-        if (place->axis[i] < 0) return false;
-        used |= 1u << place->axis[i];
+        if (!place->axes[i]) return false;
+        used |= place->axes[i];
     }
     *loops = *owner_loops = 0;
     bool prefix = true, ended = false;
@@ -375,6 +394,29 @@ static bool joins(const Fusion *fusion, const Place *home, Id id) {
     return true;
 }
 
+// Schedules count on a product's innermost axis: no other may be cut, and its last part stays last.
+static bool keeps_innermost(const Node *shape, const Node *node, const Place *place) {
+    int last = node->rank - 1, innermost = shape->rank - 1;
+    while (last > 0 && node->size[last] == 1) last--;
+    while (innermost > 0 && shape->size[innermost] == 1) innermost--;
+    for (int axis = 0; axis < node->rank; axis++) {
+        bool cut = place->axes[axis] & (place->axes[axis] - 1);
+        if (cut && (axis != last || !(place->axes[axis] >> innermost & 1))) return false;
+    }
+    return true;
+}
+
+// A product with weights that is read in both orders along one axis of two (a rotation of pairs) is
+// made for both, with its reader's loop over that axis written out.
+static bool turns_pairs(const Fusion *fusion, const Node *shape, Id id) {
+    const Node *product = graph_node(fusion->graph, graph_node(fusion->graph, id)->source[0]);
+    const Place *place = fusion->place;
+    bool weighs = place[product->source[0]].of_weights != place[product->source[1]].of_weights;
+    for (int axis = 0; axis < shape->rank && weighs; axis++)
+        if (place[id].turned == 1 << axis) return shape->size[axis] == 2 && fusion->most > 1;
+    return false;
+}
+
 static bool fold_in_place(Fusion *fusion, Id id) {
     const Node *node = graph_node(fusion->graph, id);
     Place *place = &fusion->place[id];
@@ -387,7 +429,7 @@ static bool fold_in_place(Fusion *fusion, Id id) {
     if (owner->op == OP_SCAN || owner->op == OP_SCATTER_ADD) return false;
     Place *home = &fusion->place[place->owner];
     if (!is_contraction(fusion, node)) {  // a tile of a contraction has no place for a row's fold
-        if (loops < owner_loops && home->products) return false;
+        if ((loops < owner_loops && home->products) || place->turned) return false;
         home->folds_rows |= loops < owner_loops;
         return true;
     }
@@ -395,8 +437,12 @@ static bool fold_in_place(Fusion *fusion, Id id) {
         (home->products && !joins(fusion, home, id)))
         return false;
     if (is_contraction(fusion, owner)) return false;
-    home->products++;
+    const Node *shape = graph_node(fusion->graph, loops_of(fusion, place->owner));
+    if (!keeps_innermost(shape, node, place)) return false;
+    if (place->turned && (home->products || !turns_pairs(fusion, shape, id))) return false;
+    home->products += place->turned ? 2 : 1;
     home->contraction = id;
+    fusion->turned[place->owner] = place->turned;
     return true;
 }
 
@@ -529,7 +575,7 @@ static Order kernel_order(const Fusion *fusion, Arena *scratch) {
 static void make_kernels(Fusion *fusion) {
     Arena *scratch = arena_new();
     Order order = kernel_order(fusion, scratch);
-    Ranges ranges = {fusion->module, fusion->stored, slot_of, fusion};
+    Ranges ranges = {fusion->module, fusion->stored, fusion->turned, slot_of, fusion};
     for (int left = order.roots; left > 0; left--) {
         int next = 0;
         while (next < order.roots && order.waits[next]) next++;
@@ -569,6 +615,7 @@ static bool try_fuse(Module *module, int outputs, const Id *output, int effects,
         .arena = scratch, .graph = graph, .module = module, .refused = refused, .most = products};
     fusion.place = arena_array(scratch, Place, count);
     fusion.stored = arena_array(scratch, bool, count);
+    fusion.turned = arena_array(scratch, uint8_t, count);
     fusion.slot = arena_array(scratch, int32_t, count);
     fusion.weighs = arena_array(scratch, Id, count);
     for (Id id = 0; id < count; id++)

@@ -290,7 +290,9 @@ int find_products(const Heuristic *to, int32_t rows, int most, Product *product)
     for (; at && at->kind == STATEMENT_STORE && at->role == ROLE_INIT; at = at->next) inits++;
     if (!inits || inits > most || !at || at->kind != STATEMENT_LOOP) return 0;
     shape.finish = at->next;
-    if (!shape.finish || shape.finish->kind != STATEMENT_STORE || shape.finish->next) return 0;
+    if (!shape.finish || (inits == 1 && shape.finish->next)) return 0;
+    for (const Statement *store = shape.finish; store; store = store->next)
+        if (store->kind != STATEMENT_STORE) return 0;
     for (; at->kind == STATEMENT_LOOP; at = at->body) {
         if (shape.sums == CHAIN_MAX || (shape.sums && at->next)) return 0;
         shape.sum[shape.sums++] = at->loop;

@@ -20,6 +20,7 @@ typedef struct {
 typedef struct {
     Heuristic *to;
     int32_t row;  // the loop over the weights' rows
+    int outers;   // loops over groups of rows, outside of all others: heads
     int64_t group;
     WeightLoad load[LOADS_MAX];
     int loads;
@@ -62,14 +63,23 @@ static bool find_loads(Weights *weights, Statement *list) {
     return true;
 }
 
+static bool moves_weights(const Weights *weights, int32_t loop) {
+    for (int i = 0; i < weights->loads; i++)
+        if (loop_set_has(&weights->load[i].loops, loop)) return true;
+    return false;
+}
+
 static bool find_weights(Heuristic *to, Weights *weights) {
     int64_t rows;
     *weights = (Weights){.to = to, .row = to->loops ? to->chain[to->loops - 1] : -1};
     if (weights->row < 0 || !constant_extent(to, weights->row, &rows) || rows % 16 ||
         to->target->lanes < 8)
         return false;
-    weights->group = rows % 32 ? 16 : 32;
-    return find_loads(weights, to->body) && weights->loads;
+    if (!find_loads(weights, to->body) || !weights->loads) return false;
+    while (weights->outers + 1 < to->loops && moves_weights(weights, to->chain[weights->outers]))
+        weights->outers++;
+    weights->group = rows % 32 || (weights->outers && rows == 32) ? 16 : 32;
+    return true;
 }
 
 // Loops around the body, in the order of the nest.
@@ -87,11 +97,36 @@ static void add_layout(Weights *weights) {
     const char *row = name_of(to, weights->row);
     text_add(&to->text, "SPLIT %s %lld\n", row, (long long)weights->group);
     for (int i = 0; i < weights->loads; i++) {
-        text_add(&to->text, "STAGE %s at top over %s0",
-                 to->kernel->buffers.at[weights->load[i].buffer].name, row);
+        text_add(&to->text, "STAGE %s at top over",
+                 to->kernel->buffers.at[weights->load[i].buffer].name);
+        for (int n = 0; n < weights->outers; n++)
+            text_add(&to->text, " %s", name_of(to, to->chain[n]));
+        text_add(&to->text, " %s0", row);
         add_used(weights, to->body, weights->load[i].loops);
         text_add(&to->text, " %s1 in once\n", row);
     }
+}
+
+// Threads share the groups of rows.
+static void add_threads(const Weights *weights) {
+    Heuristic *to = weights->to;
+    const char *shared = arena_print(to->arena, "%s0", name_of(to, weights->row));
+    for (int n = weights->outers - 1; n >= 0; n--) {
+        const char *outer = name_of(to, to->chain[n]);
+        text_add(&to->text, "FUSE %s %s\n", outer, shared);
+        shared = arena_print(to->arena, "%s_%s", outer, shared);
+    }
+    text_add(&to->text, "THREAD %s\n", shared);
+}
+
+// What a load reads after the layout.
+static const char *once_name(const Weights *weights, int load) {
+    const Heuristic *to = weights->to;
+    int32_t buffer = weights->load[load].buffer;
+    int number = 1;
+    for (int i = 0; i < load; i++) number += weights->load[i].buffer == buffer;
+    return arena_print(to->arena, number > 1 ? "%s_once_%d" : "%s_once",
+                       to->kernel->buffers.at[buffer].name, number);
 }
 
 static double bytes_of(const Weights *weights, const WeightLoad *load) {
@@ -108,14 +143,9 @@ static void add_requests(Weights *weights) {
     Heuristic *to = weights->to;
     double all = 0;
     for (int i = 0; i < weights->loads; i++) all += bytes_of(weights, &weights->load[i]);
-    for (int i = 0; i < weights->loads; i++) {
-        int32_t buffer = weights->load[i].buffer;
-        int before = 1;
-        for (int n = 0; n < i; n++) before += weights->load[n].buffer == buffer;
-        text_add(&to->text, "PIPELINE %s_once%s %d\n", to->kernel->buffers.at[buffer].name,
-                 before > 1 ? arena_print(to->arena, "_%d", before) : "",
+    for (int i = 0; i < weights->loads; i++)
+        text_add(&to->text, "PIPELINE %s %d\n", once_name(weights, i),
                  (int)ceil(AHEAD * bytes_of(weights, &weights->load[i]) / all));
-    }
 }
 
 // ---- a row of the result, or few: lanes --------------------------------------------------------
@@ -138,12 +168,6 @@ static void add_copy(Lanes *lanes, const char *suffix) {
     const char *row = name_of(to, lanes->weights->row);
     if (lanes->few) text_add(&lanes->copies, "UNROLL %s%s\n", row_of_x(lanes), suffix);
     text_add(&lanes->copies, "UNROLL %s10%s\nVECTORIZE %s11%s\n", row, suffix, row, suffix);
-}
-
-static bool moves_weights(const Weights *weights, int32_t loop) {
-    for (int i = 0; i < weights->loads; i++)
-        if (loop_set_has(&weights->load[i].loops, loop)) return true;
-    return false;
 }
 
 // The innermost sums: those that move through the weights outside, so that what is loaded is used
@@ -237,9 +261,11 @@ static const char *lanes_schedule(Weights *weights) {
     Heuristic *to = weights->to;
     const char *row = name_of(to, weights->row);
     int64_t rows = 1;
-    Lanes lanes = {.weights = weights, .few = to->loops > 1, .copies = text_new(to->arena)};
-    if (to->loops > 2) return NULL;
-    if (lanes.few && (!constant_extent(to, to->chain[0], &rows) || rows > FEW_ROWS)) return NULL;
+    int loops = to->loops - weights->outers;
+    Lanes lanes = {.weights = weights, .few = loops > 1, .copies = text_new(to->arena)};
+    if (loops > 2) return NULL;
+    if (lanes.few && (!constant_extent(to, to->chain[to->loops - 2], &rows) || rows > FEW_ROWS))
+        return NULL;
     to->text = text_new(to->arena);
     bool shared = thread_loop(to) >= 0;
     add_computed_once(to, to->body);
@@ -253,13 +279,26 @@ static const char *lanes_schedule(Weights *weights) {
     }
     add_copy(&lanes, "");
     if (!add_level(&lanes, to->body, arena_print(to->arena, "%s0", row), 0)) return NULL;
-    if (shared) text_add(&to->text, "THREAD %s0\n", row);
+    if (shared) add_threads(weights);
     text_add(&to->text, "%s", lanes.copies.at);
     add_requests(weights);
     return to->text.at;
 }
 
 // ---- many rows: tiles --------------------------------------------------------------------------
+static const char *packed_name(const Weights *weights, const Product *product) {
+    const Heuristic *to = weights->to;
+    IdList nodes = kernel_nodes(to->arena, to->kernel, product->right);
+    for (int i = 0; i < weights->loads; i++)
+        for (int n = 0; n < nodes.count && weights->load[i].buffer == product->packed; n++) {
+            const Node *node = graph_node(to->kernel->graph, nodes.at[n]);
+            if (node->op == OP_LOAD && node->arg[0] == product->packed &&
+                node->arg[1] == weights->load[i].index)
+                return once_name(weights, i);
+        }
+    return "";
+}
+
 // x is packed once for all threads, its rows padded to whole tiles. A panel of columns serves all
 // rows of x and is packed by the thread that takes it; a group of the weights' rows is unpacked to
 // one or two. weights NULL: the columns lie side by side in memory already. Two products of one x
@@ -295,8 +334,8 @@ static const char *panel_schedule(Heuristic *to, const Product *product, int pro
     add_sums(to, product, outer);
     text_add(&to->text, " %s1 in shared convert\nTHREAD %s0_%s\n", i, i, a);
     for (int p = 0; p < products; p++) {
-        const char *b = to->kernel->buffers.at[product[p].packed].name;
-        if (weights) b = arena_print(to->arena, "%s_once", b);
+        const char *b = weights ? packed_name(weights, &product[p])
+                                : to->kernel->buffers.at[product->packed].name;
         if (weights && product[p].plain) continue;
         text_add(&to->text, "STAGE %s at %s over", b, panel);
         add_sums(to, product, outer);
@@ -312,8 +351,12 @@ static const char *panel_schedule(Heuristic *to, const Product *product, int pro
     text_add(&to->text, "SPLIT %s_finish %lld\nUNROLL %s_finish0\n", inner, (long long)lanes,
              inner);
     text_add(&to->text, "VECTORIZE %s_finish1\n", inner);
-    text_add(&to->text, "TENSORCORE %s %lldx%lld on %s\nTHREAD %s0\n", to->target->unit,
-             (long long)tile.m, (long long)n, s, j);
+    text_add(&to->text, "TENSORCORE %s %lldx%lld on %s\n", to->target->unit, (long long)tile.m,
+             (long long)n, s);
+    if (weights)
+        add_threads(weights);
+    else
+        text_add(&to->text, "THREAD %s0\n", j);
     tile.n *= products;
     add_unrolled(to, name_of(to, product->sum[product->sums - 1]), &tile);
     return to->text.at;
@@ -339,8 +382,8 @@ const char *weights_schedule(Heuristic *to) {
     Weights weights;
     Product product[PRODUCTS_MAX];
     if (!find_weights(to, &weights)) return NULL;
-    int products = to->target->unit && to->loops == 2
-                       ? find_products(to, to->chain[0], PRODUCTS_MAX, product)
+    int products = to->target->unit && to->loops - weights.outers == 2
+                       ? find_products(to, to->chain[weights.outers], PRODUCTS_MAX, product)
                        : 0;
     for (int p = 0; p < products; p++)
         if (product[p].columns != weights.row || product[p].rows_buffer != product->rows_buffer)

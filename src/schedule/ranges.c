@@ -388,35 +388,54 @@ static Statement *close_loops(Lowering *to, int loops, const int32_t *loop, Stat
     return body;
 }
 
-static Statement *store_root(Lowering *to, Id root) {
-    const Node *node = graph_node(to->graph, root);
-    int32_t loop[RANK_MAX * (CUTS_MAX + 1)];
-    Index coordinate[RANK_MAX];
-    int32_t out =
-        slot_buffer(to, to->ranges->slot_of(to->ranges->context, root), (DType)node->dtype, true);
-    int loops = open_loops(to, node, ~0u, loop, coordinate);
+Id root_shape(const Graph *graph, Id root) {
+    const Node *node = graph_node(graph, root), *value = node;
+    if (node->op != OP_ASSIGN) return root;
+    value = graph_node(graph, node->source[1]);
+    bool joins = value->op == OP_RESHAPE && graph_node(graph, value->source[0])->rank > value->rank;
+    return joins ? value->source[0] : node->source[1];
+}
+
+static Statement *store_value(Lowering *to, Id root, int32_t out, const Index *coordinate) {
     Id value = lower_node(to, root, coordinate, -1);
-    Statement *store =
-        statement_store(to->kernel, ROLE_STORE, out, linear(to, node, coordinate), value);
-    return close_loops(to, loops, loop, store);
+    return statement_store(to->kernel, ROLE_STORE, out,
+                           linear(to, graph_node(to->graph, root), coordinate), value);
 }
 
 // The target of an ASSIGN is a chain of movement over memory: its LOAD says which element to write.
-static Statement *store_assign(Lowering *to, const Node *node) {
-    int32_t loop[RANK_MAX * (CUTS_MAX + 1)];
-    Index coordinate[RANK_MAX];
-    const Node *value_node = graph_node(to->graph, node->source[1]);
-    int loops = open_loops(to, value_node, ~0u, loop, coordinate);
-    const Node *target = graph_node(to->kernel->graph, lower(to, node->source[0], coordinate, -1));
+static Statement *store_assigned(Lowering *to, const Node *node, const Node *shape,
+                                 const Index *coordinate) {
+    Index at[RANK_MAX];
+    reshape_coordinates(to, shape, coordinate, graph_node(to->graph, node->source[1]), at);
+    const Node *target = graph_node(to->kernel->graph, lower(to, node->source[0], at, -1));
     if (target->op != OP_LOAD || target->sources)
         fatal("assign: the target is not a view of memory. Hint: assign to a tensor or to a slice "
               "of one");
     int32_t buffer = (int32_t)target->arg[0];
     Index index = (Index)target->arg[1];
     to->kernel->buffers.at[buffer].written = true;
-    Id value = lower(to, node->source[1], coordinate, -1);
-    return close_loops(to, loops, loop,
-                       statement_store(to->kernel, ROLE_STORE, buffer, index, value));
+    Id value = lower(to, node->source[1], at, -1);
+    return statement_store(to->kernel, ROLE_STORE, buffer, index, value);
+}
+
+static Statement *store_root(Lowering *to, Id root) {
+    const Node *node = graph_node(to->graph, root),
+               *shape = graph_node(to->graph, root_shape(to->graph, root));
+    int32_t loop[RANK_MAX * (CUTS_MAX + 1)], out = -1;
+    Index coordinate[RANK_MAX];
+    uint8_t turned = to->ranges->turned[root];
+    if (node->op != OP_ASSIGN)
+        out = slot_buffer(to, to->ranges->slot_of(to->ranges->context, root), (DType)node->dtype,
+                          true);
+    int loops = open_loops(to, shape, ~(uint32_t)turned, loop, coordinate);
+    Statement *stores = NULL, **last = &stores;
+    for (int which = 0; which < (turned ? 2 : 1); which++, last = &(*last)->next) {
+        for (int axis = 0; axis < shape->rank; axis++)
+            if (turned >> axis & 1) coordinate[axis] = index_const(to->indices, which);
+        *last = node->op == OP_ASSIGN ? store_assigned(to, node, shape, coordinate)
+                                      : store_value(to, root, out, coordinate);
+    }
+    return close_loops(to, loops, loop, stores);
 }
 
 // init; for k { update; store }: a prefix fold keeps its running value in an accumulator.
@@ -552,8 +571,7 @@ static Lowering lower_root(const Ranges *ranges, Id root, Cuts *cuts) {
         const Var *info = graph_var_info(graph, var);
         graph_var(kernel->graph, info->name, info->low, info->high);
     }
-    kernel->body = node->op == OP_ASSIGN        ? store_assign(&to, node)
-                   : node->op == OP_SCAN        ? store_scan(&to, root)
+    kernel->body = node->op == OP_SCAN          ? store_scan(&to, root)
                    : node->op == OP_SCATTER_ADD ? store_scatter(&to, root)
                                                 : store_root(&to, root);
     return to;

@@ -43,10 +43,13 @@ Module *fuse(Arena *arena, const Graph *graph, int outputs, const Id *output, in
 typedef struct {
     Module *module;
     const bool *is_stored;
+    const uint8_t *turned;  // by root: an axis of two whose loop is written out, as a mask
     int32_t (*slot_of)(void *context, Id node);
     void *context;
 } Ranges;
 KernelCall kernel_from_root(const Ranges *ranges, Id root);
+// The node whose axes a root's loops run over.
+Id root_shape(const Graph *graph, Id root);
 // Two sums of products over the same axes that share a factor: in one kernel their loops are one.
 bool sums_together(const Graph *graph, Id a, Id b);
 

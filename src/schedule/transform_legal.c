@@ -85,7 +85,8 @@ static int64_t last_iteration(const Kernel *kernel, int32_t loop) {
     return index_high(graph_indices(kernel->graph), kernel->loops.at[loop].extent) - 1;
 }
 
-// The most that `value` is where the condition holds: `value < bound` may be a part of it.
+// The most that `value` is where the condition holds: `part < bound` may be in it, and value be
+// scale*part + rest.
 static int64_t most_within(const Kernel *kernel, Id condition, Index value, int64_t most) {
     const Node *node = condition < 0 ? NULL : graph_node(kernel->graph, condition);
     if (!node) return most;
@@ -96,8 +97,18 @@ static int64_t most_within(const Kernel *kernel, Id condition, Index value, int6
     const Node *x = node->sources ? graph_node(kernel->graph, node->source[0]) : node,
                *bound = node->sources > 1 ? graph_node(kernel->graph, node->source[1]) : node;
     bool says = node->op == OP_CMPLT && x->op == OP_INDEX && bound->op == OP_INDEX;
-    if (!says || x->arg[0] != value) return most;
-    return min_i64(most, index_high(graph_indices(kernel->graph), (Index)bound->arg[0]) - 1);
+    IndexTable *table = graph_indices(kernel->graph);
+    const Term *part, *whole;
+    int64_t scale = 0, span;
+    if (!says || !index_terms(table, (Index)x->arg[0], &part)) return most;
+    for (int i = index_terms(table, value, &whole) - 1; i >= 0; i--)
+        if (whole[i].atom == part->atom) scale = whole[i].scale / part->scale;
+    Index rest = index_sub(table, value, index_scale(table, (Index)x->arg[0], scale));
+    if (scale < 1 ||
+        __builtin_mul_overflow(scale, index_high(table, (Index)bound->arg[0]) - 1, &span) ||
+        __builtin_add_overflow(span, index_high(table, rest), &span))
+        return most;
+    return min_i64(most, span);
 }
 
 // The loop whose number, or a digit of it (i/4, i%4), an atom is; -1 if it is something else.
@@ -115,13 +126,13 @@ static int32_t digit_of(const IndexTable *table, const Atom *atom) {
 // Different iterations of the moving loops give different values: taken by size, each stride is
 // beyond what the smaller ones reach together (a number in mixed radix). loop must be among them,
 // as itself or as quotient and remainder by one number. Iterations of padding, which the condition
-// excludes, do not count.
+// excludes, do not count. apart: the values differ by more than that.
 static bool is_injective(const Kernel *kernel, int32_t loop, LoopSet moving, Index index,
-                         Id condition) {
+                         int64_t apart, Id condition) {
     IndexTable *table = graph_indices(kernel->graph);
     const Term *terms;
     int count = index_terms(table, index, &terms);
-    int64_t reach = 0, before = 0, quotient = 0, rest = 0;
+    int64_t reach = apart, before = 0, quotient = 0, rest = 0;
     bool found = false;
     Index smaller = index_const(table, 0);  // the terms up to this stride
     for (;;) {                              // the next larger stride of a moving loop
@@ -152,7 +163,8 @@ static bool is_injective(const Kernel *kernel, int32_t loop, LoopSet moving, Ind
         if (same > 1 || stride <= reach || __builtin_mul_overflow(stride, max_i64(last, 0), &span))
             return false;
         smaller = index_add(table, smaller, term);
-        reach = most_within(kernel, condition, smaller, reach + span);
+        int64_t most = most_within(kernel, condition, smaller, INT64_MAX / 4);
+        reach = min_i64(reach + span, apart + most - index_low(table, smaller));
         before = stride;
     }
 }
@@ -165,7 +177,8 @@ static bool disjoint_when(const Kernel *kernel, int32_t loop, LoopSet varying, I
     if (last <= 0) return true;
     LoopSet moving = varying;
     loop_set_add(&moving, loop);
-    if (a == b && legal_element(kernel, a) && is_injective(kernel, loop, moving, a, condition))
+    if (index_is_const(table, index_sub(table, a, b), &fixed) && legal_element(kernel, a) &&
+        is_injective(kernel, loop, moving, a, llabs(fixed), condition))
         return true;
     if (!motion_of(kernel, loop, varying, a, &in_a) || !motion_of(kernel, loop, varying, b, &in_b))
         return false;
@@ -346,7 +359,8 @@ static Statement *meets(Kernel *kernel, const AccessList *accesses, int32_t loop
         for (int j = 0; j < accesses->count; j++) {
             const Access *b = &accesses->at[j];
             if (b->buffer != buffer) continue;
-            Id condition = a->statement == b->statement ? a->statement->condition : -1;
+            bool same = a->statement->condition == b->statement->condition;
+            Id condition = same ? a->statement->condition : -1;
             if (!disjoint_when(kernel, loop, varying, a->index, b->index, condition))
                 return a->statement;
         }

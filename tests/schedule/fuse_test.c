@@ -170,6 +170,58 @@ TEST(fuse_two_products_of_one_x_share_their_loops) {
     done();
 }
 
+// A product's rows, cut into heads: pairs of a head are rotated, or rows are put where a cache
+// wants them. version: of the weights.
+static Module *fuse_heads(int version, const char *more) {
+    arena = arena_new();
+    return fused(arena_print(
+        arena,
+        "%%0 = buffer{1, 0} f32 (5, 1, 8)\n%%1 = expand f32 (5, 12, 8) %%0\n"
+        "%%2 = buffer{2, %d} f32 (1, 12, 8)\n%%3 = expand f32 (5, 12, 8) %%2\n"
+        "%%4 = mul f32 (5, 12, 8) %%1 %%3\n%%5 = reduce{add, 2} f32 (5, 12, 1) %%4\n"
+        "%%6 = reshape f32 (5, 3, 2, 2) %%5\n%%7 = permute{1, 0, 2, 3} f32 (3, 5, 2, 2) %%6\n%s",
+        version, more));
+}
+
+static const char *const rotated =
+    "%8 = flip{3} f32 (3, 5, 2, 2) %7\n%9 = buffer{3, 0} f32 (3, 5, 2, 2)\n"
+    "%10 = mul f32 (3, 5, 2, 2) %8 %9\n%11 = add f32 (3, 5, 2, 2) %7 %10\n"
+    "%12 = contiguous f32 (3, 5, 2, 2) %11\nout %12\n";
+
+TEST(fuse_product_takes_a_rotation_of_pairs_in) {
+    fuse_heads(-1, rotated);
+    CHECK_INT(module->calls.count, 1);
+    accumulate(module->calls.at[0].kernel);
+    CHECK(
+        strstr(kernel_text(0),
+               "    for l < 2 {\n      init s[0] = 0\n      init s_2[0] = 0\n"
+               "      for k < 8 {\n"
+               "        update s[0] = (fma a[8*j + k] b[32*i + 16*l + k] s[0])\n"
+               "        update s_2[0] = (fma a[8*j + k] b[32*i + 16*l + k + 8] s_2[0])\n"
+               "      }\n"
+               "      finish out[20*i + 4*j + 2*l] = (add s[0] (mul s_2[0] c[20*i + 4*j + 2*l]))\n"
+               "      finish out[20*i + 4*j + 2*l + 1] = (add s_2[0] (mul s[0] c[20*i + 4*j + "
+               "2*l + 1]))\n"));
+    done();
+    fuse_heads(-1, "%8 = permute{0, 2, 3, 1} f32 (3, 2, 2, 5) %7\n"
+                   "%9 = contiguous f32 (3, 2, 2, 5) %8\nout %9\n");  // rows are no lanes then
+    CHECK_INT(module->calls.count, 2);
+    done();
+    fuse_heads(0, rotated);  // the other factor is no weight: twice the work, or twice the memory
+    CHECK_INT(module->calls.count, 2);
+    done();
+}
+
+TEST(fuse_product_goes_where_an_assign_wants_it) {
+    arena = arena_new();
+    fuse_heads(-1, "%8 = reshape f32 (3, 5, 4) %7\n%9 = buffer{4, 0} f32 (3, 9, 4)\n%10 = "
+                   "shrink{(0, 2, 0)} f32 (3, 5, 4) %9\n%11 = assign{4, 1} f32 (3, 9, 4) %10 %8\n"
+                   "%12 = contiguous f32 (3, 9, 4) %11\nout %12\n");
+    CHECK_INT(module->calls.count, 2);  // the second reads the cache
+    CHECK(strstr(kernel_text(0), "reduce add k<8"));
+    done();
+}
+
 // Readers of the old bytes run before the write, readers of the new ones after it.
 TEST(fuse_orders_around_assign) {
     fused("%0 = buffer{1, 0} f32 (8)\n%1 = const{2} f32 (8)\n%2 = mul f32 (8) %0 %1\n%3 = "

@@ -196,6 +196,30 @@ TEST(heuristic_lays_out_two_weights_of_one_x) {
     check_pair(7, 40, NULL);  // rows in no groups of 16
 }
 
+// Rows of weights in groups, two at a time: heads whose pairs are rotated.
+static void check_heads(int rows, int pairs, const char *word) {
+    Arena *arena = arena_new();
+    int head = 64 * 2 * pairs;
+    const char *sum = "(reduce add k<64 (mul x[64*i + k] w[%d*h + 128*j + k + %d]))";
+    const char *a = arena_print(arena, sum, head, 0), *b = arena_print(arena, sum, head, 64);
+    check_heuristic(
+        arena_print(arena,
+                    "kernel w\nout y f32[%d]\nin x f32[%d]\nweight w f32[%d]\n"
+                    "for h < 3 { for i < %d { for j < %d {\ny[%d*h + %d*i + 2*j] = (add %s (mul 2 "
+                    "%s))\ny[%d*h + %d*i + 2*j + 1] = (add %s (mul -2 %s))\n} } }\n",
+                    6 * rows * pairs, rows * 64, 3 * head, rows, pairs, 2 * rows * pairs, 2 * pairs,
+                    a, b, 2 * rows * pairs, 2 * pairs, b, a),
+        word, NULL);
+    arena_free(arena);
+}
+
+TEST(heuristic_shares_groups_of_heads) {
+    check_heads(1, 32, "FUSE h j0\nTHREAD h_j0\n");
+    check_heads(2, 64, "STAGE w at top over h j0 k j1 in once\n");
+    check_heads(13, 32, "FUSE h j0\nTHREAD h_j0\n");
+    check_heads(64, 64, "SPILL s_2\nUNROLL i1_finish_spill_2\n");
+}
+
 TEST(heuristic_lays_weights_out) {
     check_weights(1, 64, "COMPUTE_AT s_3 at top over k\n");
     check_weights(1, 48, "SPLIT j 16\nSTAGE c at top over j0 k b j1 in once\n");

@@ -667,6 +667,31 @@ TEST(partial_sums_refuse) {
                   "DISTRIBUTE b", "not a multiple of the sums");
 }
 
+// Two rows of a cache a head: threads of what FUSE made of two loops are apart, padding aside.
+TEST(thread_takes_loops_that_were_fused) {
+    const char *head = "kernel cache\nin x f32[40]\nout y f32[120]\n";
+    const char *body = "for h < 3 { for t < 5 { for d < 2 { for e < 2 {\n"
+                       "y[40*h + 8*t + 4*d + 2*e] = x[8*t + 4*d + e]\n"
+                       "y[40*h + 8*t + 4*d + 2*e + 1] = x[8*t + 4*d + e + 1]\n} } } }\n";
+    check_lines(head, body, "SPLIT t 3 pad\nORDER h d t0 t1 e\nFUSE h d\nTHREAD h_d",
+                "thread for h_d < 6 {\n"
+                "  for t0 < 2 {\n"
+                "    for t1 < 3 {\n"
+                "      for e < 2 {\n"
+                "        let t2 = (cmplt @i32(3*t0 + t1) @i32(5))\n"
+                "        y[40*(h_d/2) + 24*t0 + 8*t1 + 4*(h_d%2) + 2*e] = x[24*t0 + 8*t1 + "
+                "4*(h_d%2) + e if t2] when t2\n"
+                "        let t3 = (cmplt @i32(3*t0 + t1) @i32(5))\n"
+                "        y[40*(h_d/2) + 24*t0 + 8*t1 + 4*(h_d%2) + 2*e + 1] = x[24*t0 + 8*t1 + "
+                "4*(h_d%2) + e + 1 if t3] when t3\n"
+                "      }\n"
+                "    }\n"
+                "  }\n"
+                "}\n");
+    check_refused(head, "for h < 3 { for d < 2 { for e < 2 { y[4*h + 2*e] = x[d] } } }",
+                  "FUSE h d\nTHREAD h_d", "threads of loop h_d would meet in it");
+}
+
 // ---- TENSORCORE and lines ----------------------------------------------------------------------
 
 TEST(tensorcore_makes_a_tile_of_registers) {
