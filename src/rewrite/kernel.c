@@ -16,8 +16,8 @@ static const Rule *rule_for(const Node *node) {
     return NULL;
 }
 
-// x*y + z rounds once: half the operations of a polynomial, half the time until it is there. -1: not
-// such a sum.
+// x*y + z rounds once: half the operations of a polynomial, and half the time until it is there.
+// -1: not such a sum.
 static Id contracted(Graph *graph, Id id, const Id *source) {
     const Node *sum = graph_node(graph, id);
     if (sum->op != OP_ADD || sum->dtype != DT_F32) return -1;

@@ -156,8 +156,8 @@ Id fold_into(Graph *graph, Op fold, Id x, Id old);
 //                                shared, once (of weights, at top: made when they are loaded)
 //   COMPUTE_AT s at top over k   the accumulator s, whose value depends on no loop there but k, is
 //                                computed for each k before all else; its readers read that
-//   REUSE k j in own             what loop k computes that loop j, behind it, would compute again is
-//                                kept for it: an exponential, a logarithm, a sine
+//   REUSE k j in own             what loop k computes that loop j, behind it, would compute again
+//                                is kept for it: an exponential, a logarithm, a sine
 //   RFACTOR k1 [in shared]       accumulators that k1 updates get an element for each iteration; a
 //                                loop k1_fold folds them
 //   DISTRIBUTE k1_fold           s += x * (sum over k1_fold of p) becomes s += sum of x * p

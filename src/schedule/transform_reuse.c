@@ -1,4 +1,4 @@
-/* transform_reuse.c - REUSE: what one loop computes, a later one reads instead of computing it again.
+/* transform_reuse.c - REUSE: what one loop computes, a later one reads and does not compute again.
  * In: two innermost loops of one list, of one extent.  Out: the first stores it, both load it.
  * Invariant: what is kept takes a function that is dear, and nothing that it is computed from
  * changes from the first loop on.
