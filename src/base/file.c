@@ -7,11 +7,53 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+// What file_map has mapped and file_unmap has not.
+typedef struct Mapping Mapping;
+struct Mapping {
+    uintptr_t first, end;
+    Mapping *next;
+};
+static struct {
+    pthread_mutex_t lock;
+    Mapping *first;
+} mappings = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void remember(const FileBytes *bytes) {
+    Mapping *mapping = malloc(sizeof *mapping);
+    if (!mapping) return;  // its pages stay
+    uintptr_t at = (uintptr_t)bytes->at;
+    pthread_mutex_lock(&mappings.lock);
+    *mapping = (Mapping){at, at + bytes->size, mappings.first};
+    mappings.first = mapping;
+    pthread_mutex_unlock(&mappings.lock);
+}
+
+static void forget(const FileBytes *bytes) {
+    pthread_mutex_lock(&mappings.lock);
+    Mapping **link = &mappings.first, *found;
+    while (*link && (*link)->first != (uintptr_t)bytes->at) link = &(*link)->next;
+    found = *link;
+    if (found) *link = found->next;
+    pthread_mutex_unlock(&mappings.lock);
+    free(found);
+}
+
+void file_pages_drop(const void *at, size_t size) {
+    const uintptr_t page = 4095;
+    uintptr_t first = ((uintptr_t)at + page) & ~page, end = ((uintptr_t)at + size) & ~page;
+    pthread_mutex_lock(&mappings.lock);
+    for (const Mapping *it = mappings.first; it && first < end; it = it->next)
+        if (it->first <= first && end <= it->end)
+            madvise((void *)first, end - first, MADV_DONTNEED);
+    pthread_mutex_unlock(&mappings.lock);
+}
 
 int file_map(const char *path, FileBytes *out) {
     *out = (FileBytes){0};
@@ -33,11 +75,15 @@ int file_map(const char *path, FileBytes *out) {
     close(file);
     if (at == MAP_FAILED) return -1;
     *out = (FileBytes){.at = at, .size = (size_t)facts.st_size, .mapped = true};
+    remember(out);
     return 0;
 }
 
 void file_unmap(FileBytes *bytes) {
-    if (bytes->mapped) munmap((void *)(uintptr_t)bytes->at, bytes->size);
+    if (bytes->mapped) {
+        forget(bytes);
+        munmap((void *)(uintptr_t)bytes->at, bytes->size);
+    }
     *bytes = (FileBytes){0};
 }
 

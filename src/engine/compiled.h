@@ -70,7 +70,8 @@ typedef struct {
 // once.c: the buffer that a unit fills from these buffers, which are weights: made at the first
 // call, found later; retained for the caller.
 int64_t once_buffer(const Unit *unit, const Once *once, const int64_t *from);
-void once_sweep(void);  // forgets what nobody retains any more
+void once_sweep(void);          // forgets what nobody retains any more
+int64_t once_live_bytes(void);  // of all that is laid out, for tests and metrics
 // realize.c: from unscheduled to explicit form, as schedules take it; what the heuristic aims at.
 void unit_explicit(Kernel *kernel);
 ScheduleTarget unit_target(void);

@@ -1,25 +1,35 @@
 /* once.c - weights in the order in which kernels read them: made at load, shared by all that ask.
  * In: a compiled kernel that fills a buffer from weights.  Out: the buffer.
  * Invariant: one buffer for each filling and weights: a step for one token and a step for many that
- * lay a weight out alike read the same memory. It lives as long as one of them does.
+ * lay a weight out alike read the same memory. It lives as long as one of them does. Buffers lie
+ * side by side in large pages: each step reads all of them, and looks up few addresses.
  *   fill "i0 < 96, i1 < 18, .." of weight 7   =>   buffer 31, made now or found                */
+#define _GNU_SOURCE
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "engine/compiled.h"
 
-enum { SOURCES_MAX = 4 };
+enum { SOURCES_MAX = 4, LARGE_PAGE = 2 << 20, CHUNK_BYTES = 32 << 20, PAST_END = 64 };
 typedef struct {
     char symbol[SYMBOL_SIZE];  // of the filling kernel
     int64_t from[SOURCES_MAX];
     int64_t buffer;
 } Made;
 
+typedef struct {
+    char *mapped, *at;  // at: its first whole large page
+    size_t size, used;  // bytes; size: from `at`
+    int buffers;        // that are alive
+} Chunk;
+
 static struct {
-    pthread_mutex_t lock;
+    pthread_mutex_t lock;  // also while a buffer goes: those here die in once_sweep
     Made *made;
     int count, capacity;
+    Chunk *chunk;  // that has room
 } all = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static Made *find(const Made *wanted) {
@@ -28,6 +38,48 @@ static Made *find(const Made *wanted) {
             !memcmp(all.made[i].from, wanted->from, sizeof wanted->from))
             return &all.made[i];
     return NULL;
+}
+
+static void chunk_release(void *owner) {
+    Chunk *chunk = owner;
+    if (--chunk->buffers) return;
+    munmap(chunk->mapped, chunk->size + LARGE_PAGE);
+    if (all.chunk == chunk) all.chunk = NULL;
+    free(chunk);
+}
+
+static Chunk *chunk_new(size_t least) {
+    Chunk *chunk = calloc(1, sizeof *chunk);
+    if (!chunk) return NULL;
+    size_t large = LARGE_PAGE;
+    chunk->size = (least > CHUNK_BYTES ? least + large - 1 : CHUNK_BYTES) / large * large;
+    chunk->mapped =
+        mmap(NULL, chunk->size + large, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (chunk->mapped == MAP_FAILED) {
+        free(chunk);
+        return NULL;
+    }
+    chunk->at = chunk->mapped + (large - (uintptr_t)chunk->mapped % large) % large;
+#ifdef MADV_HUGEPAGE
+    madvise(chunk->at, chunk->size, MADV_HUGEPAGE);
+#endif
+    return chunk;
+}
+
+// A buffer for `bytes`, not zeroed.
+static int64_t make_room(size_t bytes) {
+    size_t size = (bytes + PAST_END + 63) / 64 * 64;
+    if (hostile()) return buffer_scratch(bytes);
+    if (!all.chunk || all.chunk->size - all.chunk->used < size) {
+        Chunk *chunk = chunk_new(size);
+        if (!chunk) return buffer_scratch(bytes);
+        all.chunk = chunk;
+    }
+    Chunk *chunk = all.chunk;
+    char *at = chunk->at + chunk->used;
+    chunk->used += size;
+    chunk->buffers++;
+    return buffer_wrap(at, bytes, chunk_release, chunk);
 }
 
 typedef struct {
@@ -42,12 +94,20 @@ static void fill(void *context, int thread, int threads, Barrier *barrier) {
 
 static int64_t make(const Unit *unit, const Once *once, const int64_t *from) {
     void *memory[SOURCES_MAX + 1];
-    int64_t made = buffer_scratch((size_t)once->elements * (size_t)dtypes[once->dtype].bytes);
+    int64_t made = make_room((size_t)once->elements * (size_t)dtypes[once->dtype].bytes);
     for (int32_t i = 0; i < once->sources; i++) memory[i] = buffer_data(from[i]);
     memory[once->sources] = buffer_data(made);
     Filling filling = {unit->function, {.buffer = memory, .wait = barrier_wait}};
     thread_run(fill, &filling);
     return made;
+}
+
+int64_t once_live_bytes(void) {
+    int64_t bytes = 0;
+    pthread_mutex_lock(&all.lock);
+    for (int i = 0; i < all.count; i++) bytes += (int64_t)buffer_bytes(all.made[i].buffer);
+    pthread_mutex_unlock(&all.lock);
+    return bytes;
 }
 
 int64_t once_buffer(const Unit *unit, const Once *once, const int64_t *from) {

@@ -215,8 +215,10 @@ static int pass_load(Compiled *compiled) {
                        .elements = once->elements};
         }
         for (int n = 0; n < unit->once.count; n++)  // what was laid out is not read any more
-            for (int32_t s = 0; s < unit->once.at[n].sources; s++)
-                buffer_page_out(module->slots.at[slot[unit->once.at[n].from[s]]].of);
+            for (int32_t s = 0; s < unit->once.at[n].sources; s++) {
+                int64_t from = module->slots.at[slot[unit->once.at[n].from[s]]].of;
+                file_pages_drop(buffer_data(from), buffer_bytes(from));
+            }
         call->slot = slot;
         call->params += unit->once.count;
     }

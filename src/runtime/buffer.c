@@ -206,15 +206,6 @@ void buffer_release(int64_t id) {
 
 int64_t buffer_references(int64_t id) { return atomic_load(&buffer_at(id)->count); }
 
-void buffer_page_out(int64_t id) {
-    const Memory *memory = &buffer_at(id)->memory;
-    uintptr_t page = 4095, first = ((uintptr_t)memory->at + page) & ~page,
-              last = ((uintptr_t)memory->at + memory->bytes) & ~page;
-#ifdef MADV_PAGEOUT
-    if (memory->wrapped && first < last) madvise((void *)first, last - first, MADV_PAGEOUT);
-#endif
-}
-
 void *buffer_data(int64_t id) { return buffer_at(id)->memory.at; }
 
 size_t buffer_bytes(int64_t id) { return buffer_at(id)->memory.bytes; }

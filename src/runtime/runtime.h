@@ -16,7 +16,6 @@ int64_t buffer_wrap(void *at, size_t bytes, void (*release)(void *owner), void *
 void buffer_retain(int64_t id);
 void buffer_release(int64_t id);
 int64_t buffer_references(int64_t id);
-void buffer_page_out(int64_t id);  // of wrapped memory that is not read soon: a file's pages may go
 void *buffer_data(int64_t id);
 size_t buffer_bytes(int64_t id);
 int64_t buffer_version(int64_t id);  // starts at 0

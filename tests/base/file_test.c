@@ -152,3 +152,33 @@ TEST(the_cache_is_private) {
     arena_free(arena);
     folder_leave();
 }
+
+// Kilobytes of this process that are a file's pages in memory.
+static long resident_file_pages(void) {
+    long size = 0, resident = 0, shared = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    CHECK(file && fscanf(file, "%ld %ld %ld", &size, &resident, &shared) == 3);
+    fclose(file);
+    return shared;
+}
+
+TEST(pages_of_mapped_files_are_dropped) {
+    enum { SIZE = 8 << 20 };
+    char *text = malloc(SIZE);
+    FileBytes bytes;
+    folder_enter();
+    for (int i = 0; i < SIZE; i++) text[i] = (char)(i * 31 >> 3);
+    CHECK_INT(file_write("large", text, SIZE), 0);
+    CHECK_INT(file_map("large", &bytes), 0);
+    CHECK(!memcmp(bytes.at, text, SIZE));
+    long before = resident_file_pages();
+    file_pages_drop(bytes.at + 100, SIZE - 4096);
+    CHECK(resident_file_pages() <= before - (SIZE - 3 * 4096) / 4096);
+    CHECK(!memcmp(bytes.at, text, SIZE));
+    file_pages_drop(text, SIZE);  // no mapped file's
+    file_pages_drop(bytes.at, SIZE + 8192);
+    CHECK(!memcmp(bytes.at, text, SIZE));
+    file_unmap(&bytes);
+    folder_leave();
+    free(text);
+}

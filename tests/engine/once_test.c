@@ -1,5 +1,5 @@
 /* once_test.c - weights are laid out once, for all functions that read them. */
-#include "runtime/runtime.h"
+#include "engine/compiled.h"
 #include "../tensor/values.h"
 
 #include <pthread.h>
@@ -29,18 +29,18 @@ TEST(a_weight_is_laid_out_once_for_all_that_read_it) {
     pg_scope_begin();
     PgTensor *weight = pg_wrap(PG_F32, PG_SHAPE(OUT, IN), data, 64, NULL, NULL);
     PgFunction *function = pg_function(apply, weight, 1, 1);
-    int64_t before = buffer_live_bytes();
+    int64_t before = once_live_bytes();
     pg_scope_begin();
     check_rows(function, weight, 1);
     pg_scope_end();
-    CHECK_INT(buffer_live_bytes() - before, OUT * IN * (int64_t)sizeof(float));
+    CHECK_INT(once_live_bytes() - before, OUT * IN * (int64_t)sizeof(float));
     pg_scope_begin();
     check_rows(function, weight, 8);
     check_rows(function, weight, 3);
     pg_scope_end();
-    CHECK_INT(buffer_live_bytes() - before, OUT * IN * (int64_t)sizeof(float));
+    CHECK_INT(once_live_bytes() - before, OUT * IN * (int64_t)sizeof(float));
     pg_function_free(function);
-    CHECK_INT(buffer_live_bytes() - before, 0);
+    CHECK_INT(once_live_bytes() - before, 0);
     pg_scope_end();
 }
 
@@ -87,7 +87,7 @@ TEST(threads_lay_weights_out_at_once) {
     pthread_t thread[THREADS];
     Job job[THREADS];
     if (pg_mode() != PG_GRAPH) SKIP("there is no C compiler");
-    int64_t before = buffer_live_bytes();
+    int64_t before = once_live_bytes();
     for (int i = 0; i < OUT * IN; i++) shared[i] = (float)(i % 7) - 3;
     for (int t = 0; t < THREADS; t++) {
         for (int i = 0; i < OUT * IN; i++) own[t][i] = (float)(i % (5 + t)) - 2;
@@ -96,5 +96,5 @@ TEST(threads_lay_weights_out_at_once) {
     }
     for (int t = 0; t < THREADS; t++) CHECK_INT(pthread_join(thread[t], NULL), 0);
     for (int t = 0; t < THREADS; t++) CHECK_INT(job[t].wrong, 0);
-    CHECK_INT(buffer_live_bytes() - before, 0);
+    CHECK_INT(once_live_bytes() - before, 0);
 }
