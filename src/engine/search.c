@@ -51,6 +51,7 @@ typedef struct {
     TunedKey key;
     TunedResult result;
     Candidate *heuristic;
+    const char *layout;  // of weights: what makes it
     Candidates waiting, measured, refused;
     Map *seen;
     bool expected;  // what the heuristic's computes is known
@@ -84,6 +85,23 @@ typedef struct {
     const char *line;  // of the candidate's schedule, being applied
 } Attempt;
 
+// Weights that are laid out at load become PARAMs. All steps read one layout, so a search keeps the
+// heuristic's.
+static void lay_out(Attempt *it) {
+    OnceList once = {0};
+    Text layout = text_new(it->arena);
+    it->kernel = once_take_out(it->arena, it->kernel, &once);
+    for (int i = 0; i < once.count; i++)
+        text_add(&layout, "%d %s\n", once.at[i].param, kernel_print(it->arena, once.at[i].kernel));
+    const char *text = layout.at ? layout.at : "";
+    Searcher *to = it->to;
+    if (to->heuristic && strcmp(text, to->layout) != 0)
+        fatal("it lays weights out in another way than the heuristic does");
+    if (to->heuristic) return;
+    to->layout = arena_text(to->arena, text);
+    if (to->trial) trial_lay_out(to->trial, &once);
+}
+
 static void apply(void *argument) {
     Attempt *it = argument;
     it->kernel = kernel_parse(it->arena, it->to->key.name, it->to->text);
@@ -93,6 +111,7 @@ static void apply(void *argument) {
         schedule_apply(it->kernel, line);
     }
     it->line = NULL;
+    lay_out(it);
     const Searcher *to = it->to;
     if (to->trial)
         it->candidate->bound = kernel_bound(it->kernel, &to->machine, trial_vars(to->trial),
@@ -158,9 +177,6 @@ static void refuse(Searcher *to, Candidate *candidate, const char *why) {
     *list_add(to->arena, &to->refused) = candidate;
 }
 
-// A layout made when weights are loaded would be memory of the trial's that no call has.
-static bool uses_once(const char *schedule) { return strstr(schedule, " in once"); }
-
 // It waits, if its schedule is legal and new.
 static void propose(Searcher *to, const Candidate *parent, const char *schedule,
                     const char *compiler, const char *what) {
@@ -169,8 +185,8 @@ static void propose(Searcher *to, const Candidate *parent, const char *schedule,
     Arena *arena = arena_new();
     const Kernel *legal = scheduled(to, arena, it, REPAIRS);
     arena_free(arena);
-    if (!legal || uses_once(it->schedule)) {
-        refuse(to, it, legal ? "weights laid out at load are not searched" : error_text());
+    if (!legal) {
+        refuse(to, it, error_text());
     } else if (it->schedule == schedule || is_new(to, it->schedule, compiler)) {
         bool known = parent && parent->bound.sum > 0;
         it->promise = it->bound.sum * (known ? parent->seconds / parent->bound.sum : 1);
@@ -466,7 +482,6 @@ static bool search_kernel(Searcher *to) {
     to->seen = map_new(to->arena);
     to->news.planned = BATCH * to->how->width * (ROUNDS + 1);
     find_heuristic(to);
-    if (uses_once(to->heuristic->schedule)) return false;
     *list_add(to->arena, &to->measured) = to->heuristic;
     measure(to, &(Candidate *){to->heuristic}, 1, 4, 0.002);
     if (to->heuristic->refused || to->heuristic->seconds == INFINITY) return false;

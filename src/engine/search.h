@@ -34,6 +34,8 @@ static inline int64_t middle_of(const Var *var) { return var->low + (var->high -
 // message if that is too much.
 Trial *trial_open(Arena *arena, const Module *module, const int32_t *unit, int32_t which);
 void trial_close(Trial *trial);
+// The PARAMs that take the place of weights in the kernels to come, with made-up values.
+void trial_lay_out(Trial *trial, const OnceList *once);
 const int64_t *trial_vars(const Trial *trial);  // the middle of each VAR's interval
 // Of those of a call that no cache holds from one step to the next.
 double trial_cold_bytes(const Trial *trial, const Machine *machine);

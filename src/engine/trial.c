@@ -19,6 +19,8 @@ struct Trial {
     void **buffer[SETS_MAX];  // of each call: the memory of each PARAM
     LIST(int32_t) slots;
     LIST(int64_t) buffers;  // of those slots
+    LIST(int64_t) made;     // for weights that are laid out
+    int64_t *counted;       // by buffer: its part of `bytes`
     int64_t bytes, *var;
     void **before, **expected;  // of the first call's PARAMs that are written
     int64_t workspace;          // a buffer
@@ -104,7 +106,45 @@ Trial *trial_open(Arena *arena, const Module *module, const int32_t *unit, int32
     return trial;
 }
 
+// Sources are not read any more: of each memory, what it took does not count.
+static void discount_sources(Trial *trial, const Once *once) {
+    for (int32_t i = 0; i < once->sources; i++)
+        for (int set = 0; set < trial->sets; set++)
+            for (int b = 0; b < trial->buffers.count; b++) {
+                if (buffer_data(trial->buffers.at[b]) != trial->buffer[set][once->from[i]])
+                    continue;
+                trial->bytes -= trial->counted[b];
+                trial->counted[b] = 0;
+            }
+}
+
+void trial_lay_out(Trial *trial, const OnceList *once) {
+    int params = 0;
+    uint64_t state = 2;
+    while (is_param(trial->kernel, params)) params++;
+    if (!once->count) return;
+    trial->counted = arena_array(trial->arena, int64_t, trial->buffers.count);
+    for (int b = 0; b < trial->buffers.count; b++)
+        trial->counted[b] = (int64_t)buffer_bytes(trial->buffers.at[b]);
+    for (int n = 0; n < once->count; n++) discount_sources(trial, &once->at[n]);
+    for (int set = 0; set < trial->sets; set++) {
+        void **buffer = arena_array(trial->arena, void *, params + once->count);
+        memcpy(buffer, trial->buffer[set], sizeof *buffer * (size_t)params);
+        for (int n = 0; n < once->count; n++) {
+            const Once *made = &once->at[n];
+            int64_t bytes = made->elements * dtypes[made->dtype].bytes, id;
+            id = buffer_new((size_t)bytes);
+            *list_add(trial->arena, &trial->made) = id;
+            fill(buffer[made->param] = buffer_data(id), made->dtype, made->elements, &state);
+            trial->bytes += bytes;
+        }
+        trial->buffer[set] = buffer;
+    }
+}
+
 void trial_close(Trial *trial) {
+    for (int i = 0; i < trial->made.count; i++) buffer_release(trial->made.at[i]);
+
     for (int i = 0; i < trial->buffers.count; i++) buffer_release(trial->buffers.at[i]);
     if (trial->workspace) buffer_release(trial->workspace);
 }

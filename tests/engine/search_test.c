@@ -1,5 +1,5 @@
 /* search_test.c - what a search chooses, keeps, takes up again, and does not believe.
- * A clock of the test's own stands for the machine's, but in the last two tests; PG_ISA=c, so that
+ * A clock of the test's own stands for the machine's, but in the last three tests; PG_ISA=c, so that
  * the heuristic's schedule is the same everywhere. */
 #include "engine/search.h"
 #include "picograd.h"
@@ -48,8 +48,11 @@ static void begin(void) {
 
 static bool by_cc;  // the best one, in the last news
 
+static bool lays_out;  // its schedule does
+
 static void listen(const SearchNews *news) {
     last = *news;
+    lays_out = news->schedule && strstr(news->schedule, " in once\n");
     by_cc = !strcmp(news->compiler, "cc");
 }
 static bool at_limit(void) { return calls >= limit; }
@@ -375,4 +378,42 @@ TEST(another_result_is_noticed) {
     compile_forget(unit, 4);
     trial_close(trial);
     arena_free(arena);
+}
+
+// ---- weights that are laid out -----------------------------------------------------------------
+enum { OUT = 64, IN = 48 };
+
+static void product(void *weights, PgTensor **in, PgTensor **out) {
+    out[0] = pg_linear(in[0], weights, NULL);
+}
+
+// What a search chose computes the same, from the layout that other steps read.
+TEST(kernels_that_lay_weights_out_are_searched) {
+    begin();
+    unsetenv("PG_ISA");
+    if (target()->lanes < 8) SKIP("weights are laid out for vectors of 8 and more");
+    static float numbers[OUT * IN], x[IN], y[OUT];
+    for (int i = 0; i < OUT * IN; i++) numbers[i] = (float)(i * 7 % 13 - 6);
+    for (int i = 0; i < IN; i++) x[i] = (float)(i % 5 - 2);
+    pg_set_mode(PG_GRAPH);
+    pg_scope_begin();
+    PgTensor *weights = pg_wrap(PG_F32, PG_SHAPE(OUT, IN), numbers, 0, NULL, NULL),
+             *input = pg_from_data(PG_F32, PG_SHAPE(1, IN), x), *out;
+    for (int searched = 0; searched < 2; searched++) {
+        Search how = {.width = 1, .tell = listen};
+        engine_search(searched ? &how : NULL);
+        PgFunction *function = pg_function(product, weights, 1, 1);
+        CHECK_INT(pg_call(function, &input, &out), 0);
+        pg_to_host(out, y, sizeof y);
+        for (int j = 0; j < OUT; j++) {
+            float wanted = 0;  // small integers: exact
+            for (int k = 0; k < IN; k++) wanted += numbers[IN * j + k] * x[k];
+            CHECK(y[j] == wanted);
+        }
+        pg_function_free(function);
+    }
+    engine_search(NULL);
+    pg_scope_end();
+    CHECK(last.measured > 1 && last.best > 0 && last.best <= last.heuristic);
+    CHECK(lays_out);
 }
