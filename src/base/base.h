@@ -136,8 +136,8 @@ typedef struct {
 } FileBytes;
 int file_map(const char *path, FileBytes *out);  // read-only; -1 if missing, empty or a folder
 void file_unmap(FileBytes *bytes);
-// Pages there that are a mapped file's leave the process until they are read again; the system keeps
-// them as it keeps files. Other memory stays as it is.
+// Pages there that are a mapped file's leave the process until they are read again; the system may
+// keep them, as it keeps files. Other memory stays as it is.
 void file_pages_drop(const void *at, size_t size);
 // A text of 64 MB at most; path NULL: standard input. NULL with a message; a zero byte follows the
 // `*size` bytes (size may be NULL).

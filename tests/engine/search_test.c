@@ -1,6 +1,6 @@
 /* search_test.c - what a search chooses, keeps, takes up again, and does not believe.
- * A clock of the test's own stands for the machine's, but in the last three tests; PG_ISA=c, so that
- * the heuristic's schedule is the same everywhere. */
+ * A clock of the test's own stands for the machine's, but in the last three tests; PG_ISA=c but in
+ * the last, so that the heuristic's schedule is the same everywhere. */
 #include "engine/search.h"
 #include "picograd.h"
 #include "test.h"
