@@ -9,7 +9,9 @@
  * readers before the node. The rules, for a node whose readers all live in one kernel (its owner):
  *   - movement and elementwise nodes are computed in place;
  *   - a fold is computed in place if its value depends on a prefix of the owner's loops only (a
- *     row's maximum under the row loop): accumulate() then places it there, once. A contraction,
+ *     row's maximum under the row loop): accumulate() then places it there, once. The loops of a
+ *     fold of all rows to one value count as the owner's (a mean of losses), if it has no others
+ *     and a schedule can share them: their number is known. A contraction,
  *     whose operands are read again and again, only under all of the owner's loops, and not beside
  *     a row's fold; and one a kernel, or two that multiply the same x with weights (SwiGLU), which
  *     are summed in the same loops. Reshapes and permutations between them keep it one sum for each
@@ -34,8 +36,9 @@ typedef struct {
     bool costly;      // its expression has an EXP2, LOG2 or SIN
     bool stretched;   // some reader needs each of its elements several times
     Id owner;
-    int products;            // (owner) the contractions that it holds
-    Id contraction;          // one of them
+    int products;    // (owner) the contractions that it holds
+    Id contraction;  // one of them
+    Id over;         // (owner without loops) a fold in it whose loops count as its own, or 0
     uint8_t axes[RANK_MAX];  // the owner's axes that each of its own runs over, 0 none
     uint8_t turned;          // the owner's axes along which it is also read in another order
     int64_t reads;           // bytes of the memory that its expression reads; saturates
@@ -312,6 +315,21 @@ static bool is_assigned(const Fusion *fusion, Id owner, Id id) {
     return node && node->op == OP_ASSIGN && node->source[1] == id;
 }
 
+// Do the loops of this fold count as those of its owner?
+static bool folds_all(Fusion *fusion, Id owner, Id id) {
+    const Node *node = graph_node(fusion->graph, id),
+               *source = graph_node(fusion->graph, node->source[0]);
+    const Place *place = &fusion->place[id];
+    if (owner < 0 || (place->inside && !place->stored) || fusion->place[owner].over ||
+        node_elements(fusion, id) != 1 || node_elements(fusion, loops_of(fusion, owner)) != 1 ||
+        is_contraction(fusion, node))
+        return false;
+    for (int i = 0; i < source->rank; i++)
+        if (size_is_symbolic(source->size[i])) return false;
+    fusion->place[owner].over = id;
+    return true;
+}
+
 static void claim_sources(Fusion *fusion, Id id) {
     const Node *node = graph_node(fusion->graph, id);
     Place *place = &fusion->place[id];
@@ -334,8 +352,9 @@ static void claim_sources(Fusion *fusion, Id id) {
             for (int i = 0; i < node->rank; i++) axes[node->arg[i]] = mine[i];
         else if (node->op == OP_REDUCE) {
             inside = true;
+            bool all = folds_all(fusion, owner, id);
             for (int i = 0; i < source->rank; i++)
-                if (node->arg[1] >> i & 1) axes[i] = 0;
+                if (node->arg[1] >> i & 1) axes[i] = all ? identity[i] : 0;
         } else if (node->op != OP_EXPAND && node->op != OP_ASSIGN && node->op != OP_FLIP &&
                    (ops[node->op].properties & (MOVES | SPECIAL)) && node->op != OP_DETACH &&
                    node->op != OP_CONTIGUOUS && node->op != OP_WITHGRAD && node->op != OP_COPY)
@@ -352,11 +371,19 @@ static void claim_sources(Fusion *fusion, Id id) {
     }
 }
 
+// A fold inside the one whose loops are the owner's.
+static bool is_under_fold(const Fusion *fusion, const Place *place) {
+    return place->inside && fusion->place[place->owner].over;
+}
+
 // Does the fold's value depend on a prefix of the owner's loops only? How many of them?
 static bool under_prefix(const Fusion *fusion, Id id, int *loops, int *owner_loops) {
     const Node *node = graph_node(fusion->graph, id);
     const Place *place = &fusion->place[id];
     const Node *owner = graph_node(fusion->graph, loops_of(fusion, place->owner));
+    if (is_under_fold(fusion, place))
+        owner = graph_node(fusion->graph,
+                           graph_node(fusion->graph, fusion->place[place->owner].over)->source[0]);
     if (!place->aligned) return false;
     uint32_t used = 0;
     for (int i = 0; i < node->rank; i++) {
@@ -429,8 +456,9 @@ static bool fold_in_place(Fusion *fusion, Id id) {
     if (owner->op == OP_SCAN || owner->op == OP_SCATTER_ADD) return false;
     Place *home = &fusion->place[place->owner];
     if (!is_contraction(fusion, node)) {  // a tile of a contraction has no place for a row's fold
-        if ((loops < owner_loops && home->products) || place->turned) return false;
-        home->folds_rows |= loops < owner_loops;
+        bool rows = loops < owner_loops || is_under_fold(fusion, place);
+        if ((rows && home->products) || place->turned) return false;
+        home->folds_rows |= rows;
         return true;
     }
     if (home->folds_rows || !fusion->most || loops < owner_loops || place->inside ||

@@ -113,10 +113,24 @@ static void add_group_lanes(Heuristic *to, int32_t loop) {
         text_add(&to->text, "VECTORIZE %s%s\n", inner, suffixes[i]);
 }
 
-static bool is_scaled(const Statement *after) {  // the sum just made is added to another one
-    for (const Statement *at = after; at; at = at->next)
-        if (at->kind == STATEMENT_STORE && at->role == ROLE_UPDATE) return true;
-    return false;
+// What DISTRIBUTE takes: a multiple of the loop's sums is added to another one behind it.
+static bool is_scaled(const Heuristic *to, const Statement *loop) {
+    const Graph *graph = to->kernel->graph;
+    const Statement *use = loop->next;
+    if (!use || use->kind != STATEMENT_STORE || use->role != ROLE_UPDATE) return false;
+    AccessList sums = kernel_accesses(to->arena, to->kernel, loop->body, -1);
+    bool *reads = arena_array(to->arena, bool, graph_count(graph));
+    IdList nodes = kernel_nodes(to->arena, to->kernel, use->value);
+    for (int i = 0; i < nodes.count; i++) {
+        const Node *node = graph_node(graph, nodes.at[i]);
+        bool *here = &reads[nodes.at[i]], product = node->op == OP_MUL || node->op == OP_FMA;
+        for (int n = 0; node->op == OP_LOAD && n < sums.count; n++)
+            *here |= sums.at[n].load < 0 && sums.at[n].buffer == node->arg[0];
+        for (int s = 0; s < node->sources; s++) *here |= reads[node->source[s]];
+        if (!*here || node->op == OP_LOAD || node->op == OP_ADD) continue;
+        if (!product || (reads[node->source[0]] && reads[node->source[1]])) return false;
+    }
+    return true;
 }
 
 // grouped: what the loops here sum up is scaled and added to a sum outside.
@@ -125,7 +139,7 @@ static void add_innermost(Heuristic *to, Statement *list, bool grouped) {
         bool jumps;
         int64_t extent;
         if (at->kind != STATEMENT_LOOP) continue;
-        bool in_group = grouped || is_scaled(at->next);
+        bool in_group = grouped || is_scaled(to, at);
         if (!is_innermost(at)) {
             add_innermost(to, at->body, in_group);
             if (in_group && constant_extent(to, at->loop, &extent) && extent <= 4)
@@ -142,14 +156,18 @@ static void add_innermost(Heuristic *to, Statement *list, bool grouped) {
     }
 }
 
-int32_t thread_loop(Heuristic *to) {
+static bool has_work(const Heuristic *to) {
     double operations, bytes;
     int64_t *highest = arena_array(to->arena, int64_t, graph_vars(to->kernel->graph) + 1);
     for (int32_t i = 0; i < graph_vars(to->kernel->graph); i++)
         highest[i] = graph_var_info(to->kernel->graph, i)->high;
     kernel_cost(to->kernel, highest, &operations, &bytes);
-    if (operations + bytes < THREAD_WORK) return -1;
+    return operations + bytes >= THREAD_WORK;
+}
+
+int32_t thread_loop(Heuristic *to) {
     int32_t best = -1;
+    if (!has_work(to)) return best;
     for (int i = 0; i < to->loops; i++) {
         int64_t extent = largest_extent(to, to->chain[i]);
         if (extent < 2 ||
@@ -159,6 +177,36 @@ int32_t thread_loop(Heuristic *to) {
         if (extent >= 8) break;
     }
     return best;
+}
+
+// A sum of all rows, each of which is folded first, and no loop around it: threads share pieces of
+// it, whose sums are added up behind them. The pieces, and the result, are the same on any machine.
+static void add_shared_sum(Heuristic *to) {
+    enum { PIECES = 256 };
+    Statement *sum = to->kernel->body;
+    Op fold;
+    while (sum && sum->kind == STATEMENT_STORE && sum->role == ROLE_INIT) sum = sum->next;
+    if (!sum || sum->kind != STATEMENT_LOOP || sum == to->kernel->body || is_innermost(sum) ||
+        !has_work(to))
+        return;
+    for (Statement *init = to->kernel->body; init != sum; init = init->next)
+        if (!legal_folds(to->kernel, sum->body, init->buffer, &fold)) return;
+    const char *name = name_of(to, sum->loop);
+    int64_t extent = 1, all = 1;
+    for (Statement *at = sum;; at = at->body) {
+        if (!constant_extent(to, at->loop, &extent)) return;
+        all *= extent;
+        if (at->body->kind != STATEMENT_LOOP || at->body->next || is_innermost(at->body)) break;
+        const char *inner = name_of(to, at->body->loop);
+        text_add(&to->text, "FUSE %s %s\n", name, inner);
+        name = arena_print(to->arena, "%s_%s", name, inner);
+    }
+    if (all > PIECES) {
+        text_add(&to->text, "SPLIT %s %lld guard\n", name,
+                 (long long)((all + PIECES - 1) / PIECES));
+        name = arena_print(to->arena, "%s0", name);
+    }
+    text_add(&to->text, "RFACTOR %s in shared\nTHREAD %s\n", name, name);
 }
 
 // A row of exponentials that a second loop would compute again is kept, if caches hold it.
@@ -187,6 +235,7 @@ static const char *plain_schedule(Heuristic *to) {
         shared >= 0 && shared == last && is_innermost(kernel_loop_statement(to->kernel, last));
     if (shared >= 0 && !cut) add_reuse(to, to->kernel->body);
     if (shared >= 0 && !cut) text_add(&to->text, "THREAD %s\n", name_of(to, shared));
+    if (!to->loops) add_shared_sum(to);
     add_innermost(to, to->kernel->body, false);
     if (cut) text_add(&to->text, "THREAD %s%s\n", name_of(to, last), to->split == last ? "0" : "");
     return to->text.at ? to->text.at : "";

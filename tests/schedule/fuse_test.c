@@ -96,6 +96,33 @@ TEST(fuse_column_fold_is_stored) {
     done();
 }
 
+// A mean of losses: folds of rows are computed in the loop of the fold of all rows, and the target's
+// element is read there. What has several rows for each of the outer fold's terms is not.
+TEST(fuse_fold_of_rows_takes_the_folds_of_each_in) {
+    static const char *const loss =
+        "%0 = buffer{1, 0} f32 (4, 8)\n%1 = buffer{2, 0} i32 (4, 1)\n"
+        "%2 = reduce{max, 1} f32 (4, 1) %0\n%3 = expand f32 (4, 8) %2\n%4 = const{-1} f32 (4, 8)\n"
+        "%5 = mul f32 (4, 8) %3 %4\n%6 = add f32 (4, 8) %0 %5\n%7 = exp2 f32 (4, 8) %6\n"
+        "%8 = reduce{add, 1} f32 (4, 1) %7\n%9 = log2 f32 (4, 1) %8\n%10 = add f32 (4, 1) %9 %2\n"
+        "%11 = gather{1} f32 (4, 1) %0 %1\n%12 = mul f32 (4, 1) %10 %11\n"
+        "%13 = reduce{add, 0} f32 (1, 1) %12\n%14 = contiguous f32 (1, 1) %13\nout %14\n";
+    fused(loss);
+    CHECK_INT(module->calls.count, 1);
+    accumulate(module->calls.at[0].kernel);
+    CHECK(
+        strstr(kernel_text(0), "init s[0] = 0\nfor k < 4 {\n  init s_2[0] = -inf\n  for k_3 < 8 "));
+    done();
+    fused("%0 = buffer{1, 0} f32 (4, 8)\n%1 = reduce{max, 0} f32 (1, 8) %0\n%2 = expand f32 (4, 8) "
+          "%1\n%3 = add f32 (4, 8) %0 %2\n%4 = reduce{add, 0, 1} f32 (1, 1) %3\n"
+          "%5 = contiguous f32 (1, 1) %4\nout %5\n");
+    CHECK_INT(module->calls.count, 2);
+    done();
+    fused("%0 = buffer{1, 0} f32 (4, 8, 2)\n%1 = reduce{max, 1} f32 (4, 1, 2) %0\n"
+          "%2 = reduce{add, 0} f32 (1, 1, 2) %1\n%3 = contiguous f32 (1, 1, 2) %2\nout %3\n");
+    CHECK_INT(module->calls.count, 2);  // threads share its loop, and would not share the fold's
+    done();
+}
+
 static const char *const matmul =
     "%0 = buffer{1, 0} f32 (4, 1, 8)\n%1 = expand f32 (4, 6, 8) %0\n%2 = buffer{2, 0} f32 (1, "
     "6, 8)\n"

@@ -269,3 +269,20 @@ TEST(heuristic_computes_an_exponential_once) {
                     "(recip s)) } }\n",
                     "REUSE l j in own\nTHREAD i\n", NULL);
 }
+
+// Threads share the rows of a mean of losses, in pieces where they are many; two loops become one.
+TEST(heuristic_shares_a_sum_of_rows) {
+    static const char *const loss =
+        "kernel loss\nout y f32[1]\nin x f32[24000]\nin t i32[600]\n"
+        "let m over k<600 = (reduce max l<40 x[40*k + l])\nlet at in 0..39 over k<600 = "
+        "(cast:i64 t[k])\ny[0] = (reduce add k<600 (add (add (log2 (reduce add n<40 (exp2 (add "
+        "x[40*k + n] (mul m -1))))) m) (mul x[40*k + at if (cmplt at @i64(40))] -1)))\n";
+    check_heuristic(loss, "SPLIT k 3 guard\nRFACTOR k0 in shared\nTHREAD k0\nSPLIT ", NULL);
+    check_heuristic("kernel squares\nout y f32[1]\nin x f32[24000]\ny[0] = (reduce add i<2 k<120 "
+                    "(exp2 (reduce max l<100 x[12000*i + 100*k + l])))\n",
+                    "FUSE i k\nRFACTOR i_k in shared\nTHREAD i_k\n", NULL);
+    check_heuristic("kernel mean\nout y f32[1]\nin x f32[24000]\nlet m over i<200 = (mul (reduce "
+                    "add l<120 x[120*i + l]) -0.0078125)\n"
+                    "y[0] = (reduce add i<200 k<120 (mul (add x[120*i + k] m) x[120*i + k]))\n",
+                    "RFACTOR i in shared\nTHREAD i\nSPLIT l ", NULL);
+}
