@@ -240,7 +240,6 @@ TEST(fuse_product_takes_a_rotation_of_pairs_in) {
 }
 
 TEST(fuse_product_goes_where_an_assign_wants_it) {
-    arena = arena_new();
     fuse_heads(-1, "%8 = reshape f32 (3, 5, 4) %7\n%9 = buffer{4, 0} f32 (3, 9, 4)\n%10 = "
                    "shrink{(0, 2, 0)} f32 (3, 5, 4) %9\n%11 = assign{4, 1} f32 (3, 9, 4) %10 %8\n"
                    "%12 = contiguous f32 (3, 9, 4) %11\nout %12\n");
