@@ -58,6 +58,33 @@ static bool is_fold_loop(const Heuristic *to, const Statement *loop) {
     return true;
 }
 
+// ---- writing -----------------------------------------------------------------------------------
+const char *filled(const Heuristic *to, const char *form) {
+    Text text = text_new(to->arena);
+    for (const char *at = form; *at; at++)
+        if (*at == '$')
+            text_add(&text, "%s", to->word[(unsigned char)*++at]);
+        else
+            text_add_bytes(&text, at, 1);
+    return text.at;
+}
+
+void add(Heuristic *to, const char *lines) { text_add(&to->text, "%s", filled(to, lines)); }
+
+const char *decimal(const Heuristic *to, int64_t number) {
+    return arena_print(to->arena, "%lld", (long long)number);
+}
+
+void add_vectors(Heuristic *to, const char *loop, bool several) {
+    to->word['x'] = loop;
+    add(to, several ? "SPLIT $x $v\nUNROLL $x0\nVECTORIZE $x1\n" : "VECTORIZE $x\n");
+}
+
+void set_tile(Heuristic *to, int64_t rows, int64_t columns) {
+    to->word['m'] = decimal(to, rows);
+    to->word['n'] = decimal(to, columns);
+}
+
 // ---- lanes and rows ----------------------------------------------------------------------------
 // Partial sums: as many as fill `unroll` vectors, folded after the loop.
 static void add_lanes(Heuristic *to, int32_t loop) {
@@ -76,14 +103,8 @@ static void add_lanes(Heuristic *to, int32_t loop) {
         text_add(&to->text, "SPLIT %s %lld peel\n", k, (long long)(unroll * lanes));
     text_add(&to->text, "RFACTOR %s\n", inner);
     const char *const suffixes[] = {"", "_init", "_fold"};
-    for (int i = 0; i < COUNT_OF(suffixes); i++) {
-        const char *part = arena_print(to->arena, "%s%s", inner, suffixes[i]);
-        if (unroll == 1)
-            text_add(&to->text, "VECTORIZE %s\n", part);
-        else
-            text_add(&to->text, "SPLIT %s %lld\nUNROLL %s0\nVECTORIZE %s1\n", part,
-                     (long long)lanes, part, part);
-    }
+    for (int i = 0; i < COUNT_OF(suffixes); i++)
+        add_vectors(to, arena_print(to->arena, "%s%s", inner, suffixes[i]), unroll > 1);
 }
 
 static void add_vector(Heuristic *to, int32_t loop) {
@@ -276,8 +297,7 @@ static const char *row_schedule(Heuristic *to) {
     text_add(&to->text, " %s\n", tile);
     const char *const suffixes[] = {"", "_init", "_finish"};
     for (int i = 0; i < COUNT_OF(suffixes); i++)
-        text_add(&to->text, "SPLIT %s%s %d\nUNROLL %s%s0\nVECTORIZE %s%s1\n", tile, suffixes[i],
-                 to->target->lanes, tile, suffixes[i], tile, suffixes[i]);
+        add_vectors(to, arena_print(to->arena, "%s%s", tile, suffixes[i]), true);
     if (shared >= 0 && shared == row && place[0] != 't') text_add(&to->text, "THREAD %s\n", place);
     return to->text.at;
 }
@@ -370,10 +390,19 @@ int64_t padded_tile(int64_t rows, int64_t most) {
     return best;
 }
 
-void add_sums(Heuristic *to, const Product *product, const char *first) {
-    text_add(&to->text, " %s", first);
+void set_words(Heuristic *to, const Product *product) {
+    const char **word = to->word;
+    word['i'] = name_of(to, product->rows), word['j'] = name_of(to, product->columns);
+    word['k'] = name_of(to, product->sum[0]), word['r'] = "";
+    word['z'] = name_of(to, product->sum[product->sums - 1]);
     for (int sum = 1; sum < product->sums; sum++)
-        text_add(&to->text, " %s", name_of(to, product->sum[sum]));
+        word['r'] = arena_print(to->arena, "%s %s", word['r'], name_of(to, product->sum[sum]));
+    word['s'] = buffer_name(to, product->update->buffer);
+    word['a'] = buffer_name(to, product->rows_buffer);
+    word['b'] = buffer_name(to, product->packed);
+    word['o'] = "top", word['u'] = to->target->unit;
+    for (int i = 1; i < to->loops; i++)
+        if (to->chain[i] == product->rows) word['o'] = name_of(to, to->chain[i - 1]);
 }
 
 // How much of the outermost sum goes into a panel that stays in the first-level cache: a divisor,
@@ -390,74 +419,43 @@ static int64_t panel_depth(const Heuristic *to, const Product *product) {
     return outer;
 }
 
-void add_unrolled(Heuristic *to, const char *sum, const Tile *tile) {
-    int64_t registers = max_i64(1, tile->m * tile->n / to->target->lanes), steps = 1;
+void add_unrolled(Heuristic *to, const char *sum, int64_t tile) {
+    int64_t registers = max_i64(1, tile / to->target->lanes), steps = 1;
     while (2 * steps * registers <= UNROLLED) steps *= 2;
-    if (steps > 1) text_add(&to->text, "UNROLL %s %lld\n", sum, (long long)steps);
+    if (steps > 1) add(to, arena_print(to->arena, "UNROLL %s %lld\n", sum, (long long)steps));
 }
 
 // The loops of BLIS (F. Van Zee and R. van de Geijn, 2015): all of b packed once, shared; each
-// thread takes blocks of rows, packs a cut of them to stay in its second-level cache, and runs the
-// tile over all columns. Partial sums wait in memory of the thread's own for the next cut.
-static void add_deep_tile(Heuristic *to, const Product *product, const Tile *tile) {
-    const char *i = tile->i, *j = tile->j, *k = name_of(to, product->sum[0]);
-    const char *inner = arena_print(to->arena, "%s1", k),
-               *b = to->kernel->buffers.at[product->packed].name;
-    const char *place = to->loops > 2 ? name_of(to, to->chain[to->loops - 3]) : "top";
-    text_add(&to->text, "SPLIT %s %lld pad\nSPLIT %s1 %lld\n", i, (long long)tile->block, i,
-             (long long)tile->m);
-    text_add(&to->text, "ORDER %s %s0 %s10 %s11\nSPLIT %s %lld peel\n", j, i, i, i, j,
-             (long long)tile->n);
-    text_add(&to->text, "ORDER %s0 %s0 %s10 %s11 %s1\n", i, j, i, i, j);
-    text_add(&to->text, "SPLIT %s %lld\nSTAGE %s at %s0 in own\nORDER %s0 %s0 %s10", k,
-             (long long)tile->depth, tile->s, i, k, j, i);
-    add_sums(to, product, inner);
-    text_add(&to->text, " %s11 %s1\nSTAGE %s at %s10 over %s11 %s1 in reg\n", i, j, tile->s, i, i,
-             j);
-    text_add(&to->text, "STAGE %s at %s0 over %s10 %s11",
-             to->kernel->buffers.at[product->rows_buffer].name, k, i, i);
-    add_sums(to, product, inner);
-    text_add(&to->text, " as %s10", i);
-    add_sums(to, product, inner);
-    text_add(&to->text, " %s11 in L2\nSTAGE %s at %s over %s0 %s0", i, b, place, j, k);
-    add_sums(to, product, inner);
-    text_add(&to->text, " %s1 in shared convert\n", j);
-    const char *const suffixes[] = {"_init", "_finish"};
-    for (int n = 0; n < COUNT_OF(suffixes); n++)
-        text_add(&to->text, "SPLIT %s1%s %d\nVECTORIZE %s1%s1\n", j, suffixes[n], to->target->lanes,
-                 j, suffixes[n]);
-    text_add(&to->text, "TENSORCORE %s %lldx%lld on %s_reg\nTHREAD %s0\nTHREAD %s0_%s\n",
-             to->target->unit, (long long)tile->m, (long long)tile->n, tile->s, i, j, b);
+// thread takes blocks of l rows, packs a cut of them, d deep, to stay in its second-level cache,
+// and runs the tile over all columns. Partial sums wait in memory of the thread's own for the next
+// cut.
+static void add_deep_tile(Heuristic *to, const Product *product, int64_t tile) {
+    add(to, "SPLIT $i $l pad\nSPLIT $i1 $m\nORDER $j $i0 $i10 $i11\n"
+            "SPLIT $j $n peel\nORDER $i0 $j0 $i10 $i11 $j1\nSPLIT $k $d\n"
+            "STAGE $s at $i0 in own\nORDER $k0 $j0 $i10 $k1$r $i11 $j1\n"
+            "STAGE $s at $i10 over $i11 $j1 in reg\n"
+            "STAGE $a at $k0 over $i10 $i11 $k1$r as $i10 $k1$r $i11 in L2\n"
+            "STAGE $b at $o over $j0 $k0 $k1$r $j1 in shared convert\n"
+            "SPLIT $j1_init $v\nVECTORIZE $j1_init1\n"
+            "SPLIT $j1_finish $v\nVECTORIZE $j1_finish1\n"
+            "TENSORCORE $u $mx$n on $s_reg\nTHREAD $i0\nTHREAD $j0_$b\n");
     if (columns_are_contiguous(to, product))
-        text_add(&to->text, "SPLIT %s1_%s %d\nUNROLL %s1_%s0\nVECTORIZE %s1_%s1\n", j, b,
-                 to->target->lanes, j, b, j, b);
-    const char *last = name_of(to, product->sum[product->sums - 1]);
-    add_unrolled(to, product->sums > 1 ? last : inner, tile);
+        add(to, "SPLIT $j1_$b $v\nUNROLL $j1_$b0\nVECTORIZE $j1_$b1\n");
+    add_unrolled(to, product->sums > 1 ? "$z" : "$k1", tile);
 }
 
 // A panel of b's columns, packed by the thread that takes them, serves all rows.
-static void add_tile(Heuristic *to, const Product *product, const Tile *tile) {
-    const char *i = tile->i, *j = tile->j, *s = tile->s;
-    text_add(&to->text, "SPLIT %s %lld peel\nORDER %s %s0 %s1\n", i, (long long)tile->m, j, i, i);
-    text_add(&to->text, "SPLIT %s %lld peel\nORDER %s0 %s0 %s1 %s1\n", j, (long long)tile->n, j, i,
-             i, j);
-    text_add(&to->text, "STAGE %s at %s0 in reg\nORDER", s, i);
-    add_sums(to, product, name_of(to, product->sum[0]));
-    text_add(&to->text, " %s1 %s1\nSTAGE %s at %s0 over", i, j,
-             to->kernel->buffers.at[product->packed].name, j);
-    add_sums(to, product, name_of(to, product->sum[0]));
-    text_add(&to->text, " %s1 in L2 convert\n", j);
+static void add_tile(Heuristic *to, const Product *product, int64_t tile) {
+    add(to, "SPLIT $i $m peel\nORDER $j $i0 $i1\nSPLIT $j $n peel\nORDER $j0 $i0 $i1 $j1\n"
+            "STAGE $s at $i0 in reg\nORDER $k$r $i1 $j1\n"
+            "STAGE $b at $j0 over $k$r $j1 in L2 convert\n");
     if (graph_node(to->kernel->graph, product->finish->value)->op != OP_LOAD)
-        text_add(&to->text, "SPILL %s\nSPLIT %s1_finish %d\nVECTORIZE %s1_finish1\n", s, j,
-                 to->target->lanes, j);
-    text_add(&to->text, "TENSORCORE %s %lldx%lld on %s\nTHREAD %s0\n", to->target->unit,
-             (long long)tile->m, (long long)tile->n, s, j);
-    add_unrolled(to, name_of(to, product->sum[product->sums - 1]), tile);
+        add(to, "SPILL $s\nSPLIT $j1_finish $v\nVECTORIZE $j1_finish1\n");
+    add(to, "TENSORCORE $u $mx$n on $s\nTHREAD $j0\n");
+    add_unrolled(to, "$z", tile);
 }
 
-// What the product reads of a buffer is contiguous along `loop`.
-static bool moves_by_one(const Heuristic *to, const Product *product, int32_t buffer,
-                         int32_t loop) {
+bool moves_by_one(const Heuristic *to, const Product *product, int32_t buffer, int32_t loop) {
     AccessList accesses = kernel_accesses(to->arena, to->kernel, product->update, -1);
     for (int i = 0; i < accesses.count; i++) {
         int64_t stride;
@@ -469,7 +467,7 @@ static bool moves_by_one(const Heuristic *to, const Product *product, int32_t bu
 }
 
 // Whether the operand is worth turning around, and with which tile: m columns by n rows.
-static bool find_turned(const Heuristic *to, const Product *product, Tile *tile) {
+static bool find_turned(const Heuristic *to, const Product *product, int64_t *m, int64_t *n) {
     enum { PANEL = 1 << 15, FEW = 64, TALLEST = 12 };  // PANEL: floats; FEW: rows that any is for
     const MatrixUnit *unit = to->target->unit ? matrix_unit_find(to->target->unit) : NULL;
     int64_t rows, columns, depth = 1, last = 0, lanes = to->target->lanes;
@@ -479,13 +477,9 @@ static bool find_turned(const Heuristic *to, const Product *product, Tile *tile)
         !constant_extent(to, product->columns, &columns) || rows < 4 ||
         !moves_by_one(to, product, product->packed, product->sum[product->sums - 1]))
         return false;
-    tile->i = name_of(to, product->rows);
-    tile->j = name_of(to, product->columns);
-    tile->s = to->kernel->buffers.at[product->update->buffer].name;
-    tile->n = rows % to->target->tile_n ? lanes : to->target->tile_n;
-    tile->m =
-        rows_of_tile(columns, min_i64(TALLEST, (unit->registers - 1) / (tile->n / lanes) - 1));
-    return columns % tile->m == 0 && (rows <= FEW || tile->m * depth <= PANEL);
+    *n = rows % to->target->tile_n ? lanes : to->target->tile_n;
+    *m = rows_of_tile(columns, min_i64(TALLEST, (unit->registers - 1) / (*n / lanes) - 1));
+    return columns % *m == 0 && (rows <= FEW || *m * depth <= PANEL);
 }
 
 // Weights (out, in), packed ones too, lie contiguous along the sum: a panel of their columns would
@@ -494,35 +488,24 @@ static bool find_turned(const Heuristic *to, const Product *product, Tile *tile)
 // once. The tile is m columns by n rows then; rows are padded to whole vectors.
 static const char *turned_schedule(Heuristic *to) {
     Product product;
-    Tile tile;
-    if (!find_product(to, &product) || !find_turned(to, &product, &tile)) return NULL;
-    int32_t inner = product.sum[product.sums - 1];
-    int64_t rows = largest_extent(to, product.rows), lanes = to->target->lanes;
-    bool several = largest_extent(to, inner) > lanes;
-    const char *a = to->kernel->buffers.at[product.rows_buffer].name, *k = name_of(to, inner);
-    const char *b = to->kernel->buffers.at[product.packed].name, *i = tile.i, *j = tile.j;
-    const char *outer = name_of(to, product.sum[0]), *half = tile.n > lanes ? "1" : "";
+    int64_t m, n, lanes = to->target->lanes;
+    if (!find_product(to, &product) || !find_turned(to, &product, &m, &n)) return NULL;
+    bool several = largest_extent(to, product.sum[product.sums - 1]) > lanes;
     to->text = text_new(to->arena);
-    text_add(&to->text, "SPLIT %s %lld pad\nORDER %s %s0 %s1\n", i, (long long)tile.n, j, i, i);
-    text_add(&to->text, "SPLIT %s %lld\nORDER %s0 %s0 %s1 %s1\n", j, (long long)tile.m, j, i, j, i);
-    text_add(&to->text, "STAGE %s at %s0 in reg\nORDER", tile.s, i);
-    add_sums(to, &product, outer);
-    text_add(&to->text, " %s1 %s1\nSTAGE %s at top over %s0", j, i, a, i);
-    add_sums(to, &product, outer);
-    text_add(&to->text, " %s1 in shared convert\nTHREAD %s_%s\n", i, outer, a);
+    set_words(to, &product);
+    set_tile(to, m, n);
+    add(to, "SPLIT $i $n pad\nORDER $j $i0 $i1\nSPLIT $j $m\nORDER $j0 $i0 $j1 $i1\n"
+            "STAGE $s at $i0 in reg\nORDER $k$r $j1 $i1\n"
+            "STAGE $a at top over $i0 $k$r $i1 in shared convert\nTHREAD $k_$a\n");
     if (!product.plain) {
-        text_add(&to->text, "STAGE %s at %s0 over %s1", b, j, j);
-        add_sums(to, &product, outer);
-        text_add(&to->text, " in L2 convert\n");
-        if (several) text_add(&to->text, "SPLIT %s_%s %lld\n", k, b, (long long)lanes);
-        text_add(&to->text, "VECTORIZE %s_%s%s\n", k, b, several ? "1" : "");
+        add(to, "STAGE $b at $j0 over $j1 $k$r in L2 convert\n");
+        add(to, several ? "SPLIT $z_$b $v\nVECTORIZE $z_$b1\n" : "VECTORIZE $z_$b\n");
     }
-    text_add(&to->text, "SPILL %s\n", tile.s);
-    if (*half) text_add(&to->text, "SPLIT %s1_finish %lld\n", i, (long long)lanes);
-    if (rows % tile.n == 0) text_add(&to->text, "VECTORIZE %s1_finish%s\n", i, half);
-    text_add(&to->text, "TENSORCORE %s %lldx%lld on %s\nTHREAD %s0\n", to->target->unit,
-             (long long)tile.m, (long long)tile.n, tile.s, j);
-    add_unrolled(to, k, &tile);
+    add(to, n > lanes ? "SPILL $s\nSPLIT $i1_finish $v\n" : "SPILL $s\n");
+    if (largest_extent(to, product.rows) % n == 0)
+        add(to, n > lanes ? "VECTORIZE $i1_finish1\n" : "VECTORIZE $i1_finish\n");
+    add(to, "TENSORCORE $u $mx$n on $s\nTHREAD $j0\n");
+    add_unrolled(to, "$z", m * n);
     return to->text.at;
 }
 
@@ -538,7 +521,7 @@ static int64_t block_rows(const ScheduleTarget *target, int64_t rows, int64_t m)
 }
 
 // What does not fill a tile is peeled off.
-static const char *tile_schedule(Heuristic *to) {
+static const char *product_schedule(Heuristic *to) {
     enum { DEEP_LEAST = 128 };  // rows
     Product product;
     int64_t m, whole, tile_m = to->target->tile_m, tile_n = to->target->tile_n;
@@ -550,51 +533,25 @@ static const char *tile_schedule(Heuristic *to) {
         tile_n = lanes;
     }
     if (!constant_extent(to, product.rows, &m) || m < 4 || columns < 2 * tile_n) return NULL;
-    Tile tile = {.i = name_of(to, product.rows),
-                 .j = name_of(to, product.columns),
-                 .n = tile_n,
-                 .m = rows_of_tile(m, min_i64(m, tile_m)),
-                 .depth = panel_depth(to, &product)};
-    tile.s = to->kernel->buffers.at[product.update->buffer].name;
+    int64_t depth = panel_depth(to, &product), tile = rows_of_tile(m, min_i64(m, tile_m));
     bool deep = fixed && columns % tile_n == 0 && constant_extent(to, product.sum[0], &whole) &&
-                tile.depth && tile.depth < whole;
+                depth && depth < whole && m >= DEEP_LEAST;
+    if (deep && (m % tile || 4 * tile < 3 * tile_m)) tile = padded_tile(m, tile_m);
     to->text = text_new(to->arena);
-    if (deep && m >= DEEP_LEAST) {
-        if (m % tile.m || 4 * tile.m < 3 * tile_m) tile.m = padded_tile(m, tile_m);
-        tile.block = block_rows(to->target, m, tile.m);
-        add_deep_tile(to, &product, &tile);
-    } else {
-        add_tile(to, &product, &tile);
-    }
+    set_words(to, &product);
+    set_tile(to, tile, tile_n);
+    to->word['d'] = decimal(to, depth);
+    to->word['l'] = decimal(to, block_rows(to->target, m, tile));
+    if (deep)
+        add_deep_tile(to, &product, tile * tile_n);
+    else
+        add_tile(to, &product, tile * tile_n);
     return to->text.at;
 }
 
-// On a unit whose registers are tiles, if the target names one.
-static const char *matrix_schedule(const Heuristic *to) {
-    Product product;
-    if (!to->target->tiles || !find_product(to, &product) || product.sums > 3) return NULL;
-    TiledProduct tiled = {.arena = to->arena,
-                          .unit = to->target->tiles,
-                          .i = name_of(to, product.rows),
-                          .j = name_of(to, product.columns),
-                          .sums = product.sums,
-                          .s = to->kernel->buffers.at[product.update->buffer].name,
-                          .a = to->kernel->buffers.at[product.rows_buffer].name,
-                          .b = to->kernel->buffers.at[product.packed].name,
-                          .place = to->loops > 2 ? name_of(to, to->chain[to->loops - 3]) : "top",
-                          .lanes = to->target->lanes};
-    for (int n = 0; n < product.sums; n++) {
-        tiled.k[n] = name_of(to, product.sum[n]);
-        if (!constant_extent(to, product.sum[n], &tiled.terms[n])) return NULL;
-    }
-    if (!constant_extent(to, product.rows, &tiled.rows) ||
-        !constant_extent(to, product.columns, &tiled.columns))
-        return NULL;
-    int32_t last = product.sum[product.sums - 1];
-    tiled.a_along = moves_by_one(to, &product, product.rows_buffer, last);
-    tiled.b_along = moves_by_one(to, &product, product.packed, product.columns);
-    tiled.turned = moves_by_one(to, &product, product.packed, last);
-    return tiles_schedule(tiled);
+static const char *tile_schedule(Heuristic *to) {
+    const char *tile = product_schedule(to);
+    return tile ? tile : row_schedule(to);
 }
 
 // A packed panel of 512 rows and 16 columns takes a first-level cache's 32 KB, one of 320 and 32
@@ -633,22 +590,17 @@ int schedule_candidates(Arena *arena, Kernel *kernel, const ScheduleTarget *targ
                     .indices = graph_indices(kernel->graph),
                     .target = target,
                     .split = -1};
+    static const char *(*const find[])(Heuristic *) = {
+        tiles_schedule, weights_schedule, image_schedule,     turned_schedule,
+        flat_schedule,  tile_schedule,    attention_schedule, plain_schedule,
+    };
     int candidates = 0;
     find_chain(&to);
-    const char *tiles = matrix_schedule(&to), *weights = weights_schedule(&to);
-    if (tiles) candidate[candidates++] = tiles;
-    if (weights) candidate[candidates++] = weights;
-    const char *image = image_schedule(&to), *turned = turned_schedule(&to);
-    if (image) candidate[candidates++] = image;
-    if (turned) candidate[candidates++] = turned;
-    const char *flat = flat_schedule(&to);
-    if (flat) candidate[candidates++] = flat;
-    const char *tile = tile_schedule(&to), *row = tile ? tile : row_schedule(&to);
-    if (row) candidate[candidates++] = row;
-    const char *attention = attention_schedule(arena, kernel, target);
-    if (attention) candidate[candidates++] = attention;
-    candidate[candidates++] = plain_schedule(&to);
-    for (int i = 0; i < candidates; i++) candidate[i] = with_streams(&to, candidate[i]);
+    to.word['v'] = decimal(&to, target->lanes);
+    for (int i = 0; i < COUNT_OF(find); i++) {
+        const char *found = find[i](&to);
+        if (found) candidate[candidates++] = with_streams(&to, found);
+    }
     candidate[candidates++] = "";
     return candidates;
 }

@@ -17,9 +17,8 @@
 typedef struct {
     Product product;
     int64_t filters, height, width;
-    const char *o, *y, *x, *s, *image, *filter;  // names: loops, accumulator, buffers
-    Index at;                                    // the image's element
-    bool seen[CHAIN_MAX];                        // sums that move over the image as y or x does
+    Index at;              // the image's element
+    bool seen[CHAIN_MAX];  // sums that move over the image as y or x does
 } Convolution;
 
 static bool uses(const Heuristic *to, Id value, int32_t loop) {
@@ -43,11 +42,6 @@ static bool find_convolution(const Heuristic *to, Convolution *found) {
         !constant_extent(to, last[1], &found->height) ||
         !constant_extent(to, last[2], &found->width) || found->filters < ROWS_LEAST)
         return false;
-    found->o = name_of(to, last[0]), found->y = name_of(to, last[1]);
-    found->x = name_of(to, last[2]);
-    found->s = to->kernel->buffers.at[product->update->buffer].name;
-    found->image = to->kernel->buffers.at[product->packed].name;
-    found->filter = to->kernel->buffers.at[product->rows_buffer].name;
     AccessList accesses = kernel_accesses(to->arena, to->kernel, product->update, product->packed);
     found->at = accesses.at[0].index;
     return true;
@@ -97,8 +91,7 @@ static void add_copy(Heuristic *to, Convolution *of) {
     int64_t channels;
     for (int sum = 0; sum < of->product.sums; sum++) windows |= of->seen[sum];
     if (!windows) return;
-    text_add(&to->text, "STAGE %s at %s over", of->image,
-             to->loops > 3 ? name_of(to, to->chain[to->loops - 4]) : "top");
+    add(to, "STAGE $b at $o over");
     for (int sum = 0; sum < of->product.sums; sum++) {
         if (of->seen[sum]) continue;
         const char *name = name_of(to, of->product.sum[sum]);
@@ -108,23 +101,21 @@ static void add_copy(Heuristic *to, Convolution *of) {
         text_add(&to->text, " %s", name);
     }
     text_add(&to->text, " %s %s in shared convert\nTHREAD %s_%s\n", y.axis, x.axis, shared,
-             of->image);
-    of->image = arena_print(to->arena, "%s_shared", of->image);
+             to->word['b']);
+    to->word['b'] = filled(to, "$b_shared");
 }
 
-// Groups of n filters, laid out once if they are weights.
-static void add_filters(Heuristic *to, const Convolution *of, int64_t n) {
-    bool weights = to->kernel->buffers.at[of->product.rows_buffer].is_weight;
-    text_add(&to->text, "SPLIT %s %lld pad\nSTAGE %s at top over %s0", of->o, (long long)n,
-             of->filter, of->o);
-    add_sums(to, &of->product, name_of(to, of->product.sum[0]));
-    text_add(&to->text, " %s1 in %s convert\n", of->o, weights ? "once" : "shared");
-    if (!weights) text_add(&to->text, "THREAD %s0_%s\n", of->o, of->filter);
+// Groups of filters, laid out once if they are weights.
+static void add_filters(Heuristic *to, const Convolution *of) {
+    if (to->kernel->buffers.at[of->product.rows_buffer].is_weight)
+        add(to, "STAGE $a at top over $i0 $k$r $i1 in once convert\n");
+    else
+        add(to, "STAGE $a at top over $i0 $k$r $i1 in shared convert\nTHREAD $i0_$a\n");
 }
 
 // All sums as one loop, unrolled: panels and filters lie in its order.
-static void add_sum(Heuristic *to, const Convolution *of, const Tile *tile) {
-    const char *k = name_of(to, of->product.sum[0]);
+static void add_sum(Heuristic *to, const Convolution *of, int64_t tile) {
+    const char *k = to->word['k'];
     for (int sum = 1; sum < of->product.sums; sum++) {
         const char *next = name_of(to, of->product.sum[sum]);
         text_add(&to->text, "FUSE %s %s\n", k, next);
@@ -133,61 +124,37 @@ static void add_sum(Heuristic *to, const Convolution *of, const Tile *tile) {
     add_unrolled(to, k, tile);
 }
 
-// Vectors of places lie in a row if they fill it; else an element at a time, all divisions done
-// before.
-static void add_panel(Heuristic *to, const Convolution *of, const char *place, int64_t n) {
-    const char *of_panel = arena_print(to->arena, "%s1_%s", place, of->image);
-    bool whole = of->width % to->target->lanes == 0;
-    if (whole && n > to->target->lanes) {
-        text_add(&to->text, "SPLIT %s %d\n", of_panel, to->target->lanes);
-        text_add(&to->text, "UNROLL %s0\nVECTORIZE %s1\n", of_panel, of_panel);
-    } else {
-        text_add(&to->text, "%s %s\n", whole ? "VECTORIZE" : "UNROLL", of_panel);
-    }
+// The word p: the loop of places.
+static void many_places(Heuristic *to, const Convolution *of) {
+    int64_t lanes = to->target->lanes, n = tile_width(to->target, of->height * of->width),
+            m = padded_tile(of->filters, to->target->tile_m * (to->target->tile_n / n));
+    set_tile(to, m, n);
+    add(to, "SPLIT $i $m pad\n");
+    add_filters(to, of);
+    add(to, "SPLIT $p $n pad\nORDER $p0 $i0 $i1 $p1\nSTAGE $s at $i0 in reg\nORDER $k$r $i1 $p1\n"
+            "STAGE $b at $p0 over $k$r $p1 in L2 convert\n");
+    // Vectors of places lie in a row if they fill it; else an element at a time, all divisions done
+    // before.
+    if (of->width % lanes)
+        add(to, "UNROLL $p1_$b\n");
+    else
+        add_vectors(to, filled(to, "$p1_$b"), n > lanes);
+    add(to, n > lanes ? "SPILL $s\nSPLIT $p1_finish $v\nVECTORIZE $p1_finish1\n"
+                      : "SPILL $s\nVECTORIZE $p1_finish\n");
+    add(to, "TENSORCORE $u $mx$n on $s\nTHREAD $p0\n");
+    add_sum(to, of, m * n);
 }
 
-static void many_places(Heuristic *to, const Convolution *of, const char *place) {
-    const Product *product = &of->product;
-    int64_t m = to->target->tile_m, n = tile_width(to->target, of->height * of->width);
-    if (n < to->target->tile_n) m *= to->target->tile_n / n;
-    Tile tile = {.m = padded_tile(of->filters, m), .n = n};
-    const char *o = of->o, *first = name_of(to, product->sum[0]);
-    add_filters(to, of, tile.m);
-    text_add(&to->text, "SPLIT %s %lld pad\nORDER %s0 %s0 %s1 %s1\nSTAGE %s at %s0 in reg\nORDER",
-             place, (long long)n, place, o, o, place, of->s, o);
-    add_sums(to, product, first);
-    text_add(&to->text, " %s1 %s1\nSTAGE %s at %s0 over", o, place, of->image, place);
-    add_sums(to, product, first);
-    text_add(&to->text, " %s1 in L2 convert\n", place);
-    add_panel(to, of, place, n);
-    text_add(&to->text, "SPILL %s\n", of->s);
-    if (n > to->target->lanes)
-        text_add(&to->text, "SPLIT %s1_finish %d\n", place, to->target->lanes);
-    text_add(&to->text, "VECTORIZE %s1_finish%s\nTENSORCORE %s %lldx%lld on %s\nTHREAD %s0\n",
-             place, n > to->target->lanes ? "1" : "", to->target->unit, (long long)tile.m,
-             (long long)n, of->s, place);
-    add_sum(to, of, &tile);
-}
-
-static void few_places(Heuristic *to, const Convolution *of, const char *place) {
-    const Product *product = &of->product;
-    Tile tile = {.m = padded_tile(of->height * of->width, to->target->tile_m),
-                 .n = to->target->tile_n};
-    const char *o = of->o, *first = name_of(to, product->sum[0]), *image = of->image;
-    add_filters(to, of, tile.n);
-    text_add(&to->text, "SPLIT %s %lld pad\nORDER %s0 %s0 %s1 %s1\nSTAGE %s at %s0 in reg\nORDER",
-             place, (long long)tile.m, o, place, place, o, of->s, place);
-    add_sums(to, product, first);
-    text_add(&to->text, " %s1 %s1\nSTAGE %s at %s over %s0", place, o, image,
-             to->loops > 3 ? name_of(to, to->chain[to->loops - 4]) : "top", place);
-    add_sums(to, product, first);
-    text_add(&to->text, " %s1 in shared convert\nUNROLL %s1_%s\nFUSE %s0_%s %s_%s\n", place, place,
-             image, place, image, first, image);
-    text_add(&to->text, "THREAD %s0_%s_%s_%s\nSPILL %s\nTENSORCORE %s %lldx%lld on %s\n", place,
-             image, first, image, of->s, to->target->unit, (long long)tile.m, (long long)tile.n,
-             of->s);
-    text_add(&to->text, "THREAD %s0\n", o);
-    add_sum(to, of, &tile);
+static void few_places(Heuristic *to, const Convolution *of) {
+    int64_t m = padded_tile(of->height * of->width, to->target->tile_m), n = to->target->tile_n;
+    set_tile(to, m, n);
+    add(to, "SPLIT $i $n pad\n");
+    add_filters(to, of);
+    add(to, "SPLIT $p $m pad\nORDER $i0 $p0 $p1 $i1\nSTAGE $s at $p0 in reg\nORDER $k$r $p1 $i1\n"
+            "STAGE $b at $o over $p0 $k$r $p1 in shared convert\nUNROLL $p1_$b\n"
+            "FUSE $p0_$b $k_$b\nTHREAD $p0_$b_$k_$b\n"
+            "SPILL $s\nTENSORCORE $u $mx$n on $s\nTHREAD $i0\n");
+    add_sum(to, of, m * n);
 }
 
 // Few: threads cannot share them evenly.
@@ -197,13 +164,15 @@ const char *image_schedule(Heuristic *to) {
     if (!find_convolution(to, &of)) return NULL;
     int64_t places = of.height * of.width;
     bool few = places < TILES_LEAST * to->target->tile_n && of.filters >= 2 * to->target->tile_n;
-    const char *place = arena_print(to->arena, "%s_%s", of.y, of.x);
     to->text = text_new(to->arena);
+    set_words(to, &of.product);
+    to->word['y'] = name_of(to, to->chain[to->loops - 2]);
+    to->word['p'] = filled(to, "$y_$j");
     add_copy(to, &of);
-    text_add(&to->text, "FUSE %s %s\n", of.y, of.x);
+    add(to, "FUSE $y $j\n");
     if (few)
-        few_places(to, &of, place);
+        few_places(to, &of);
     else
-        many_places(to, &of, place);
+        many_places(to, &of);
     return to->text.at;
 }

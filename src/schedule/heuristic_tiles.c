@@ -1,5 +1,5 @@
 /* heuristic_tiles.c - a product of matrices on a unit whose registers are tiles.
- * In: the product's loops and operands, by name.  Out: its schedule.
+ * In: a kernel.  Out: its schedule, if it is such a product and the target names a unit.
  * Invariant: the loops are BLIS's, as in heuristic.c: b is packed once for all threads; a thread
  * takes blocks of rows and packs 512 terms of them at a time, to stay in its second-level cache;
  * sums wait in memory of its own for the next 512. What no tile divides is padded with zeros.
@@ -18,114 +18,85 @@ enum {
 static int64_t divided_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
 
 // Vectors along a loop that is contiguous in what is packed, also where the range is found.
-static void add_packing(const TiledProduct *product, Text *text, const char *loop) {
-    const char *inner = arena_print(product->arena, "%s_range1", loop);
-    text_add(text, "SPLIT %s_range %d\nRFACTOR %s\n", loop, product->lanes, inner);
-    text_add(text, "VECTORIZE %s\nVECTORIZE %s_init\nVECTORIZE %s_fold\n", inner, inner, inner);
-    text_add(text, "SPLIT %s %d\nVECTORIZE %s1\n", loop, product->lanes, loop);
+static void add_packing(Heuristic *to, const char *loop) {
+    to->word['x'] = filled(to, loop);
+    add(to, "SPLIT $x_range $v\nRFACTOR $x_range1\nVECTORIZE $x_range1\n"
+            "VECTORIZE $x_range1_init\nVECTORIZE $x_range1_fold\nSPLIT $x $v\nVECTORIZE $x1\n");
 }
 
-// The loops of one step's 32 terms: those of a's row, and the pairs and halves they consist of.
-typedef struct {
-    const char *panel, *step, *row, *split, *pair, *half;
-    int64_t steps;
-} Terms;
-
-// One sum of all terms; of groups of 32; of groups of 2 x 16, as the halves of bytes are laid out.
-static bool find_terms(const TiledProduct *product, Terms *terms) {
-    const char *last = product->k[product->sums - 1], *k = product->k[0];
-    *terms = (Terms){.panel = arena_print(product->arena, "%s0", k),
-                     .step = arena_print(product->arena, "%s1", k),
-                     .steps = product->terms[0]};
+// The words e: the loop of steps; t: of a step's 32 terms; p h: the pairs and halves they consist
+// of. One sum of all terms; of groups of 32; of groups of 2 x 16, as the halves of bytes are laid
+// out.
+static bool find_terms(Heuristic *to, const Product *product, int64_t *steps) {
+    int64_t terms[3];
+    const char **word = to->word;
+    for (int i = 0; i < product->sums; i++)
+        if (!constant_extent(to, product->sum[i], &terms[i])) return false;
+    *steps = product->sums == 1 ? divided_up(terms[0], STEP) : terms[0];
+    word['e'] = filled(to, product->sums == 1 ? "$k10" : "$k1");
     if (product->sums == 3) {
-        terms->pair = last;
-        terms->half = product->k[1];
-        terms->row = arena_print(product->arena, "%s %s", last, product->k[1]);
-        return product->terms[1] == 2 && product->terms[2] == STEP / 2;
+        word['p'] = word['z'], word['h'] = name_of(to, product->sum[1]);
+        word['t'] = filled(to, "$p $h");
+        return terms[1] == 2 && terms[2] == STEP / 2;
     }
-    terms->split = last;
-    if (product->sums == 1) {
-        terms->steps = divided_up(product->terms[0], STEP);
-        terms->step = arena_print(product->arena, "%s10", k);
-        terms->split = arena_print(product->arena, "%s11", k);
-    }
-    terms->row = terms->split;
-    terms->pair = arena_print(product->arena, "%s0", terms->split);
-    terms->half = arena_print(product->arena, "%s1", terms->split);
-    return product->sums == 1 || product->terms[1] == STEP;
+    word['t'] = product->sums == 1 ? filled(to, "$k11") : word['z'];
+    word['p'] = filled(to, "$t0"), word['h'] = filled(to, "$t1");
+    return product->sums == 1 || terms[1] == STEP;
 }
 
 // What is contiguous along the sum is packed along it, in vectors: it becomes the rows.
-static void turn(TiledProduct *product) {
-    TiledProduct was = *product;
-    product->turned = true;
-    product->i = was.j, product->j = was.i;
-    product->rows = was.columns, product->columns = was.rows;
-    product->a = was.b, product->b = was.a;
-    product->a_along = true, product->b_along = false;
+static void turn(Heuristic *to) {
+    const char **word = to->word, *i = word['i'], *a = word['a'];
+    word['i'] = word['j'], word['j'] = i;
+    word['a'] = word['b'], word['b'] = a;
 }
 
-static void add_vectors(const TiledProduct *product, Text *text, const char *loop) {
-    text_add(text, "SPLIT %s %d\nVECTORIZE %s1\n", loop, product->lanes, loop);
+static void add_tiles(Heuristic *to, const Product *product) {
+    add(to, "SPLIT $i $l pad\nSPLIT $i1 $m\nSPLIT $i11 16\nSPLIT $j $n pad\nSPLIT $j1 16\n"
+            "ORDER $i0 $j0 $i10 $i110 $i111 $j10 $j11\nSPLIT $k $d zero\n");
+    if (product->sums == 1) add(to, "SPLIT $k1 $q\n");
+    add(to, "STAGE $s at $i0 in own\nORDER $k0 $j0 $i10 $e $i110 $j10 $i111 $j11 $t\n"
+            "STAGE $s at $i10 over $i110 $j10 $i111 $j11 in reg\n"
+            "STAGE $a at $k0 over $i10 $e $i110 $i111 $t in L2 convert\n");
+    if (product->sums < 3) add(to, "SPLIT $t 2\n");
+    add(to, "STAGE $b at $o over $j0 $k0 $e $j10 $p $j11 $h in shared convert\n"
+            "TENSORCORE $u $mx$n on $s_reg\nTHREAD $i0\nTHREAD $j0_$b\n"
+            "SPLIT $j11_init $v\nVECTORIZE $j11_init1\n"
+            "SPLIT $j11_plain $v\nVECTORIZE $j11_plain1\n");
 }
 
-// The result's rows are finished along memory.
-static void add_finish(const TiledProduct *product, Text *text) {
-    const char *i = product->i, *j = product->j;
-    if (product->turned)
-        text_add(text,
-                 "ORDER %s0_finish %s10_finish %s110_finish %s10_finish %s11_finish "
-                 "%s111_finish\n",
-                 j, i, i, j, j, i);
-    add_vectors(product, text,
-                arena_print(product->arena, product->turned ? "%s111_finish" : "%s11_finish",
-                            product->turned ? i : j));
-}
-
-const char *tiles_schedule(TiledProduct product) {
-    Terms terms;
-    if (product.rows < ROWS_LEAST || product.columns < TILE || !find_terms(&product, &terms))
+const char *tiles_schedule(Heuristic *to) {
+    Product product;
+    int64_t rows, columns, steps;
+    if (!to->target->tiles || !find_product(to, &product) || product.sums > 3) return NULL;
+    set_words(to, &product);
+    int32_t last = product.sum[product.sums - 1];
+    bool turned = moves_by_one(to, &product, product.packed, last);
+    bool a_along = turned || moves_by_one(to, &product, product.rows_buffer, last);
+    bool b_along = !turned && moves_by_one(to, &product, product.packed, product.columns);
+    if (!constant_extent(to, product.rows, &rows) || rows < ROWS_LEAST ||
+        !constant_extent(to, product.columns, &columns) || columns < TILE ||
+        !find_terms(to, &product, &steps))
         return NULL;
-    if (product.turned) turn(&product);
-    const char *i = product.i, *j = product.j, *s = product.s, *a = product.a, *b = product.b;
-    int64_t block = min_i64(BLOCK, divided_up(divided_up(product.rows, TILE), SHARES));
-    int64_t depth = divided_up(terms.steps, divided_up(terms.steps, DEPTH / STEP));
-    Text text = text_new(product.arena);
-    text_add(&text, "SPLIT %s %lld pad\nSPLIT %s1 %d\nSPLIT %s11 16\n", i,
-             (long long)(TILE * block), i, TILE, i);
-    text_add(&text, "SPLIT %s %d pad\nSPLIT %s1 16\nORDER %s0 %s0 %s10 %s110 %s111 %s10 %s11\n", j,
-             TILE, j, i, j, i, i, i, j, j);
-    if (product.sums == 1)
-        text_add(&text, "SPLIT %s %lld zero\nSPLIT %s1 %d\n", product.k[0],
-                 (long long)(STEP * depth), product.k[0], STEP);
+    if (turned) turn(to);
+    int64_t tiles = divided_up(turned ? columns : rows, TILE);
+    int64_t depth = divided_up(steps, divided_up(steps, DEPTH / STEP));
+    to->text = text_new(to->arena);
+    set_tile(to, TILE, TILE);
+    to->word['u'] = to->target->tiles, to->word['q'] = decimal(to, STEP);
+    to->word['l'] = decimal(to, TILE * min_i64(BLOCK, divided_up(tiles, SHARES)));
+    to->word['d'] = decimal(to, product.sums == 1 ? STEP * depth : depth);
+    add_tiles(to, &product);
+    if (turned)  // the result's rows are finished along memory
+        add(to, "ORDER $j0_finish $i10_finish $i110_finish $j10_finish $j11_finish $i111_finish\n"
+                "SPLIT $i111_finish $v\nVECTORIZE $i111_finish1\n");
     else
-        text_add(&text, "SPLIT %s %lld zero\n", product.k[0], (long long)depth);
-    text_add(&text, "STAGE %s at %s0 in own\nORDER %s %s0 %s10 %s %s110 %s10 %s111 %s11 %s\n", s, i,
-             terms.panel, j, i, terms.step, i, j, i, j, terms.row);
-    text_add(&text, "STAGE %s at %s10 over %s110 %s10 %s111 %s11 in reg\n", s, i, i, j, i, j);
-    text_add(&text, "STAGE %s at %s over %s10 %s %s110 %s111 %s in L2 convert\n", a, terms.panel, i,
-             terms.step, i, i, terms.row);
-    if (terms.split) text_add(&text, "SPLIT %s 2\n", terms.split);
-    text_add(&text, "STAGE %s at %s over %s0 %s %s %s10 %s %s11 %s in shared convert\n", b,
-             product.place, j, terms.panel, terms.step, j, terms.pair, j, terms.half);
-    text_add(&text, "TENSORCORE %s %dx%d on %s_reg\nTHREAD %s0\nTHREAD %s0_%s\n", product.unit,
-             TILE, TILE, s, i, j, b);
-    add_vectors(&product, &text, arena_print(product.arena, "%s11_init", j));
-    add_vectors(&product, &text, arena_print(product.arena, "%s11_plain", j));
-    add_finish(&product, &text);
-    if (product.a_along && terms.split)
-        add_packing(&product, &text, arena_print(product.arena, "%s_%s", terms.split, a));
-    if (product.a_along && !terms.split) {
-        const char *half = arena_print(product.arena, "%s_%s", terms.half, a),
-                   *pair = arena_print(product.arena, "%s_%s", terms.pair, a);
-        text_add(&text, "ORDER %s %s\nORDER %s_range %s_range\n", half, pair, half, pair);
-        add_packing(&product, &text, pair);
+        add(to, "SPLIT $j11_finish $v\nVECTORIZE $j11_finish1\n");
+    if (a_along && product.sums == 3) add(to, "ORDER $h_$a $p_$a\nORDER $h_$a_range $p_$a_range\n");
+    if (a_along) add_packing(to, product.sums == 3 ? "$p_$a" : "$t_$a");
+    if (b_along) {
+        add(to, "ORDER $h_$b $j11_$b\nORDER $h_$b_range $j11_$b_range\n");
+        add_packing(to, "$j11_$b");
     }
-    if (product.b_along) {
-        const char *half = arena_print(product.arena, "%s_%s", terms.half, b),
-                   *column = arena_print(product.arena, "%s11_%s", j, b);
-        text_add(&text, "ORDER %s %s\nORDER %s_range %s_range\n", half, column, half, column);
-        add_packing(&product, &text, column);
-    }
-    return text.at;
+    return to->text.at;
 }

@@ -94,16 +94,16 @@ static void add_used(Weights *weights, Statement *list, LoopSet used) {
 
 static void add_layout(Weights *weights) {
     Heuristic *to = weights->to;
-    const char *row = name_of(to, weights->row);
-    text_add(&to->text, "SPLIT %s %lld\n", row, (long long)weights->group);
+    to->word['w'] = name_of(to, weights->row), to->word['g'] = decimal(to, weights->group);
+    add(to, "SPLIT $w $g\n");
     for (int i = 0; i < weights->loads; i++) {
-        text_add(&to->text, "STAGE %s at top over",
-                 to->kernel->buffers.at[weights->load[i].buffer].name);
+        to->word['x'] = buffer_name(to, weights->load[i].buffer);
+        add(to, "STAGE $x at top over");
         for (int n = 0; n < weights->outers; n++)
             text_add(&to->text, " %s", name_of(to, to->chain[n]));
-        text_add(&to->text, " %s0", row);
+        add(to, " $w0");
         add_used(weights, to->body, weights->load[i].loops);
-        text_add(&to->text, " %s1 in once\n", row);
+        add(to, " $w1 in once\n");
     }
 }
 
@@ -125,8 +125,8 @@ static const char *once_name(const Weights *weights, int load) {
     int32_t buffer = weights->load[load].buffer;
     int number = 1;
     for (int i = 0; i < load; i++) number += weights->load[i].buffer == buffer;
-    return arena_print(to->arena, number > 1 ? "%s_once_%d" : "%s_once",
-                       to->kernel->buffers.at[buffer].name, number);
+    return arena_print(to->arena, number > 1 ? "%s_once_%d" : "%s_once", buffer_name(to, buffer),
+                       number);
 }
 
 static double bytes_of(const Weights *weights, const WeightLoad *load) {
@@ -157,17 +157,13 @@ typedef struct {
     bool several;             // products
 } Lanes;
 
-static const char *row_of_x(const Lanes *lanes) {
-    const Heuristic *to = lanes->weights->to;
-    return name_of(to, to->chain[to->loops - 2]);
-}
-
 // The copies that STAGE makes have this suffix.
 static void add_copy(Lanes *lanes, const char *suffix) {
     Heuristic *to = lanes->weights->to;
-    const char *row = name_of(to, lanes->weights->row);
-    if (lanes->few) text_add(&lanes->copies, "UNROLL %s%s\n", row_of_x(lanes), suffix);
-    text_add(&lanes->copies, "UNROLL %s10%s\nVECTORIZE %s11%s\n", row, suffix, row, suffix);
+    to->word['x'] = suffix;
+    text_add(&lanes->copies, "%s",
+             filled(to, lanes->few ? "UNROLL $i$x\nUNROLL $w10$x\nVECTORIZE $w11$x\n"
+                                   : "UNROLL $w10$x\nVECTORIZE $w11$x\n"));
 }
 
 // The innermost sums: those that move through the weights outside, so that what is loaded is used
@@ -210,8 +206,7 @@ static bool add_level(Lanes *lanes, Statement *list, const char *place, int leve
         if (sums == CHAIN_MAX || (inner != nest && inner->next)) return false;
         sum[sums++] = inner->loop;
     }
-    text_add(&to->text, "STAGE %s at %s in reg\n", to->kernel->buffers.at[list->buffer].name,
-             place);
+    text_add(&to->text, "STAGE %s at %s in reg\n", buffer_name(to, list->buffer), place);
     const char *number = level ? arena_print(to->arena, "_%d", level + 1) : "";
     add_copy(lanes, arena_print(to->arena, "_init%s", number));
     number = level > 1 ? arena_print(to->arena, "_%d", level) : "";
@@ -247,8 +242,7 @@ static void add_computed_once(Heuristic *to, Statement *list) {
                     to->kernel->buffers.at[node->arg[0]].space != SPACE_PARAM;
         }
         if (uses || loop_set_has(&result, around->loop)) continue;
-        text_add(&to->text, "COMPUTE_AT %s at top over",
-                 to->kernel->buffers.at[update->buffer].name);
+        text_add(&to->text, "COMPUTE_AT %s at top over", buffer_name(to, update->buffer));
         const char *loops = "";
         for (; !loop_set_has(&result, around->loop); around = kernel_parent(to->kernel, around))
             if (loop_set_has(&used, around->loop))
@@ -259,7 +253,6 @@ static void add_computed_once(Heuristic *to, Statement *list) {
 
 static const char *lanes_schedule(Weights *weights) {
     Heuristic *to = weights->to;
-    const char *row = name_of(to, weights->row);
     int64_t rows = 1;
     int loops = to->loops - weights->outers;
     Lanes lanes = {.weights = weights, .few = loops > 1, .copies = text_new(to->arena)};
@@ -270,15 +263,15 @@ static const char *lanes_schedule(Weights *weights) {
     bool shared = thread_loop(to) >= 0;
     add_computed_once(to, to->body);
     add_layout(weights);
-    text_add(&to->text, "SPLIT %s1 %d\n", row, to->target->lanes);
-    lanes.tile = arena_print(to->arena, " %s10", row);
-    lanes.lane = arena_print(to->arena, " %s11", row);
+    add(to, "SPLIT $w1 $v\n");
     if (lanes.few) {
-        text_add(&to->text, "ORDER %s0 %s%s%s\n", row, row_of_x(&lanes), lanes.tile, lanes.lane);
-        lanes.tile = arena_print(to->arena, " %s%s", row_of_x(&lanes), lanes.tile);
+        to->word['i'] = name_of(to, to->chain[to->loops - 2]);
+        add(to, "ORDER $w0 $i $w10 $w11\n");
     }
+    lanes.tile = filled(to, lanes.few ? " $i $w10" : " $w10");
+    lanes.lane = filled(to, " $w11");
     add_copy(&lanes, "");
-    if (!add_level(&lanes, to->body, arena_print(to->arena, "%s0", row), 0)) return NULL;
+    if (!add_level(&lanes, to->body, filled(to, "$w0"), 0)) return NULL;
     if (shared) add_threads(weights);
     text_add(&to->text, "%s", lanes.copies.at);
     add_requests(weights);
@@ -302,63 +295,49 @@ static const char *packed_name(const Weights *weights, const Product *product) {
 // x is packed once for all threads, its rows padded to whole tiles. A panel of columns serves all
 // rows of x and is packed by the thread that takes it; a group of the weights' rows is unpacked to
 // one or two. weights NULL: the columns lie side by side in memory already. Two products of one x
-// have a panel each, half as wide, and tiles side by side in registers.
+// have a panel each, half as wide, and tiles side by side in registers. The words p: where a panel
+// is packed; q: the loops over panels; c: their columns.
 static const char *panel_schedule(Heuristic *to, const Product *product, int products,
                                   Weights *weights) {
     int64_t rows, group = weights ? weights->group : to->target->tile_n,
                   n = min_i64(to->target->tile_n / products, group), lanes = to->target->lanes;
     if (!constant_extent(to, product->rows, &rows) || rows <= FEW_ROWS) return NULL;
     if (products > 1 && n != lanes) return NULL;
-    const char *i = name_of(to, product->rows), *j = name_of(to, product->columns);
-    const char *s = to->kernel->buffers.at[product->update->buffer].name;
-    const char *a = to->kernel->buffers.at[product->rows_buffer].name;
-    const char *outer = name_of(to, product->sum[0]), *inner = arena_print(to->arena, "%s1", j),
-               *panel = arena_print(to->arena, "%s0", j), *panels = panel;
-    Tile tile = {.m = padded_tile(rows, to->target->tile_m), .n = n};
+    int64_t m = padded_tile(rows, to->target->tile_m);
     to->text = text_new(to->arena);
+    set_words(to, product);
+    set_tile(to, m, n);
+    to->word['c'] = filled(to, "$j1"), to->word['p'] = to->word['q'] = filled(to, "$j0");
     if (weights)
         add_layout(weights);
     else
-        text_add(&to->text, "SPLIT %s %lld\n", j, (long long)n);
+        add(to, "SPLIT $j $n\n");
     if (n < group) {
-        text_add(&to->text, "SPLIT %s %lld\n", inner, (long long)n);
-        panel = arena_print(to->arena, "%s0", inner);
-        panels = arena_print(to->arena, "%s0 %s", j, panel);
-        inner = arena_print(to->arena, "%s1", inner);
+        add(to, "SPLIT $c $n\n");
+        to->word['c'] = filled(to, "$j11");
+        to->word['p'] = filled(to, "$j10"), to->word['q'] = filled(to, "$j0 $j10");
     }
-    text_add(&to->text, "SPLIT %s %lld pad\nORDER %s %s0 %s1 %s\n", i, (long long)tile.m, panels, i,
-             i, inner);
-    text_add(&to->text, "STAGE %s at %s0 in reg\nORDER", s, i);
-    add_sums(to, product, outer);
-    text_add(&to->text, " %s1 %s\nSTAGE %s at top over %s0", i, inner, a, i);
-    add_sums(to, product, outer);
-    text_add(&to->text, " %s1 in shared convert\nTHREAD %s0_%s\n", i, i, a);
+    add(to, "SPLIT $i $m pad\nORDER $q $i0 $i1 $c\nSTAGE $s at $i0 in reg\nORDER $k$r $i1 $c\n"
+            "STAGE $a at top over $i0 $k$r $i1 in shared convert\nTHREAD $i0_$a\n");
     for (int p = 0; p < products; p++) {
-        const char *b = weights ? packed_name(weights, &product[p])
-                                : to->kernel->buffers.at[product->packed].name;
         if (weights && product[p].plain) continue;
-        text_add(&to->text, "STAGE %s at %s over", b, panel);
-        add_sums(to, product, outer);
-        text_add(&to->text, " %s in L2 convert\nSPLIT %s_%s %lld\nUNROLL %s_%s0\n", inner, inner, b,
-                 (long long)lanes, inner, b);
-        text_add(&to->text, "VECTORIZE %s_%s1\n", inner, b);
+        if (weights) to->word['b'] = packed_name(weights, &product[p]);
+        add(to, "STAGE $b at $p over $k$r $c in L2 convert\n");
+        add_vectors(to, filled(to, "$c_$b"), true);
     }
     for (int p = 0; p < products; p++)
-        text_add(&to->text, "SPILL %s\n", to->kernel->buffers.at[product[p].update->buffer].name);
-    for (int p = 1; p < products; p++)  // the other nests are those of the first
-        text_add(&to->text, "UNROLL %s1_finish_spill_%d\nVECTORIZE %s_finish_spill_%d\n", i, p + 1,
-                 inner, p + 1);
-    text_add(&to->text, "SPLIT %s_finish %lld\nUNROLL %s_finish0\n", inner, (long long)lanes,
-             inner);
-    text_add(&to->text, "VECTORIZE %s_finish1\n", inner);
-    text_add(&to->text, "TENSORCORE %s %lldx%lld on %s\n", to->target->unit, (long long)tile.m,
-             (long long)n, s);
+        text_add(&to->text, "SPILL %s\n", buffer_name(to, product[p].update->buffer));
+    for (int p = 1; p < products; p++) {  // the other nests are those of the first
+        to->word['x'] = decimal(to, p + 1);
+        add(to, "UNROLL $i1_finish_spill_$x\nVECTORIZE $c_finish_spill_$x\n");
+    }
+    add_vectors(to, filled(to, "$c_finish"), true);
+    add(to, "TENSORCORE $u $mx$n on $s\n");
     if (weights)
         add_threads(weights);
     else
-        text_add(&to->text, "THREAD %s0\n", j);
-    tile.n *= products;
-    add_unrolled(to, name_of(to, product->sum[product->sums - 1]), &tile);
+        add(to, "THREAD $j0\n");
+    add_unrolled(to, "$z", m * n * products);
     return to->text.at;
 }
 

@@ -85,11 +85,9 @@ typedef struct {
     const char *tiles;   // a unit of tiles, where tf32 is asked for and there is one; NULL: none
     int depth, block;    // of a packed panel: rows; of rows that a thread takes: how many
 } ScheduleTarget;
-enum { CANDIDATES_MAX = 8 };
+enum { CANDIDATES_MAX = 9 };
 int schedule_candidates(Arena *arena, Kernel *kernel, const ScheduleTarget *target,
                         const char *candidate[CANDIDATES_MAX]);
-// heuristic_attention.c: a schedule of what online() made; NULL of other kernels.
-const char *attention_schedule(Arena *arena, const Kernel *kernel, const ScheduleTarget *target);
 // The best row for registers of so many lanes.
 const ScheduleTarget *schedule_target(int lanes);
 // Of a kernel in unscheduled form: it has sums that factor() helps, and no product to be tiled.
