@@ -96,8 +96,8 @@ TEST(fuse_column_fold_is_stored) {
     done();
 }
 
-// A mean of losses: folds of rows are computed in the loop of the fold of all rows, and the target's
-// element is read there. What has several rows for each of the outer fold's terms is not.
+// A mean of losses: folds of rows are computed in the loop of the fold of all rows, and there the
+// target's element is read. What has several rows for each of the outer fold's terms is not.
 TEST(fuse_fold_of_rows_takes_the_folds_of_each_in) {
     static const char *const loss =
         "%0 = buffer{1, 0} f32 (4, 8)\n%1 = buffer{2, 0} i32 (4, 1)\n"
