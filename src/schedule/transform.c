@@ -77,12 +77,16 @@ Space line_space(const ScheduleLine *line, int word) {
     static const struct {
         const char *name;
         Space space;
-    } spaces[] = {{"reg", SPACE_REGISTER}, {"own", SPACE_THREAD},    {"L1", SPACE_THREAD},
-                  {"L2", SPACE_THREAD},    {"shared", SPACE_SHARED}, {"once", SPACE_ONCE}};
+    } spaces[] = {{"reg", SPACE_REGISTER},
+                  {"own", SPACE_THREAD},
+                  {"L1", SPACE_THREAD},
+                  {"L2", SPACE_THREAD},
+                  {"shared", SPACE_SHARED}};
     const char *name = line_word(line, word);
     for (int i = 0; i < COUNT_OF(spaces); i++)
         if (!strcmp(spaces[i].name, name)) return spaces[i].space;
-    line_refuse(line, NULL, "no space %s. Hint: reg, own, L1, L2, shared, once", name);
+    line_refuse(line, NULL,
+                "no space %s. Hint: reg, own, L1, L2, shared; once for a copy of a weight", name);
 }
 
 Statement **line_place(const ScheduleLine *line, int word) {

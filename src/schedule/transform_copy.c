@@ -342,7 +342,8 @@ void transform_stage_copy(const ScheduleLine *line) {
     copy.inside = kernel_loops_inside(*copy.place);
     int word = read_layout(&copy);
     line_expect(line, word, "in");
-    Space space = line_space(line, word + 1);
+    bool once = !strcmp(line_word(line, word + 1), "once");
+    Space space = once ? SPACE_ONCE : line_space(line, word + 1);
     AccessList all = kernel_accesses(line->arena, kernel, *copy.place, -1);
     find_load(&copy, &all);
     Id load = copy.value;
@@ -351,7 +352,7 @@ void transform_stage_copy(const ScheduleLine *line) {
         line_expect(line, word + 2, "convert");
         find_converted(&copy, &all);
     }
-    if (space == SPACE_ONCE) check_once(&copy);
+    if (once) check_once(&copy);
 
     const char *name = arena_print(line->arena, "%s_%s", kernel->buffers.at[copy.buffer].name,
                                    line->word[word + 1]);

@@ -518,6 +518,9 @@ TEST(stage_once_lays_a_weight_out) {
 TEST(stage_once_is_for_weights_at_the_top) {
     check_refused(offset_head, offset_body, "STAGE x at top over k b in once", "it is no weight");
     check_refused(offset_head, offset_body, "STAGE w at j over k in once", "`once` is `at top`");
+    check_refused(offset_head, offset_body, "STAGE y at top in once", "no space once");
+    check_refused(offset_head, offset_body, "RFACTOR k in once", "no space once");
+    check_refused(twice_head, twice_body, "REUSE k j in once", "no space once");
 }
 
 // What fills is a kernel of its own, in as few loops as can be; the rest reads a weight.
