@@ -312,6 +312,19 @@ static void check_written(const Copy *copy) {
     }
 }
 
+// What no statement wrote, since its condition did not hold, is written back as well: it may be an
+// element that another thread writes.
+static void check_threads(const Copy *copy) {
+    Statement *at = *copy->place;
+    while ((at = kernel_parent(copy->kernel, at))) {
+        bool threads = copy->kernel->loops.at[at->loop].kind == LOOP_THREAD;
+        Statement *against = threads ? legal_parallel(copy->kernel, at) : NULL;
+        if (against)
+            line_refuse(copy->line, against, "threads of loop %s would meet in it",
+                        copy->kernel->loops.at[at->loop].name);
+    }
+}
+
 // Made once, it depends on weights alone: on no VAR, and on nothing that a call brings.
 static void check_once(const Copy *copy) {
     const Kernel *kernel = copy->kernel;
@@ -385,4 +398,5 @@ void transform_stage_copy(const ScheduleLine *line) {
         copy_nest(&copy, statement_store(kernel, ROLE_STORE, local, filled, value), "");
     fill->next = *copy.place;
     *copy.place = fill;
+    if (copy.written) check_threads(&copy);
 }

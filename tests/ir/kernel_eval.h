@@ -1,7 +1,8 @@
 /* kernel_eval.h - runs any kernel by walking its tree: the slow truth that transforms are held to.
  * In: a kernel, its PARAMs' memory, its VARs.  Out: the memory written.
  * Invariants: no access leaves its buffer, local memory begins as garbage (NaN in floats), threads
- * of a loop run last to first, lanes of a vector store all read before one writes.              */
+ * of a loop run last to first, each on garbage of its own, and touch nothing that another of them
+ * writes; lanes of a vector store all read before one writes.                                   */
 #ifndef PICOGRAD_KERNEL_EVAL_H
 #define PICOGRAD_KERNEL_EVAL_H
 #include "ir/ir.h"
@@ -15,6 +16,9 @@ typedef struct {
     void **memory;  // by buffer
     const int64_t *var;
     int64_t *at;  // by loop
+    // In a thread loop: the iteration, from 1; by buffer that all threads see, by element: which
+    // iteration wrote it, which read it, 0: none, -1: several.
+    int64_t thread, **writer, **reader;
 } Eval;
 
 static Scalar eval_value(Eval *eval, Id id);
@@ -37,12 +41,25 @@ static void *eval_element(Eval *eval, int32_t buffer, int64_t element) {
     return (char *)eval->memory[buffer] + element * dtypes[info->dtype].bytes;
 }
 
+static void eval_meet(Eval *eval, int32_t buffer, int64_t element, bool writes) {
+    const KernelBuffer *info = &eval->kernel->buffers.at[buffer];
+    int64_t thread = eval->thread;
+    if (!thread || !space_is_common(info->space)) return;
+    int64_t *writer = &eval->writer[buffer][element], *reader = &eval->reader[buffer][element];
+    if ((*writer && *writer != thread) || (writes && *reader && *reader != thread))
+        fatal("eval: threads meet in %s[%lld]", info->name, (long long)element);
+    if (writes) *writer = thread;
+    if (!writes) *reader = *reader && *reader != thread ? -1 : thread;
+}
+
 static Scalar eval_load(Eval *eval, const Node *node) {
     if (node->sources && !eval_value(eval, node->source[0]).integer)
         return dtype_is_float(node->dtype) ? (Scalar){.real = 0} : (Scalar){.integer = 0};
     int32_t buffer = (int32_t)node->arg[0];
-    return scalar_load(node->dtype,
-                       eval_element(eval, buffer, eval_index(eval, (Index)node->arg[1])));
+    int64_t element = eval_index(eval, (Index)node->arg[1]);
+    const void *at = eval_element(eval, buffer, element);
+    eval_meet(eval, buffer, element, false);
+    return scalar_load(node->dtype, at);
 }
 
 static int64_t eval_extent(Eval *eval, int32_t loop) {
@@ -97,12 +114,16 @@ static bool eval_runs(Eval *eval, const Statement *store) {
     return store->condition < 0 || eval_value(eval, store->condition).integer;
 }
 
+static void eval_put(Eval *eval, int32_t buffer, int64_t element, Scalar value) {
+    scalar_store(eval->kernel->buffers.at[buffer].dtype, eval_element(eval, buffer, element),
+                 value);
+    eval_meet(eval, buffer, element, true);
+}
+
 static void eval_store(Eval *eval, const Statement *store) {
     if (!eval_runs(eval, store)) return;
     Scalar value = eval_value(eval, store->value);
-    int64_t element = eval_index(eval, store->index);
-    scalar_store(eval->kernel->buffers.at[store->buffer].dtype,
-                 eval_element(eval, store->buffer, element), value);
+    eval_put(eval, store->buffer, eval_index(eval, store->index), value);
 }
 
 // All lanes of one store; a fold over lanes has one element and goes lane by lane.
@@ -120,9 +141,35 @@ static void eval_lanes(Eval *eval, const Statement *store, int32_t loop, int64_t
         element[lane] = eval_index(eval, store->index);
     }
     for (int64_t lane = 0; lane < lanes; lane++)
-        if (element[lane] >= 0)
-            scalar_store(eval->kernel->buffers.at[store->buffer].dtype,
-                         eval_element(eval, store->buffer, element[lane]), value[lane]);
+        if (element[lane] >= 0) eval_put(eval, store->buffer, element[lane], value[lane]);
+}
+
+// Nobody has met; of what each thread has, what the loop stores in is garbage.
+static void eval_threads_begin(Eval *eval, Statement *body, bool *garbage) {
+    const Kernel *kernel = eval->kernel;
+    AccessList accesses = kernel_accesses(eval->arena, kernel, body, -1);
+    for (int32_t i = 0; i < kernel->buffers.count; i++) {
+        eval->writer[i] = arena_array(eval->arena, int64_t, kernel->buffers.at[i].size);
+        eval->reader[i] = arena_array(eval->arena, int64_t, kernel->buffers.at[i].size);
+    }
+    for (int i = 0; i < accesses.count; i++) {
+        int32_t buffer = accesses.at[i].buffer;
+        bool common = space_is_common(kernel->buffers.at[buffer].space);
+        garbage[buffer] |= !common && accesses.at[i].load < 0;
+    }
+}
+
+static void eval_list(Eval *eval, const Statement *list);
+
+static void eval_thread(Eval *eval, const Statement *body, int64_t iteration, const bool *garbage) {
+    for (int32_t i = 0; i < eval->kernel->buffers.count; i++) {
+        const KernelBuffer *info = &eval->kernel->buffers.at[i];
+        if (garbage[i])
+            memset(eval->memory[i], 0xff, (size_t)info->size * (size_t)dtypes[info->dtype].bytes);
+    }
+    eval->thread = iteration + 1;
+    eval_list(eval, body);
+    eval->thread = 0;
 }
 
 static void eval_list(Eval *eval, const Statement *list) {
@@ -134,17 +181,30 @@ static void eval_list(Eval *eval, const Statement *list) {
         if (kind == LOOP_VECTOR)
             for (const Statement *store = list->body; store; store = store->next)
                 eval_lanes(eval, store, list->loop, extent);
+        bool *garbage = kind == LOOP_THREAD
+                            ? arena_array(eval->arena, bool, eval->kernel->buffers.count)
+                            : NULL;
+        if (garbage) eval_threads_begin(eval, list->body, garbage);
         for (int64_t i = 0; i < extent && kind != LOOP_VECTOR; i++) {
-            eval->at[list->loop] = kind == LOOP_THREAD ? extent - 1 - i : i;
-            eval_list(eval, list->body);
+            int64_t at = eval->at[list->loop] = kind == LOOP_THREAD ? extent - 1 - i : i;
+            if (kind == LOOP_THREAD)
+                eval_thread(eval, list->body, at, garbage);
+            else
+                eval_list(eval, list->body);
         }
     }
 }
 
 static inline void kernel_eval(const Kernel *kernel, void *const *param, const int64_t *var) {
     Arena *arena = arena_new();
-    Eval eval = {kernel, arena, arena_array(arena, void *, kernel->buffers.count), var,
-                 arena_array(arena, int64_t, kernel->loops.count)};
+    Eval eval = {kernel,
+                 arena,
+                 arena_array(arena, void *, kernel->buffers.count),
+                 var,
+                 arena_array(arena, int64_t, kernel->loops.count),
+                 0,
+                 arena_array(arena, int64_t *, kernel->buffers.count),
+                 arena_array(arena, int64_t *, kernel->buffers.count)};
     for (int32_t i = 0; i < kernel->buffers.count; i++) {
         const KernelBuffer *buffer = &kernel->buffers.at[i];
         size_t bytes = (size_t)buffer->size * (size_t)dtypes[buffer->dtype].bytes;
