@@ -258,6 +258,7 @@ typedef struct {
     bool any;  // more than the ranges: any element of the interval
     int64_t low, high;
     Index fixed;
+    LoopSet maybe;  // of a store: the loops around that may run no iteration
 } Region;
 
 static int by_scale(const void *a, const void *b) {
@@ -319,6 +320,22 @@ static bool region_covers(const Region *store, const Region *load) {
     return true;
 }
 
+// The loops of `inside` around a statement; or those of them that may run no iteration, unless the
+// element moves with them: then a range says how far they go.
+static LoopSet loops_around(const Kernel *kernel, const Access *access, LoopSet inside,
+                            bool maybe) {
+    const IndexTable *table = graph_indices(kernel->graph);
+    LoopSet around = {0}, used = kernel_loops_of_index(kernel, access->index);
+    const Statement *at = access->statement;
+    while ((at = kernel_parent(kernel, at)) && loop_set_has(&inside, at->loop)) {
+        const Loop *loop = &kernel->loops.at[at->loop];
+        bool runs = index_low(table, loop->extent) > 0 &&
+                    (loop->limit < 0 || index_low(table, loop->limit) > 0);
+        if (!maybe || (!runs && !loop_set_has(&used, at->loop))) loop_set_add(&around, at->loop);
+    }
+    return around;
+}
+
 bool legal_private(Kernel *kernel, Statement *list, int32_t buffer) {
     Arena *arena = graph_arena(kernel->graph);
     Space space = kernel->buffers.at[buffer].space;
@@ -330,10 +347,13 @@ bool legal_private(Kernel *kernel, Statement *list, int32_t buffer) {
     for (int i = 0; i < here.count; i++) {
         const Access *access = &here.at[i];
         Region region;
+        LoopSet around = loops_around(kernel, access, varying, false);
         bool covered = false;
         if (!region_of(kernel, varying, access->index, access->load >= 0, &region)) return false;
+        region.maybe = loops_around(kernel, access, varying, true);
         for (int s = 0; s < stored.count && !covered; s++)
-            covered = region_covers(&stored.at[s], &region);
+            covered = loop_set_within(stored.at[s].maybe, around) &&
+                      region_covers(&stored.at[s], &region);
         if (access->load >= 0 && !covered) return false;
         if (access->load < 0 && access->statement->condition < 0)
             *list_add(arena, &stored) = region;

@@ -1,10 +1,28 @@
 /* legal_test.c - what threads must not share, and must find written: what is refused for it. */
 #include "kernel_run.h"
 
+#include <string.h>
+
 static void check_refused(const char *text, const char *schedule) {
     Arena *arena = arena_new();
     Kernel *kernel = kernel_parse(arena, "test", text);
     CHECK_FATAL_TEXT(schedule_apply(kernel, schedule), "threads of loop i would meet in it");
+    arena_free(arena);
+}
+
+// The last iteration of i stores nothing and reads what the one before left.
+TEST(a_loop_that_may_not_run_stores_for_no_later_one) {
+    check_refused("kernel t\nin x f32[32]\nout y f32[4]\nown p f32[1]\nfor i < 4 {\n"
+                  "for j < 8, 3 - i { p[0] = x[8*i + j] } y[i] = p[0] }",
+                  "THREAD i");
+}
+
+TEST(a_loop_that_may_not_run_stores_for_itself) {
+    Arena *arena = arena_new();
+    Kernel *kernel = kernel_parse(arena, "test",
+                                  "kernel t\nin x f32[32]\nout y f32[32]\nown p f32[1]\nfor i < 4 "
+                                  "{ for j < 8, 3 - i { p[0] = x[8*i + j] y[8*i + j] = p[0] } }");
+    CHECK(strstr(run_schedule(arena, kernel, "THREAD i", NULL), "thread for i") != NULL);
     arena_free(arena);
 }
 
