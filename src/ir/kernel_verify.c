@@ -301,11 +301,13 @@ void kernel_verify(const Kernel *kernel) {
                          .vector = -1};
     for (int32_t loop = 0; loop < kernel->loops.count; loop++)
         if (!loop_set_has(&verifier.run, loop)) add_loop_facts(&verifier, loop);
-    for (int32_t i = 0; i < kernel->buffers.count; i++)
-        if (kernel->buffers.at[i].space == SPACE_PARAM && i > 0 &&
-            kernel->buffers.at[i - 1].space != SPACE_PARAM)
-            refuse(&verifier, "the PARAM %s comes after a local buffer",
-                   kernel->buffers.at[i].name);
+    for (int32_t i = 0; i < kernel->buffers.count; i++) {
+        const KernelBuffer *buffer = &kernel->buffers.at[i];
+        if (buffer->space == SPACE_PARAM && i > 0 && buffer[-1].space != SPACE_PARAM)
+            refuse(&verifier, "the PARAM %s comes after a local buffer", buffer->name);
+        if (buffer->streams && (buffer->space != SPACE_PARAM || !buffer->written))
+            refuse(&verifier, "%s streams, but it is no result", buffer->name);
+    }
     check_list(&verifier, kernel->body);
     check_threads(&verifier);
 }

@@ -170,6 +170,10 @@ TEST(stores_are_checked) {
                          "an init reads what it initialises");
     check_verify_refused("kernel t\nout y f32[1]\nregister s f32[1]\nin x f32[1]\ny[0] = x[0]",
                          "the PARAM x comes after a local buffer");
+    check_verify_refused("kernel t\nout y f32[1]\nregister s f32[8] streams\ny[0] = 1",
+                         "s streams, but it is no result");
+    check_verify_refused("kernel t\nin x f32[1] streams\nout y f32[1]\ny[0] = x[0]",
+                         "x streams, but it is no result");
 }
 
 TEST(loops_are_checked) {
