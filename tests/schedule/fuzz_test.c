@@ -55,6 +55,30 @@ static const char *const kernels[] = {
     "for n < 8 { for m < 2 { let r in 0..3 = (cast:i64 (and ids[n] 3:i32))"
     " update y[2*r + m] = (add y[2*r + m] v[2*n + m]) } }",
 
+    // Digits of a loop, padding that is not stored, a copy of which two windows are read.
+    "kernel digits\nin x f32[24]\nout y f32[48]\nout z f32[40]\nown p f32[10]\n"
+    "for i < 12 { for j < 4 { y[4*(i%4) + j + 16*(i/4)] = (mul x[2*(i/2) + j] 2)"
+    " when (cmplt @i32(j) @i32(3)) } }\n"
+    "for n < 4 { for m < 10 { p[m] = x[2*n + m] }\n"
+    "for l < 10 { z[10*n + l] = (add p[l/2] (mul p[l%5 + 5] x[n + l])) } }",
+
+    // What a first loop computes and a second one computes again, perhaps of what has changed.
+    "kernel again\ninout x f32[40]\nin w f32[8]\nout y f32[40]\nregister s f32[1]\n"
+    "for i < 5 { init s[0] = 0\n"
+    "for k < 8 { update s[0] = (add (exp2 (mul x[8*i + k] w[k])) s[0]) }\n"
+    "for j < 8 { finish y[8*i + j] = (mul (exp2 (mul x[8*i + j] w[j])) s[0])"
+    " when (cmplt @i32(j) @i32(7)) }\n"
+    "for l < 8 { x[8*i + l] = (exp2 (mul x[8*i + l] w[l])) }\n"
+    "for m < 8 { y[8*i + m] = (add y[8*i + m] (exp2 (mul x[8*i + m] w[m]))) } }",
+
+    // Windows, two steps wide, of one image by two filters; rows that are padded.
+    "kernel windows\nin x f32[30]\nin w f32[3]\nin v f32[2]\nout y f32[24]\n"
+    "register s f32[1]\nregister t f32[1]\n"
+    "for r < 2 { for i < 6 { init s[0] = 0 init t[0] = 0\n"
+    "for k < 3 { update s[0] = (fma x[15*r + 2*i + k] w[k] s[0]) }\n"
+    "for q < 2 { update t[0] = (fma x[15*r + i + 2*q] v[q] t[0]) }\n"
+    "finish y[12*r + i] = s[0] finish y[12*r + i + 6] = (add t[0] s[0]) } }",
+
     "kernel codes\nin w u8[16]\nin d f32[2]\nin x f32[32]\nout y f32[1]\nregister s f32[1]\n"
     "init s[0] = 0\nfor g < 2 { for h < 2 { for b < 8 {"
     " let c = (and (shr w[8*g + b] (cast:u8 @i32(4*h))) 15:u8)"
@@ -125,7 +149,7 @@ static const char *pick_line(Arena *arena, const Kernel *kernel) {
     const char *a = pick_loop(kernel), *b = pick_loop(kernel), *c = pick_loop(kernel);
     const char *buffer = pick_buffer(kernel), *space = spaces[pick(3)];
     const char *place = pick(6) ? a : "top";
-    switch (pick(15)) {
+    switch (pick(16)) {
     case 0:
     case 1: return arena_print(arena, "SPLIT %s %d %s", a, factors[pick(4)], tails[pick(3)]);
     case 2: return pick_order(arena, kernel);
@@ -147,6 +171,7 @@ static const char *pick_line(Arena *arena, const Kernel *kernel) {
     case 11: return arena_print(arena, "RFACTOR %s%s", a, pick(4) ? "" : " in shared");
     case 13: return arena_print(arena, "REUSE %s %s in %s", a, b, space);
     case 12: return arena_print(arena, "TABULATE %s at %s", buffer, place);
+    case 14: return arena_print(arena, "STREAM %s", buffer);
     default: return arena_print(arena, "DISTRIBUTE %s", a);
     }
 }
