@@ -348,6 +348,7 @@ static inline void loop_set_remove(LoopSet *set, int32_t loop) {
 }
 LoopSet loop_set_union(LoopSet a, LoopSet b);
 bool loop_set_within(LoopSet a, LoopSet b);  // a is a subset of b
+bool loop_set_meets(LoopSet a, LoopSet b);   // they have a loop in common
 // The loops that a value depends on, without those that its REDUCEs bind.
 LoopSet kernel_loops_of(const Kernel *kernel, Id value);
 LoopSet kernel_loops_of_index(const Kernel *kernel, Index index);
@@ -355,6 +356,8 @@ LoopSet kernel_loops_inside(const Statement *list);  // those that the list's tr
 // All nodes that a value is made of, sources first; the same of a store's value, condition, index.
 IdList kernel_nodes(Arena *arena, const Kernel *kernel, Id value);
 IdList statement_nodes(Arena *arena, const Kernel *kernel, const Statement *store);
+bool kernel_value_has(const Kernel *kernel, Id value, Id part);
+bool kernel_value_reads(const Kernel *kernel, Id value, int32_t buffer);
 typedef struct {
     int32_t buffer;
     Index index;

@@ -138,6 +138,12 @@ bool loop_set_within(LoopSet a, LoopSet b) {
     return true;
 }
 
+bool loop_set_meets(LoopSet a, LoopSet b) {
+    for (int i = 0; i < COUNT_OF(a.word); i++)
+        if (a.word[i] & b.word[i]) return true;
+    return false;
+}
+
 LoopSet kernel_loops_of_index(const Kernel *kernel, Index index) {
     const IndexTable *table = graph_indices(kernel->graph);
     LoopSet set = {0};
@@ -228,6 +234,22 @@ IdList statement_nodes(Arena *arena, const Kernel *kernel, const Statement *stor
     if (store->condition >= 0) marked[store->condition] = true;
     mark_index(kernel, store->index, marked);
     return marked_nodes(arena, kernel, marked);
+}
+
+bool kernel_value_has(const Kernel *kernel, Id value, Id part) {
+    IdList nodes = kernel_nodes(graph_arena(kernel->graph), kernel, value);
+    for (int i = 0; i < nodes.count; i++)
+        if (nodes.at[i] == part) return true;
+    return false;
+}
+
+bool kernel_value_reads(const Kernel *kernel, Id value, int32_t buffer) {
+    IdList nodes = kernel_nodes(graph_arena(kernel->graph), kernel, value);
+    for (int i = 0; i < nodes.count; i++) {
+        const Node *node = graph_node(kernel->graph, nodes.at[i]);
+        if (node->op == OP_LOAD && node->arg[0] == buffer) return true;
+    }
+    return false;
 }
 
 static void add_accesses(Arena *arena, const Kernel *kernel, Statement *list, int32_t buffer,

@@ -77,13 +77,6 @@ static Substitution *nothing(const Online *to) {
     return substitution_new(graph_arena(to->graph), to->kernel);
 }
 
-static bool contains(const Online *to, Id value, Id part) {
-    IdList nodes = kernel_nodes(graph_arena(to->graph), to->kernel, value);
-    for (int i = 0; i < nodes.count; i++)
-        if (nodes.at[i] == part) return true;
-    return false;
-}
-
 static bool has_op(const Online *to, Id value, Op op) {
     IdList nodes = kernel_nodes(graph_arena(to->graph), to->kernel, value);
     for (int i = 0; i < nodes.count; i++)
@@ -134,12 +127,14 @@ static Id hoisted(const Online *to, Id id) {
 static Id power_in(const Online *to, Id x) {
     const Node *node = node_of(to, x);
     const Id *source = node->source;
-    if (node->op == OP_EXP2) return contains(to, x, to->max) ? x : -1;
+    if (node->op == OP_EXP2) return kernel_value_has(to->kernel, x, to->max) ? x : -1;
     if (node->op == OP_MUL) {
-        bool first = contains(to, source[0], to->max);
-        return first == contains(to, source[1], to->max) ? -1 : power_in(to, source[!first]);
+        bool first = kernel_value_has(to->kernel, source[0], to->max);
+        return first == kernel_value_has(to->kernel, source[1], to->max)
+                   ? -1
+                   : power_in(to, source[!first]);
     }
-    if (node->op != OP_WHERE || contains(to, source[0], to->max)) return -1;
+    if (node->op != OP_WHERE || kernel_value_has(to->kernel, source[0], to->max)) return -1;
     for (int i = 1; i < 3; i++)  // the other one is 0
         if (node_of(to, source[3 - i])->op == OP_CONST &&
             node_const_value(to->graph, source[3 - i], NULL) == 0)
@@ -152,7 +147,7 @@ static double slope(const Online *to, Id x, Id part) {
     const Node *node = node_of(to, x);
     const Id *source = node->source;
     if (x == part) return 1;
-    if (!contains(to, x, part)) return 0;
+    if (!kernel_value_has(to->kernel, x, part)) return 0;
     if (node->op == OP_ADD) return slope(to, source[0], part) + slope(to, source[1], part);
     for (int i = 0; i < 2 && node->op == OP_MUL; i++)
         if (node_of(to, source[i])->op == OP_CONST)

@@ -192,19 +192,13 @@ static void find_load(Copy *copy, const AccessList *all) {
     copy->value = first->load;
 }
 
-static bool contains(const Copy *copy, Id value, Id part) {
-    IdList nodes = kernel_nodes(copy->line->arena, copy->kernel, value);
-    for (int n = 0; n < nodes.count; n++)
-        if (nodes.at[n] == part) return true;
-    return false;
-}
-
 // The outermost expression in `value` around the load that can be copied.
 static Id widest(const Copy *copy, const AccessList *all, Id value) {
     if (can_copy(copy, all, value)) return value;
     const Node *node = graph_node(copy->kernel->graph, value);
     for (int i = 0; i < node->sources; i++)
-        if (contains(copy, node->source[i], copy->value)) return widest(copy, all, node->source[i]);
+        if (kernel_value_has(copy->kernel, node->source[i], copy->value))
+            return widest(copy, all, node->source[i]);
     return copy->value;
 }
 
@@ -214,7 +208,9 @@ static void find_converted(Copy *copy, const AccessList *all) {
     for (int i = 0; i < copy->accesses.count; i++) {
         const Statement *store = copy->accesses.at[i].statement;
         if (copy->accesses.at[i].load != load) continue;
-        Id wide = contains(copy, store->value, load) ? widest(copy, all, store->value) : load;
+        Id wide = kernel_value_has(copy->kernel, store->value, load)
+                      ? widest(copy, all, store->value)
+                      : load;
         if (found >= 0 && wide != found)
             line_refuse(copy->line, store,
                         "another conversion than elsewhere. Hint: without convert");

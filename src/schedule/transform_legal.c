@@ -63,13 +63,12 @@ static bool motion_of(const Kernel *kernel, int32_t loop, LoopSet varying, Index
         const Atom *atom = index_atom_of(table, terms[i].atom);
         Index alone = atom_index(table, atom);
         LoopSet used = kernel_loops_of_index(kernel, alone);
-        bool moves = false, is_loop = atom->kind == ATOM_LOOP && atom->of == loop;
-        for (int32_t l = 0; l < kernel->loops.count; l++)
-            moves |= loop_set_has(&used, l) && (l == loop || loop_set_has(&varying, l));
-        if (!moves) continue;
+        bool is_loop = atom->kind == ATOM_LOOP && atom->of == loop;
+        bool moves = loop >= 0 && loop_set_has(&used, loop);
+        if (!moves && !loop_set_meets(used, varying)) continue;
         motion->fixed = index_sub(table, motion->fixed, index_scale(table, alone, terms[i].scale));
         if (is_loop) continue;
-        if (loop >= 0 && loop_set_has(&used, loop)) return false;
+        if (moves) return false;
         int64_t scale = terms[i].scale;
         if (loop >= 0 && llabs(scale) > llabs(motion->stride)) {
             motion->period = gcd(motion->period, llabs(scale));
@@ -142,10 +141,7 @@ static bool is_injective(const Kernel *kernel, int32_t loop, LoopSet moving, Ind
         for (int i = 0; i < count; i++) {
             const Atom *atom = index_atom_of(table, terms[i].atom);
             LoopSet used = kernel_loops_of_index(kernel, atom_index(table, atom));
-            bool moves = false;
-            for (int32_t l = 0; l < kernel->loops.count; l++)
-                moves |= loop_set_has(&used, l) && loop_set_has(&moving, l);
-            if (!moves) continue;
+            if (!loop_set_meets(used, moving)) continue;
             int32_t of = digit_of(table, atom);
             if (of < 0) return false;
             int64_t scale = llabs(terms[i].scale);
@@ -197,15 +193,6 @@ bool legal_disjoint(const Kernel *kernel, int32_t loop, LoopSet varying, Index a
 
 // ---- folds -------------------------------------------------------------------------------------
 
-static bool loads_from(const Kernel *kernel, Id value, int32_t buffer) {
-    IdList nodes = kernel_nodes(graph_arena(kernel->graph), kernel, value);
-    for (int i = 0; i < nodes.count; i++) {
-        const Node *node = graph_node(kernel->graph, nodes.at[i]);
-        if (node->op == OP_LOAD && node->arg[0] == buffer) return true;
-    }
-    return false;
-}
-
 // value is old, or one of its operands folds into old and the others do not read its buffer.
 static bool folds_into(const Kernel *kernel, Id value, Op fold, int32_t buffer, Index element) {
     const Node *node = graph_node(kernel->graph, value);
@@ -216,7 +203,8 @@ static bool folds_into(const Kernel *kernel, Id value, Op fold, int32_t buffer, 
     int chains = 0, readers = 0;
     for (int i = fused ? 2 : 0; i < node->sources; i++)
         chains += folds_into(kernel, node->source[i], fold, buffer, element);
-    for (int i = 0; i < node->sources; i++) readers += loads_from(kernel, node->source[i], buffer);
+    for (int i = 0; i < node->sources; i++)
+        readers += kernel_value_reads(kernel, node->source[i], buffer);
     return chains == 1 && readers == 1;
 }
 
@@ -224,7 +212,8 @@ bool legal_fold(const Kernel *kernel, const Statement *store, Op *fold) {
     static const Op folds[] = {OP_ADD, OP_MAX, OP_MUL};
     if (store->kind != STATEMENT_STORE) return false;
     if (graph_node(kernel->graph, store->value)->op == OP_LOAD) return false;
-    if (store->condition >= 0 && loads_from(kernel, store->condition, store->buffer)) return false;
+    if (store->condition >= 0 && kernel_value_reads(kernel, store->condition, store->buffer))
+        return false;
     for (int i = 0; i < COUNT_OF(folds); i++) {
         *fold = folds[i];
         if (folds_into(kernel, store->value, *fold, store->buffer, store->index)) return true;

@@ -16,11 +16,8 @@ static bool is_plain(const Kernel *kernel, const Statement *loop) {
 }
 
 static bool is_computed(Kernel *kernel, const Statement *loop, Id value) {
-    for (const Statement *at = loop->body; at; at = at->next) {
-        IdList nodes = kernel_nodes(graph_arena(kernel->graph), kernel, at->value);
-        for (int i = 0; i < nodes.count; i++)
-            if (nodes.at[i] == value) return true;
-    }
+    for (const Statement *at = loop->body; at; at = at->next)
+        if (kernel_value_has(kernel, at->value, value)) return true;
     return false;
 }
 

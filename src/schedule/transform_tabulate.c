@@ -19,26 +19,12 @@ typedef struct {
     Id code, result;      // of the lookup being made
 } Tabulate;
 
-static bool contains(const Tabulate *to, Id value, Id part) {
-    IdList nodes = kernel_nodes(to->line->arena, to->kernel, value);
-    for (int i = 0; i < nodes.count; i++)
-        if (nodes.at[i] == part) return true;
-    return false;
-}
-
-static bool reads(const Tabulate *to, Id value) {
-    IdList nodes = kernel_nodes(to->line->arena, to->kernel, value);
-    for (int i = 0; i < nodes.count; i++) {
-        const Node *node = graph_node(to->kernel->graph, nodes.at[i]);
-        if (node->op == OP_LOAD && node->arg[0] == to->buffer) return true;
-    }
-    return false;
-}
-
 static bool is_code(const Tabulate *to, Id id) {
     const Graph *graph = to->kernel->graph;
     const Node *node = graph_node(graph, id);
-    if (node->op != OP_AND || node->dtype == DT_BOOL || !reads(to, id)) return false;
+    if (node->op != OP_AND || node->dtype == DT_BOOL ||
+        !kernel_value_reads(to->kernel, id, to->buffer))
+        return false;
     for (int i = 0; i < 2; i++) {
         int64_t mask = -1;
         if (graph_node(graph, node->source[i])->op == OP_CONST)
@@ -50,9 +36,7 @@ static bool is_code(const Tabulate *to, Id id) {
 
 // The same in all iterations at the place.
 static bool stays(const Tabulate *to, Id value) {
-    LoopSet used = kernel_loops_of(to->kernel, value);
-    for (int32_t loop = 0; loop < to->kernel->loops.count; loop++)
-        if (loop_set_has(&used, loop) && loop_set_has(&to->inside, loop)) return false;
+    if (loop_set_meets(kernel_loops_of(to->kernel, value), to->inside)) return false;
     IdList nodes = kernel_nodes(to->line->arena, to->kernel, value);
     for (int n = 0; n < nodes.count; n++) {
         const Node *node = graph_node(to->kernel->graph, nodes.at[n]);
@@ -69,7 +53,8 @@ static bool is_function_of_code(const Tabulate *to, Id value) {
     if (!(ops[node->op].properties & MAPS)) return false;
     for (int i = 0; i < node->sources; i++) {
         Id source = node->source[i];
-        if (contains(to, source, to->code) ? !is_function_of_code(to, source) : !stays(to, source))
+        if (kernel_value_has(to->kernel, source, to->code) ? !is_function_of_code(to, source)
+                                                           : !stays(to, source))
             return false;
     }
     return true;
@@ -78,7 +63,7 @@ static bool is_function_of_code(const Tabulate *to, Id value) {
 // The outermost f32 in `value` that the code alone moves; -1 if there is none.
 static Id widest(const Tabulate *to, Id value) {
     const Node *node = graph_node(to->kernel->graph, value);
-    if (!contains(to, value, to->code) || value == to->code) return -1;
+    if (!kernel_value_has(to->kernel, value, to->code) || value == to->code) return -1;
     if (node->dtype == DT_F32 && is_function_of_code(to, value)) return value;
     Id found = -1;
     for (int i = 0; i < node->sources && found < 0; i++) found = widest(to, node->source[i]);

@@ -247,6 +247,31 @@ TEST(substitution_reaches_into_gathers) {
     arena_free(arena);
 }
 
+TEST(what_a_value_is_made_of) {
+    Arena *arena = arena_new();
+    Kernel *kernel =
+        parse(arena, "kernel t\nin ids i32[8]\nin x f32[8]\nin z f32[8]\nout y f32[8]\n"
+                     "for i < 4 { for j < 2 {\n"
+                     "let r in 0..7 = (cast:i64 (and ids[i] 7:i32)) y[i] = x[r] } }");
+    Id value = kernel->body->body->body->value;
+    const char *const read[] = {"ids", "x"}, *const others[] = {"z", "y"};
+    for (int i = 0; i < 2; i++) {
+        CHECK(kernel_value_reads(kernel, value, kernel_find_buffer(kernel, read[i])));
+        CHECK(!kernel_value_reads(kernel, value, kernel_find_buffer(kernel, others[i])));
+    }
+    IdList nodes = kernel_nodes(arena, kernel, value);
+    for (int i = 0; i < nodes.count; i++) CHECK(kernel_value_has(kernel, value, nodes.at[i]));
+    CHECK(!kernel_value_has(kernel, nodes.at[0], value));
+    LoopSet i = {0}, both = {0};
+    loop_set_add(&i, 64);
+    CHECK(!loop_set_meets(i, both));
+    loop_set_add(&both, 1);
+    CHECK(!loop_set_meets(i, both));
+    loop_set_add(&both, 64);
+    CHECK(loop_set_meets(i, both));
+    arena_free(arena);
+}
+
 TEST(names_stay_apart) {
     Arena *arena = arena_new();
     Kernel *kernel = kernel_new(arena, "t");
