@@ -2,30 +2,10 @@
 # devices_test.sh - picograd devices says what this machine says of itself, and what a GPU's driver
 # says: a stand-in, since most machines have none.
 set -u
-export LC_ALL=C.UTF-8
-unset PG_MODE PG_CC PG_THREADS PG_ISA OMP_NUM_THREADS OMP_THREAD_LIMIT LD_LIBRARY_PATH
-cd "$(dirname "$0")/../.." || exit 1
+. "$(dirname "$0")/check.sh"
+unset OMP_NUM_THREADS OMP_THREAD_LIMIT LD_LIBRARY_PATH
 build=${PG_BUILD:-build}
-picograd=$(realpath "$build")/picograd
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-passed=0 failed=0 skipped=0
 
-# check NAME COMMAND...: a test that passes if the command does.
-check() {
-    local name=$1
-    shift
-    if "$@"; then passed=$((passed + 1)); else
-        failed=$((failed + 1))
-        echo "FAILED $name: $*"
-        sed 's/^/    /' "$work/out"
-    fi
-}
-skip() {
-    skipped=$((skipped + 1))
-    echo "skip: $1: $2"
-}
-is() { [ "$1" = "$2" ]; }
 devices() { "$picograd" devices "$@" >"$work/out" 2>"$work/err"; }
 line() { sed -n "s/^$1 *//p" "$work/out"; }
 field() { sed -n "s/^  \"$1\": \(.*[^,]\),\{0,1\}\$/\1/p" "$work/out"; }

@@ -1,23 +1,8 @@
 #!/bin/bash
 # help_test.sh - man pages and completions have what --help has: every command, every option.
 set -u
-export LC_ALL=C.UTF-8
-cd "$(dirname "$0")/../.." || exit 1
-picograd=$(realpath "${PG_BUILD:-build}")/picograd
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-passed=0 failed=0
+. "$(dirname "$0")/check.sh"
 
-# check NAME COMMAND...: a test that passes if the command does.
-check() {
-    local name=$1
-    shift
-    if "$@"; then passed=$((passed + 1)); else
-        failed=$((failed + 1))
-        echo "FAILED $name: $*"
-    fi
-}
-is() { [ "$1" = "$2" ]; }
 # The page as plain words: without its macros and escapes, blanks as one, other signs as ?.
 plain() {
     sed -e '/^\.\\"/d' -e 's/^\.[A-Z]*//' -e 's/\\f[BIR]//g' -e 's/\\-/-/g' -e "s/\\\\(aq/'/g" \

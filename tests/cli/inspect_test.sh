@@ -2,24 +2,9 @@
 # inspect_test.sh - picograd inspect shows what a file holds, each part as asked for. The file is
 # made here, byte by byte; it has what JSON must quote and what it has no numbers for.
 set -u
+. "$(dirname "$0")/check.sh"
 export LC_ALL=C
-cd "$(dirname "$0")/../.." || exit 1
-picograd=$(realpath "${PG_BUILD:-build}")/picograd
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-passed=0 failed=0
 
-# check NAME COMMAND...: a test that passes if the command does.
-check() {
-    local name=$1
-    shift
-    if "$@"; then passed=$((passed + 1)); else
-        failed=$((failed + 1))
-        echo "FAILED $name: $*"
-        head -c 2000 "$work/out" "$work/err" | sed 's/^/    /'
-    fi
-}
-is() { [ "$1" = "$2" ]; }
 has() { grep -qxF -- "$1" "$work/out"; }
 inspect() { "$picograd" inspect "$work/some.gguf" "$@" >"$work/out" 2>"$work/err"; }
 
