@@ -76,7 +76,7 @@ const char *decimal(const Heuristic *to, int64_t number) {
 }
 
 void add_vectors(Heuristic *to, const char *loop, bool several) {
-    to->word['x'] = loop;
+    to->word['x'] = filled(to, loop);
     add(to, several ? "SPLIT $x $v\nUNROLL $x0\nVECTORIZE $x1\n" : "VECTORIZE $x\n");
 }
 
@@ -88,7 +88,6 @@ void set_tile(Heuristic *to, int64_t rows, int64_t columns) {
 // ---- lanes and rows ----------------------------------------------------------------------------
 // Partial sums: as many as fill `unroll` vectors, folded after the loop.
 static void add_lanes(Heuristic *to, int32_t loop) {
-    const char *k = name_of(to, loop);
     int64_t extent = 0, lanes = to->target->lanes;
     bool constant = constant_extent(to, loop, &extent);
     if (constant && extent < 2 * lanes) return;
@@ -96,42 +95,39 @@ static void add_lanes(Heuristic *to, int32_t loop) {
                      : constant && extent % (2 * lanes) == 0 ? 2
                                                              : 1;
     if (!constant) unroll = 2;
-    const char *inner = arena_print(to->arena, "%s1", k);
-    if (constant && extent == unroll * lanes)
-        inner = k;
-    else
-        text_add(&to->text, "SPLIT %s %lld peel\n", k, (long long)(unroll * lanes));
-    text_add(&to->text, "RFACTOR %s\n", inner);
-    const char *const suffixes[] = {"", "_init", "_fold"};
-    for (int i = 0; i < COUNT_OF(suffixes); i++)
-        add_vectors(to, arena_print(to->arena, "%s%s", inner, suffixes[i]), unroll > 1);
+    to->word['k'] = name_of(to, loop), to->word['n'] = decimal(to, unroll * lanes);
+    if (!constant || extent != unroll * lanes) {
+        add(to, "SPLIT $k $n peel\n");
+        to->word['k'] = filled(to, "$k1");
+    }
+    add(to, "RFACTOR $k\n");
+    add_vectors(to, "$k", unroll > 1);
+    add_vectors(to, "$k_init", unroll > 1);
+    add_vectors(to, "$k_fold", unroll > 1);
 }
 
 static void add_vector(Heuristic *to, int32_t loop) {
     int64_t extent;
-    const char *name = name_of(to, loop);
-    if (constant_extent(to, loop, &extent) && extent < to->target->lanes) return;
-    if (constant_extent(to, loop, &extent) && extent == to->target->lanes)
-        text_add(&to->text, "VECTORIZE %s\n", name);
-    else {
-        text_add(&to->text, "SPLIT %s %d peel\nVECTORIZE %s1\n", name, to->target->lanes, name);
-        to->split = loop;
-    }
+    bool constant = constant_extent(to, loop, &extent);
+    if (constant && extent < to->target->lanes) return;
+    bool whole = constant && extent == to->target->lanes;
+    to->word['x'] = name_of(to, loop);
+    add(to, whole ? "VECTORIZE $x\n" : "SPLIT $x $v peel\nVECTORIZE $x1\n");
+    if (!whole) to->split = loop;
 }
 
 // A group's sums are scaled and added up in the loop around: lanes are folded after all groups.
 static void add_group_lanes(Heuristic *to, int32_t loop) {
     int64_t extent, lanes = to->target->lanes;
-    const char *inner = name_of(to, loop);
+    to->word['k'] = name_of(to, loop);
     if (!constant_extent(to, loop, &extent) || extent % lanes) return;
     if (extent > lanes) {
-        text_add(&to->text, "SPLIT %s %lld\nUNROLL %s0\n", inner, (long long)lanes, inner);
-        inner = arena_print(to->arena, "%s1", inner);
+        add(to, "SPLIT $k $v\nUNROLL $k0\n");
+        to->word['k'] = filled(to, "$k1");
     }
-    text_add(&to->text, "RFACTOR %s\nDISTRIBUTE %s_fold\nRFACTOR %s_fold\n", inner, inner, inner);
-    const char *const suffixes[] = {"", "_init", "_fold", "_fold_init", "_fold_fold"};
-    for (int i = 0; i < COUNT_OF(suffixes); i++)
-        text_add(&to->text, "VECTORIZE %s%s\n", inner, suffixes[i]);
+    add(to, "RFACTOR $k\nDISTRIBUTE $k_fold\nRFACTOR $k_fold\n"
+            "VECTORIZE $k\nVECTORIZE $k_init\nVECTORIZE $k_fold\n"
+            "VECTORIZE $k_fold_init\nVECTORIZE $k_fold_fold\n");
 }
 
 // What DISTRIBUTE takes: a multiple of the loop's sums is added to another one behind it.
@@ -274,31 +270,29 @@ static const char *row_schedule(Heuristic *to) {
     if (!sum || sum->kind != STATEMENT_LOOP || !sum->next || sum->next->next) return NULL;
     if (!constant_extent(to, row, &extent) || extent < to->target->lanes) return NULL;
     if (!contiguous_accesses(to, sum, row, &jumps) || jumps) return NULL;
-    const char *accumulator = to->kernel->buffers.at[init->buffer].name;
     to->text = text_new(to->arena);
     int32_t shared = thread_loop(to);
     if (shared >= 0 && shared != row) text_add(&to->text, "THREAD %s\n", name_of(to, shared));
-    const char *tile = name_of(to, row),
-               *place = to->loops > 1 ? name_of(to, to->chain[to->loops - 2]) : "top";
     int64_t wide = 8 * to->target->lanes;
+    to->word['s'] = buffer_name(to, init->buffer);
+    to->word['j'] = name_of(to, row), to->word['n'] = decimal(to, wide);
+    to->word['o'] = to->loops > 1 ? name_of(to, to->chain[to->loops - 2]) : "top";
     if (extent > wide && extent % wide == 0) {
-        text_add(&to->text, "SPLIT %s %lld\n", tile, (long long)wide);
-        place = arena_print(to->arena, "%s0", tile);
-        tile = arena_print(to->arena, "%s1", tile);
+        add(to, "SPLIT $j $n\n");
+        to->word['o'] = filled(to, "$j0"), to->word['j'] = filled(to, "$j1");
         extent = wide;
     }
     if (extent > wide || extent % to->target->lanes) return NULL;
-    text_add(&to->text, "STAGE %s at %s in reg\nORDER", accumulator, place);
-    Statement *at = sum;
-    for (; at->kind == STATEMENT_LOOP; at = at->body) {
+    add(to, "STAGE $s at $o in reg\nORDER");
+    for (Statement *at = sum; at->kind == STATEMENT_LOOP; at = at->body) {
         if (at->next && at != sum) return NULL;
         text_add(&to->text, " %s", name_of(to, at->loop));
     }
-    text_add(&to->text, " %s\n", tile);
-    const char *const suffixes[] = {"", "_init", "_finish"};
-    for (int i = 0; i < COUNT_OF(suffixes); i++)
-        add_vectors(to, arena_print(to->arena, "%s%s", tile, suffixes[i]), true);
-    if (shared >= 0 && shared == row && place[0] != 't') text_add(&to->text, "THREAD %s\n", place);
+    add(to, " $j\n");
+    add_vectors(to, "$j", true);
+    add_vectors(to, "$j_init", true);
+    add_vectors(to, "$j_finish", true);
+    if (shared >= 0 && shared == row && to->word['o'][0] != 't') add(to, "THREAD $o\n");
     return to->text.at;
 }
 

@@ -72,7 +72,7 @@ static int64_t extent_or_0(const Heuristic *to, const Statement *loop) {
 
 // Queries are lanes; all that a key gives to a sum is in registers at a time.
 static void add_row(Heuristic *to, const char *row, int64_t width) {
-    add_vectors(to, filled(to, row), width != to->target->lanes);
+    add_vectors(to, row, width != to->target->lanes);
 }
 
 // Registers of a tile: whole columns of queries, and as many rows as divide the extent evenly.

@@ -138,7 +138,7 @@ static void many_places(Heuristic *to, const Convolution *of) {
     if (of->width % lanes)
         add(to, "UNROLL $p1_$b\n");
     else
-        add_vectors(to, filled(to, "$p1_$b"), n > lanes);
+        add_vectors(to, "$p1_$b", n > lanes);
     add(to, n > lanes ? "SPILL $s\nSPLIT $p1_finish $v\nVECTORIZE $p1_finish1\n"
                       : "SPILL $s\nVECTORIZE $p1_finish\n");
     add(to, "TENSORCORE $u $mx$n on $s\nTHREAD $p0\n");

@@ -323,7 +323,7 @@ static const char *panel_schedule(Heuristic *to, const Product *product, int pro
         if (weights && product[p].plain) continue;
         if (weights) to->word['b'] = packed_name(weights, &product[p]);
         add(to, "STAGE $b at $p over $k$r $c in L2 convert\n");
-        add_vectors(to, filled(to, "$c_$b"), true);
+        add_vectors(to, "$c_$b", true);
     }
     for (int p = 0; p < products; p++)
         text_add(&to->text, "SPILL %s\n", buffer_name(to, product[p].update->buffer));
@@ -331,7 +331,7 @@ static const char *panel_schedule(Heuristic *to, const Product *product, int pro
         to->word['x'] = decimal(to, p + 1);
         add(to, "UNROLL $i1_finish_spill_$x\nVECTORIZE $c_finish_spill_$x\n");
     }
-    add_vectors(to, filled(to, "$c_finish"), true);
+    add_vectors(to, "$c_finish", true);
     add(to, "TENSORCORE $u $mx$n on $s\n");
     if (weights)
         add_threads(weights);
