@@ -369,7 +369,8 @@ int find_products(const Heuristic *to, int32_t rows, int most, Product *product)
     return products == inits ? products : 0;
 }
 
-int64_t rows_of_tile(int64_t rows, int64_t most) {
+// A divisor where there is a good one, so that no rows are left over.
+static int64_t rows_of_tile(int64_t rows, int64_t most) {
     for (int64_t tile = most; tile > most / 2; tile--)
         if (rows % tile == 0) return tile;
     return most;

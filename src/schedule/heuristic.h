@@ -65,8 +65,6 @@ int find_products(const Heuristic *to, int32_t rows, int most, Product *product)
 
 void set_words(Heuristic *to, const Product *product);        // i j k r z s a b o u
 void set_tile(Heuristic *to, int64_t rows, int64_t columns);  // m n
-// A divisor where there is a good one, so that no rows are left over.
-int64_t rows_of_tile(int64_t rows, int64_t most);
 // Rows of the tile where rows are padded to whole ones: those that pad little. A row less is a
 // register of b used less often, about 3 %.
 int64_t padded_tile(int64_t rows, int64_t most);
