@@ -106,10 +106,14 @@ static void try_schedule(void *argument) {
 }
 
 static bool takes_schedule(Compiled *compiled, Unit *unit, const char *text, const char *schedule) {
-    Attempt attempt = {kernel_parse(compiled->arena, unit->kernel->name, text), schedule};
+    Arena *scratch = arena_new();
+    Attempt attempt = {kernel_parse(scratch, unit->kernel->name, text), schedule};
     bool taken = try_call(try_schedule, &attempt) == 0;
     if (!taken && env_int("DEBUG", 0) >= 3) say("schedule refused: %s", error_text());
-    if (taken) unit->kernel = attempt.kernel;
+    if (taken)  // without what its transforms looked at: 10 MB for attention
+        unit->kernel = kernel_parse(compiled->arena, unit->kernel->name,
+                                    kernel_print(scratch, attempt.kernel));
+    arena_free(scratch);
     if (taken) unit->schedule = schedule;
     return taken;
 }
