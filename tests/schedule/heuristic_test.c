@@ -217,7 +217,7 @@ TEST(heuristic_shares_groups_of_heads) {
     check_heads(1, 32, "FUSE h j0\nTHREAD h_j0\n");
     check_heads(2, 64, "STAGE w at top over h j0 k j1 in once\n");
     check_heads(13, 32, "FUSE h j0\nTHREAD h_j0\n");
-    check_heads(64, 64, "SPILL s_2\nUNROLL i1_finish_spill_2\n");
+    check_heads(24, 64, "SPILL s_2\nUNROLL i1_finish_spill_2\n");
 }
 
 TEST(heuristic_lays_weights_out) {
