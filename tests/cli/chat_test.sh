@@ -4,26 +4,9 @@
 # Everything is written in a folder of its own, the cache of kernels too.
 # Out: a line for each failure, the skips with their reason, the counts.
 set -u
-export LC_ALL=C.UTF-8
-unset PG_MODE PG_DEBUG PG_DUMP PG_KERNEL PG_CC PG_THREADS PG_ISA NO_COLOR
-cd "$(dirname "$0")/../.." || exit 1
-picograd=$(realpath "${PG_BUILD:-build}")/picograd
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-passed=0 failed=0 skipped=0
+. "$(dirname "$0")/check.sh"
+unset NO_COLOR
 
-fail() {
-    failed=$((failed + 1))
-    echo "FAILED $1: $2"
-    head -c 600 "$work/out" | sed 's/^/    out: /'
-    head -c 600 "$work/err" | sed 's/^/    err: /'
-}
-# check NAME COMMAND...: a test that passes if the command does.
-check() {
-    local name=$1
-    shift
-    if "$@"; then passed=$((passed + 1)); else fail "$name" "$*"; fi
-}
 # chat INPUT ARGUMENT...: $status, and what it prints in $work/out and $work/err.
 chat() {
     local input=$1
@@ -37,7 +20,6 @@ talk() {
     shift
     chat "$input" -m smollm2 --temp 0 "$@"
 }
-is() { [ "$1" = "$2" ]; }
 says() { grep -qF -- "$1" "$work/err"; }
 line() { sed -n "$1p" "$work/out"; }
 reads() { sed -n 's/^picograd: read \([0-9]*\) tokens.*/\1/p' "$work/err" | tr '\n' ' '; }

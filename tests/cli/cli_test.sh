@@ -4,35 +4,8 @@
 # skipped. Everything is written in a folder of its own, the cache of kernels too.
 # Out: a line for each failure, the skips with their reason, the counts.
 set -u
-export LC_ALL=C.UTF-8
-unset PG_MODE PG_DEBUG PG_DUMP PG_KERNEL PG_CC PG_THREADS PG_ISA PG_PRECISION
-cd "$(dirname "$0")/../.." || exit 1
-picograd=$(realpath "${PG_BUILD:-build}")/picograd
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-passed=0 failed=0 skipped=0
+. "$(dirname "$0")/check.sh"
 
-fail() {
-    failed=$((failed + 1))
-    echo "FAILED $1: $2"
-    head -c 600 "$work/out" | sed 's/^/    out: /'
-    head -c 600 "$work/err" | sed 's/^/    err: /'
-}
-# check NAME COMMAND...: a test that passes if the command does.
-check() {
-    local name=$1
-    shift
-    if "$@"; then passed=$((passed + 1)); else fail "$name" "$*"; fi
-}
-skip() {
-    skipped=$((skipped + 1))
-    echo "skip: $1: $2"
-}
-# try ARGUMENT...: runs picograd; $status, and its output in $work/out and $work/err.
-try() {
-    "$picograd" "$@" >"$work/out" 2>"$work/err" </dev/null
-    status=$?
-}
 # refuses STATUS PART ARGUMENT...: that status, nothing on standard output, one line that has PART.
 refuses() {
     local wanted=$1 part=$2
@@ -47,7 +20,6 @@ refuses() {
 has() { grep -qF -- "$1" "$work/out"; }
 says() { grep -qF -- "$1" "$work/err"; }
 prints() { [ "$(cat "$work/out")" = "$1" ]; }
-is() { [ "$1" = "$2" ]; }
 
 cache=${PG_CACHE:-${XDG_CACHE_HOME:-${HOME:-}/.cache}/picograd}
 model=$(find "$cache/models/" -name 'SmolLM2-135M-Instruct.Q4_1.gguf' 2>/dev/null)

@@ -3,28 +3,8 @@
 # In: $PG_BUILD/picograd; the small models; the SmolLM2 file where it is in the user's cache.
 # Out: a line for each failure, the skips with their reason, the counts.
 set -u
-export LC_ALL=C.UTF-8
-unset PG_MODE PG_DEBUG PG_DUMP PG_KERNEL PG_CC PG_THREADS PG_ISA
-cd "$(dirname "$0")/../.." || exit 1
-picograd=$(realpath "${PG_BUILD:-build}")/picograd
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-passed=0 failed=0 skipped=0
+. "$(dirname "$0")/check.sh"
 
-fail() {
-    failed=$((failed + 1))
-    echo "FAILED $1: $2"
-    head -c 600 "$work/err" | sed 's/^/    err: /'
-}
-check() {
-    local name=$1
-    shift
-    if "$@"; then passed=$((passed + 1)); else fail "$name" "$*"; fi
-}
-try() {
-    "$picograd" "$@" >"$work/out" 2>"$work/err" </dev/null
-    status=$?
-}
 files() { find "$work" -path "$PG_CACHE" -prune -o -name '*.gguf*' -printf '%p %s %T@\n' | sort; }
 # refuses STATUS PART ARGUMENT...: that status, one line that has PART, and nothing was written.
 refuses() {
@@ -40,7 +20,6 @@ refuses() {
     else passed=$((passed + 1)); fi
 }
 says() { grep -qF -- "$1" "$work/err"; }
-is() { [ "$1" = "$2" ]; }
 size() { stat -Lc %s "$1"; }
 loss() { "$picograd" perplexity -m "$1" -f tests/golden/text.txt --ctx 48 2>"$work/err"; }
 near() { awk -v a="$1" -v b="$2" -v by="$3" 'BEGIN { exit !(a - b <= by && b - a <= by) }'; }

@@ -3,35 +3,13 @@
 # In: $PG_BUILD/picograd, built with SQLite.  Out: a line for each failure, the counts.
 # Everything is written in a folder of its own. Nothing is said about how fast anything is.
 set -u
-export LC_ALL=C.UTF-8
-unset PG_MODE PG_DEBUG PG_DUMP PG_KERNEL PG_CC PG_ISA PG_BEAM
-cd "$(dirname "$0")/../.." || exit 1
-picograd=$(realpath "${PG_BUILD:-build}")/picograd
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
+. "$(dirname "$0")/check.sh"
 export PG_CACHE=$work/cache
 mkdir -m 700 "$PG_CACHE"
 database=$PG_CACHE/tuned.db
-passed=0 failed=0
 
-fail() {
-    failed=$((failed + 1))
-    echo "FAILED $1"
-    head -c 600 "$work/out" | sed 's/^/    out: /'
-    head -c 600 "$work/err" | sed 's/^/    err: /'
-}
-check() {
-    local name=$1
-    shift
-    if "$@"; then passed=$((passed + 1)); else fail "$name: $*"; fi
-}
-try() {
-    "$picograd" "$@" >"$work/out" 2>"$work/err" </dev/null
-    status=$?
-}
 has() { grep -qE -- "$1" "$work/out"; }
 says() { grep -qF -- "$1" "$work/err"; }
-is() { [ "$1" = "$2" ]; }
 lines() { wc -l <"$1"; }
 
 "$picograd" devices | grep -q 'sqlite3' || { echo "this build has no SQLite"; exit 77; }
