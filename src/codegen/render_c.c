@@ -25,7 +25,6 @@ typedef struct {
     const char **loop;   // by step: a FOR's variable
     const char **buffer, **variable, **var;
     int tiles;
-    bool streams;  // something was stored past the caches
     LIST(const char *) taken;
     LIST(int32_t) scopes;  // by open block: how many names were taken before it
 } Render;
@@ -455,7 +454,6 @@ static void store_line(Render *render, const Step *step) {
         if (is_bool) x = PRINT("bool_to_%s(%s)", memory, x);
         bool streams = render->program->buffers.at[step->of].streams && type.dtype == DT_F32 &&
                        !masked && is_aligned(render, step, type.lanes);
-        render->streams |= streams;
         line(render, "%s%s_%s(%s%s, %s);", guard,
              streams  ? "stream"
              : masked ? "storeif"
@@ -516,6 +514,16 @@ static void tile_line(Render *render, const Step *step) {
          address(render, step), step->stride * dtypes[dtype].bytes);
 }
 
+// Before others may read: what was stored past the caches arrives.
+static void wait_for_streams(Render *render) {
+    const Program *program = render->program;
+    for (int32_t i = 0; i < program->buffers.count; i++) {
+        if (!program->buffers.at[i].streams) continue;
+        line(render, "streamed_f32();");
+        return;
+    }
+}
+
 static void step_line(Render *render, int32_t id) {
     const Step *step = step_of(render, id);
     switch (step->kind) {
@@ -524,7 +532,7 @@ static void step_line(Render *render, int32_t id) {
     case STEP_STORE: store_line(render, step); return;
     case STEP_FOR: for_line(render, id); return;
     case STEP_BARRIER:
-        if (render->streams) line(render, "streamed_f32();");
+        wait_for_streams(render);
         line(render, "args->wait(barrier, thread);");
         return;
     case STEP_AHEAD:
@@ -617,7 +625,7 @@ static void add_functions(Render *render) {
     if (render->tiles) line(render, "tile_begin();");
     for (int32_t id = 0; id < render->program->steps.count; id++) step_line(render, id);
     if (render->tiles) line(render, "tile_end();");
-    if (render->streams) line(render, "streamed_f32();");
+    wait_for_streams(render);
     close_scope(render);
     line(render, "}\n");
     line(render, "void pg_k_%s(%s) {", hash_place, rest);

@@ -230,3 +230,20 @@ TEST(results_are_streamed) {
         for (int lanes = 4; run_isa(run_isas[i]) && lanes <= 16; lanes *= 2) check_streamed(lanes);
     run_isa("ref");
 }
+
+static int count_of(const char *text, const char *part) {
+    int count = 0;
+    for (const char *at = text; (at = strstr(at, part)); at++) count++;
+    return count;
+}
+
+// Also at a barrier that stands before the store, in a loop's next pass behind it.
+TEST(each_barrier_waits_for_what_was_streamed) {
+    Run run = run_render("kernel passes\nin x f32[8]\nout y f32[32] streams\nshared p f32[8]\n"
+                         "for r < 4 { thread for i < 8 { p[i] = (mul x[i] (cast:f32 @i32(r))) }\n"
+                         "thread for j < 1 { vector for l < 8 { y[8*r + l] = p[7 - l] } } }");
+    int waits = count_of(run.source, "args->wait(barrier, thread);");
+    CHECK_INT(waits, 2);
+    CHECK_INT(count_of(run.source, " streamed_f32();"), waits + 1);
+    run_free(&run);
+}
