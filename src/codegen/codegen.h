@@ -31,7 +31,7 @@ typedef enum {
 typedef struct {
     StepKind kind;
     Op op;              // LET: CONST INDEX LOAD VEC LANE PERM CAST BITCAST, or an elementwise one
-    ValueType type;     // of the value
+    ValueType type;     // of the value; LOAD: the buffer's, or i32 lanes of four u8 each
     int32_t source[3];  // steps; -1: none
     int32_t condition;  // LOAD, STORE, IF: a bool, or a mask over the lanes; -1: always
     int32_t of;         // LOAD, STORE: buffer. GET, SET: variable
@@ -83,6 +83,8 @@ static inline bool step_has_value(const Step *step) {
 DType dtype_computed(DType dtype);                     // f32 for f16, i32 for u8, ...
 Index lane_atom(IndexTable *indices, int lanes);       // the lane's number, in a vector of so many
 int index_lanes(const Program *program, Index index);  // 1 where all lanes agree
+// By step: it has an effect, or a value that one with an effect needs. Others are not written.
+bool *program_used(Arena *arena, const Program *program);
 char *program_print(Arena *arena, const Program *program);
 void program_verify(const Program *program);  // fatal with the step: scopes, types, lanes
 

@@ -43,8 +43,9 @@ int32_t widened(Lower *lower, int32_t value, int lanes) {
 }
 
 int32_t let(Lower *lower, Op op, DType dtype, int32_t x, int32_t y, int32_t z) {
-    int32_t source[3] = {x, y, z};
+    int32_t source[3] = {x, y, z}, simple = simplified(lower, op, dtype, source);
     int lanes = 1;
+    if (simple >= 0) return simple;
     for (int i = 0; i < 3; i++)
         if (lanes_of(lower, source[i]) > lanes) lanes = lanes_of(lower, source[i]);
     Step step = step_let(op, dtype, lanes);
@@ -58,7 +59,7 @@ int32_t let_integer(Lower *lower, DType dtype, int64_t value) {
     return step_add(lower, step);
 }
 
-static int32_t let_number(Lower *lower, double value) {
+int32_t let_number(Lower *lower, double value) {
     Step step = step_let(OP_CONST, DT_F32, 1);
     step.number = value;
     return step_add(lower, step);
@@ -248,6 +249,25 @@ static void ask_ahead(Lower *lower, int32_t buffer, Index index) {
                            .integer = from->ahead});
 }
 
+// Lanes that are bytes four apart: a lane's byte is part of its word of 32 bits, which is loaded;
+// loads of the words' other bytes are loads of the same words. -1: not so.
+static int32_t load_words(Lower *lower, int32_t buffer, Index index) {
+    IndexTable *indices = lower->program->indices;
+    const KernelBuffer *from = &lower->kernel->buffers.at[buffer];
+    int lanes = index_lanes(lower->program, index);
+    int64_t stride, byte;
+    if (lanes == 1 || from->dtype != DT_U8 || from->written ||
+        !index_stride(indices, index, -lanes, &stride) || stride != 4 ||
+        !index_is_const(indices, index_mod(indices, index, 4), &byte))
+        return -1;
+    Step step = step_let(OP_LOAD, DT_I32, lanes);
+    step.of = lower->place[buffer];
+    step.index = index_sub(indices, index, index_const(indices, byte));
+    int32_t word = step_add(lower, step);
+    word = let(lower, OP_SHR, DT_I32, word, let_integer(lower, DT_I32, 8 * byte), -1);
+    return let(lower, OP_AND, DT_I32, word, let_integer(lower, DT_I32, UINT8_MAX), -1);
+}
+
 static int32_t load(Lower *lower, const Node *node) {
     int32_t buffer = (int32_t)node->arg[0];
     int32_t condition = node->sources ? expression(lower, node->source[0]) : -1;
@@ -257,6 +277,8 @@ static int32_t load(Lower *lower, const Node *node) {
     int lanes = index_lanes(lower->program, index);
     if (lanes == 1) lanes = lanes_of(lower, condition);
     ask_ahead(lower, buffer, index);
+    int32_t word = condition < 0 ? load_words(lower, buffer, index) : -1;
+    if (word >= 0) return word;
     Step step = step_let(OP_LOAD, lower->kernel->buffers.at[buffer].dtype, lanes);
     step.of = lower->place[buffer];
     step.index = index;

@@ -47,6 +47,7 @@ int lanes_of(const Lower *lower, int32_t value);
 // One step; scalar sources are widened if others are vectors. -1 for sources that it does not have.
 int32_t let(Lower *lower, Op op, DType dtype, int32_t x, int32_t y, int32_t z);
 int32_t let_integer(Lower *lower, DType dtype, int64_t value);
+int32_t let_number(Lower *lower, double value);  // f32
 int32_t let_index(Lower *lower, Index index, DType dtype);
 int32_t let_lane(Lower *lower, int32_t value, int lane);  // of a scalar: itself
 int32_t let_get(Lower *lower, int32_t variable);
@@ -59,4 +60,7 @@ Index mapped(Lower *lower, Index index);                   // a kernel's index, 
 // Where an element of a promoted buffer is: the lane of a variable, or (-1) all of it.
 int32_t variable_of(const Lower *lower, int32_t buffer, Index index, int *lane);
 int32_t expression(Lower *lower, Id node);  // of dtype_computed(its dtype)
+
+// simplify.c: what let would add, in fewer instructions; -1: there is no such form.
+int32_t simplified(Lower *lower, Op op, DType dtype, const int32_t source[3]);
 #endif

@@ -31,6 +31,33 @@ int index_lanes(const Program *program, Index index) {
     return lanes;
 }
 
+// ---- use ---------------------------------------------------------------------------------------
+
+static void use_index(const Program *program, Index index, bool *used) {
+    const Term *terms;
+    int count = index < 0 ? 0 : index_terms(program->indices, index, &terms);
+    for (int i = 0; i < count; i++) {
+        const Atom *atom = index_atom_of(program->indices, terms[i].atom);
+        if (atom->kind == ATOM_DIV || atom->kind == ATOM_MOD) use_index(program, atom->of, used);
+        if (atom->kind == ATOM_VALUE) used[atom->of] = true;
+    }
+}
+
+bool *program_used(Arena *arena, const Program *program) {
+    bool *used = arena_array(arena, bool, program->steps.count);
+    for (int32_t id = program->steps.count - 1; id >= 0; id--) {
+        const Step *step = &program->steps.at[id];
+        if (!step_has_value(step)) used[id] = true;
+        if (!used[id]) continue;
+        for (int i = 0; i < 3; i++)
+            if (step->source[i] >= 0) used[step->source[i]] = true;
+        if (step->condition >= 0) used[step->condition] = true;
+        use_index(program, step->index, used);
+        use_index(program, step->limit, used);
+    }
+    return used;
+}
+
 // ---- text --------------------------------------------------------------------------------------
 
 // Names are asked for by messages about broken programs, too.
@@ -163,8 +190,10 @@ char *program_print(Arena *arena, const Program *program) {
         text_add(&text, "\n");
     }
     int depth = 0;
+    const bool *used = program_used(arena, program);
     for (int32_t id = 0; id < program->steps.count; id++) {
         StepKind kind = program->steps.at[id].kind;
+        if (!used[id]) continue;
         depth -= kind == STEP_END;
         text_add(&text, "%*s", 2 * depth, "");
         add_step(&text, program, id);
@@ -242,8 +271,9 @@ static void check_place(const Verifier *verifier, ValueType type) {
     const Step *step = &verifier->program->steps.at[verifier->id];
     if (step->of < 0 || step->of >= verifier->program->buffers.count)
         refuse(verifier, "there is no such buffer");
-    if (verifier->program->buffers.at[step->of].dtype != type.dtype)
-        refuse(verifier, "the buffer has another dtype");
+    DType dtype = verifier->program->buffers.at[step->of].dtype;
+    bool words = step->op == OP_LOAD && dtype == DT_U8 && type.dtype == DT_I32 && type.lanes > 1;
+    if (dtype != type.dtype && !words) refuse(verifier, "the buffer has another dtype");
     check_index(verifier, step->index, type.lanes);
     check_condition(verifier, type.lanes);
 }

@@ -19,6 +19,7 @@ typedef struct {
     Arena *arena;
     const Program *program;
     Text text;
+    const bool *used;    // by step
     bool *named;         // by step: more than one place uses it
     bool *whole;         // by step: what is stored, so that it may fill a line
     const char **value;  // by step: how it is written where it is used
@@ -262,10 +263,12 @@ static const char *load_let(Render *render, const Step *step) {
     int64_t stride;
     int lanes = step->type.lanes;
     bool is_bool = step->type.dtype == DT_BOOL, masked = is_masked(render, step);
+    DType from = render->program->buffers.at[step->of].dtype;
     const char *text, *memory = type_suffix(render, is_bool ? DT_U8 : step->type.dtype, lanes);
     if (lanes == 1) {
         text = lane_text(render, step, 0);
-    } else if (index_steps(render, step->index, lanes, &stride) && stride == 1) {
+    } else if (index_steps(render, step->index, lanes, &stride) &&
+               stride * dtypes[from].bytes == dtypes[step->type.dtype].bytes) {
         text = masked ? PRINT("loadif_%s(%s, %s)", memory, address(render, step),
                               render->value[step->condition])
                       : PRINT("load_%s(%s)", memory, address(render, step));
@@ -412,14 +415,15 @@ static void find_named(Render *render) {
         uses.last_change[id] = changed;
         if (!step_has_value(step_of(render, id))) changed = id;
     }
-    for (int32_t id = count - 1; id >= 0; id--)  // backwards: what nobody uses uses nothing
-        if (uses.count[id] || !step_has_value(step_of(render, id))) use_sources(&uses, id);
+    for (int32_t id = count - 1; id >= 0; id--)
+        if (render->used[id]) use_sources(&uses, id);
 }
 
 // ---- steps -------------------------------------------------------------------------------------
 
 static void let_line(Render *render, int32_t id) {
     const Step *step = step_of(render, id);
+    if (!render->used[id]) return;
     bool is_constant = step->kind == STEP_LET && step->op == OP_CONST;
     const char *text = step->kind == STEP_GET ? render->variable[step->of] : let_text(render, step);
     render->value[id] = text;
@@ -603,6 +607,7 @@ static void name_everything(Render *render) {
     render->var = arena_array(arena, const char *, program->vars.count);
     render->value = arena_array(arena, const char *, program->steps.count);
     render->loop = arena_array(arena, const char *, program->steps.count);
+    render->used = program_used(arena, program);
     render->named = arena_array(arena, bool, program->steps.count);
     render->whole = arena_array(arena, bool, program->steps.count);
     for (int32_t i = 0; i < program->vars.count; i++)

@@ -21,10 +21,12 @@
 #include <unistd.h>
 
 // Kernels are linked with -nostdlib: they call nothing but what compilers make of loops, memcpy and
-// memset, which this process has. gcc 11 does not turn lists of lanes into vectors unless told to.
+// memset, which this process has. gcc 11 does not turn lists of lanes into vectors unless told to;
+// TER, its joining of expressions, moves loads to where they keep sums out of registers
+// (docs/11-measured.md). clang does without it and ignores the option.
 static const char base_flags[] =
-    "-std=gnu11 -O2 -ftree-slp-vectorize -fno-math-errno -fno-trapping-math -ffp-contract=off "
-    "-fwrapv -fPIC -pipe -w -Wno-psabi";
+    "-std=gnu11 -O2 -ftree-slp-vectorize -fno-tree-ter -fno-math-errno -fno-trapping-math "
+    "-ffp-contract=off -fwrapv -fPIC -pipe -w -Wno-psabi";
 
 // ---- the compiler ------------------------------------------------------------------------------
 

@@ -19,8 +19,9 @@ enum {
 };
 
 // ---- looking -----------------------------------------------------------------------------------
-static void find_chain(Heuristic *to) {
+void find_chain(Heuristic *to) {
     Statement *at = to->kernel->body;
+    to->loops = 0;
     for (; at->kind == STATEMENT_LOOP && !at->next && to->loops < CHAIN_MAX; at = at->body)
         to->chain[to->loops++] = at->loop;
     to->body = at;

@@ -16,6 +16,7 @@ typedef struct {
     const char *word[128];  // what a letter after $ stands for
     Text text;
 } Heuristic;
+void find_chain(Heuristic *to);  // sets chain, loops and body
 // Adds lines of a schedule. In them $ and a letter stand for a word, whatever comes after:
 //   i: "row", m: "6"   =>   "SPLIT $i $m pad\n" adds "SPLIT row 6 pad\n", and "$i0_$m" is row0_6
 // The same letters everywhere:

@@ -2,8 +2,9 @@
  * In: a kernel with weights (out, in), packed or not.  Out: a schedule, or none.
  * Invariant: the layout depends on the weight and its rows alone, so that a step for one token and
  * one for many read the same memory: groups of 32 rows (or 16), in each the weight's other loops in
- * order, innermost the rows. A row of the result is then a lane: nothing is folded across lanes, no
- * panel is transposed, and a thread reads one stream.
+ * order, innermost the rows; four bytes of a row make a word if they hold several codes each. A row
+ * of the result is then a lane: nothing is folded across lanes, no panel is transposed, and a
+ * thread reads one stream.
  *   y[j] = sum over k of w[64*j + k] x[k]
  *   =>   w_once[j0, k, j1] = w[64*(32*j0 + j1) + k], made once;
  *        for j0 { for k { for j1 < 32 { s[j1] += w_once[..] * x[k] } } }                         */
@@ -11,16 +12,20 @@
 
 #include "schedule/heuristic.h"
 
-enum { LEVELS_MAX = 4, LOADS_MAX = 8, FEW_ROWS = 3 };
+enum { LEVELS_MAX = 4, LOADS_MAX = 8, FEW_ROWS = 3, WORD = 4 };
 typedef struct {
     int32_t buffer;
     Index index;
     LoopSet loops;
+    bool codes;      // several in a byte, which are shifted down
+    LoopSet shifts;  // loops that say how far
 } WeightLoad;
 typedef struct {
     Heuristic *to;
-    int32_t row;  // the loop over the weights' rows
-    int outers;   // loops over groups of rows, outside of all others: heads
+    int32_t row;     // the loop over the weights' rows
+    LoopSet bytes;   // loops over the bytes of a word
+    LoopSet shifts;  // loops over the codes of a byte
+    int outers;      // loops over groups of rows, outside of all others: heads
     int64_t group;
     WeightLoad load[LOADS_MAX];
     int loads;
@@ -43,8 +48,22 @@ static bool add_load(Weights *weights, const Node *node) {
         if (loop == weights->row && stride < 2) return false;
     }
     if (weights->loads == LOADS_MAX) return false;
-    weights->load[weights->loads++] = (WeightLoad){(int32_t)node->arg[0], index, loops};
+    weights->load[weights->loads++] =
+        (WeightLoad){.buffer = (int32_t)node->arg[0], .index = index, .loops = loops};
     return true;
+}
+
+static void find_codes(Weights *weights, const Node *node) {
+    const Kernel *kernel = weights->to->kernel;
+    if (node->op != OP_SHR) return;
+    const Node *from = graph_node(kernel->graph, node->source[0]);
+    for (int i = 0; i < weights->loads; i++) {
+        WeightLoad *load = &weights->load[i];
+        if (from->op != OP_LOAD || from->arg[0] != load->buffer || from->arg[1] != load->index)
+            continue;
+        load->codes = true;
+        load->shifts = loop_set_union(load->shifts, kernel_loops_of(kernel, node->source[1]));
+    }
 }
 
 static bool find_loads(Weights *weights, Statement *list) {
@@ -58,6 +77,7 @@ static bool find_loads(Weights *weights, Statement *list) {
             if (node->op == OP_LOAD && to->kernel->buffers.at[node->arg[0]].space == SPACE_PARAM &&
                 !add_load(weights, node))
                 return false;
+            find_codes(weights, node);
         }
     }
     return true;
@@ -67,6 +87,30 @@ static bool moves_weights(const Weights *weights, int32_t loop) {
     for (int i = 0; i < weights->loads; i++)
         if (loop_set_has(&weights->load[i].loops, loop)) return true;
     return false;
+}
+
+// A loop along bytes in which there are whole words.
+static bool moves_bytes(const Weights *weights, int32_t loop) {
+    const Heuristic *to = weights->to;
+    int64_t stride, extent;
+    for (int i = 0; i < weights->loads; i++) {
+        const WeightLoad *load = &weights->load[i];
+        if (load->codes && to->kernel->buffers.at[load->buffer].dtype == DT_U8 &&
+            index_stride(to->indices, load->index, loop, &stride) && stride == 1 &&
+            constant_extent(to, loop, &extent) && extent % WORD == 0)
+            return true;
+    }
+    return false;
+}
+
+// SPLIT for each of those loops that is longer than a word.
+static const char *cut_into_words(const Weights *weights) {
+    const Heuristic *to = weights->to;
+    const char *cuts = "";
+    for (int32_t loop = 0; loop < to->kernel->loops.count; loop++)
+        if (moves_bytes(weights, loop) && largest_extent(to, loop) > WORD)
+            cuts = arena_print(to->arena, "%sSPLIT %s %d\n", cuts, name_of(to, loop), WORD);
+    return cuts;
 }
 
 static bool find_weights(Heuristic *to, Weights *weights) {
@@ -79,16 +123,21 @@ static bool find_weights(Heuristic *to, Weights *weights) {
     while (weights->outers + 1 < to->loops && moves_weights(weights, to->chain[weights->outers]))
         weights->outers++;
     weights->group = rows % 32 || (weights->outers && rows == 32) ? 16 : 32;
+    for (int32_t loop = 0; loop < to->kernel->loops.count; loop++)
+        if (moves_bytes(weights, loop)) loop_set_add(&weights->bytes, loop);
+    for (int i = 0; i < weights->loads; i++)
+        if (loop_set_meets(weights->load[i].loops, weights->bytes))
+            weights->shifts = loop_set_union(weights->shifts, weights->load[i].shifts);
     return true;
 }
 
-// Loops around the body, in the order of the nest.
-static void add_used(Weights *weights, Statement *list, LoopSet used) {
+// Loops in the body, in the order of the nest: those over bytes, or the others.
+static void add_used(Weights *weights, Statement *list, LoopSet used, bool bytes) {
     for (; list; list = list->next) {
         if (list->kind != STATEMENT_LOOP) continue;
-        if (loop_set_has(&used, list->loop))
+        if (loop_set_has(&used, list->loop) && loop_set_has(&weights->bytes, list->loop) == bytes)
             text_add(&weights->to->text, " %s", name_of(weights->to, list->loop));
-        add_used(weights, list->body, used);
+        add_used(weights, list->body, used, bytes);
     }
 }
 
@@ -102,8 +151,10 @@ static void add_layout(Weights *weights) {
         for (int n = 0; n < weights->outers; n++)
             text_add(&to->text, " %s", name_of(to, to->chain[n]));
         add(to, " $w0");
-        add_used(weights, to->body, weights->load[i].loops);
-        add(to, " $w1 in once\n");
+        add_used(weights, to->body, weights->load[i].loops, false);
+        add(to, " $w1");
+        add_used(weights, to->body, weights->load[i].loops, true);
+        add(to, " in once\n");
     }
 }
 
@@ -154,7 +205,6 @@ typedef struct {
     const char *tile, *lane;  // the loops of the accumulators: rows of x and vectors, lanes
     Text copies;              // UNROLL and VECTORIZE of each copy of those loops
     bool few;                 // there are rows of x
-    bool several;             // products
 } Lanes;
 
 // The copies that STAGE makes have this suffix.
@@ -167,25 +217,25 @@ static void add_copy(Lanes *lanes, const char *suffix) {
 }
 
 // The innermost sums: those that move through the weights outside, so that what is loaded is used
-// by the others at once. Two products leave no registers for what is loaded of all vectors.
+// by the others at once.
 static void add_sum_order(Lanes *lanes, const int32_t *sum, int sums) {
     Heuristic *to = lanes->weights->to;
     int64_t extent, steps = 1, tile = lanes->weights->group / to->target->lanes;
     const char *unrolled = NULL;
     text_add(&to->text, "ORDER");
     for (int pass = 0; pass < 2; pass++) {
-        if (pass && lanes->several) text_add(&to->text, "%s", lanes->tile);
         for (int i = 0; i < sums; i++) {
             bool moves = moves_weights(lanes->weights, sum[i]);
             if (moves == pass) continue;
             text_add(&to->text, " %s", name_of(to, sum[i]));
-            if (moves) unrolled = name_of(to, sum[i]);
-            if (moves || !constant_extent(to, sum[i], &extent) || extent > 4) continue;
+            bool whole = !moves || loop_set_has(&lanes->weights->bytes, sum[i]);
+            if (!whole) unrolled = name_of(to, sum[i]);
+            if (!whole || !constant_extent(to, sum[i], &extent) || extent > 4) continue;
             text_add(&lanes->copies, "UNROLL %s\n", name_of(to, sum[i]));
             steps *= extent;
         }
     }
-    text_add(&to->text, "%s%s\n", lanes->several ? "" : lanes->tile, lanes->lane);
+    text_add(&to->text, "%s%s\n", lanes->tile, lanes->lane);
     for (extent = 1; 2 * extent * steps * tile <= 32;) extent *= 2;
     if (unrolled && extent > 1)
         text_add(&lanes->copies, "UNROLL %s %lld\n", unrolled, (long long)extent);
@@ -198,7 +248,6 @@ static bool add_level(Lanes *lanes, Statement *list, const char *place, int leve
     int32_t sum[CHAIN_MAX];
     int sums = 0;
     while (nest && nest->kind == STATEMENT_STORE && nest->role == ROLE_INIT) nest = nest->next;
-    if (level == 0) lanes->several = nest != list && nest != list->next;
     if (level == LEVELS_MAX || nest == list || !nest || nest->kind != STATEMENT_LOOP) return false;
     for (Statement *at = nest->next; at; at = at->next)
         if (at->kind != STATEMENT_STORE) return false;
@@ -216,7 +265,11 @@ static bool add_level(Lanes *lanes, Statement *list, const char *place, int leve
         return true;
     }
     text_add(&to->text, "ORDER");
-    for (int i = 0; i < sums; i++) text_add(&to->text, " %s", name_of(to, sum[i]));
+    for (int i = 0; i < sums; i++) {
+        text_add(&to->text, " %s", name_of(to, sum[i]));
+        if (loop_set_has(&lanes->weights->shifts, sum[i]))
+            text_add(&lanes->copies, "UNROLL %s\n", name_of(to, sum[i]));
+    }
     text_add(&to->text, "%s%s\n", lanes->tile, lanes->lane);
     return add_level(lanes, inner, name_of(to, sum[sums - 1]), level + 1);
 }
@@ -324,6 +377,11 @@ static const char *panel_schedule(Heuristic *to, const Product *product, int pro
         if (weights) to->word['b'] = packed_name(weights, &product[p]);
         add(to, "STAGE $b at $p over $k$r $c in L2 convert\n");
         add_vectors(to, "$c_$b", true);
+        LoopSet fixed = weights ? loop_set_union(weights->bytes, weights->shifts) : (LoopSet){0};
+        for (int sum = 0; sum < product->sums; sum++)
+            if (loop_set_has(&fixed, product[p].sum[sum]))
+                text_add(&to->text, "UNROLL %s_%s\n", name_of(to, product[p].sum[sum]),
+                         to->word['b']);
     }
     for (int p = 0; p < products; p++)
         text_add(&to->text, "SPILL %s\n", buffer_name(to, product[p].update->buffer));
@@ -357,16 +415,29 @@ const char *flat_schedule(Heuristic *to) {
     return depth * to->target->tile_n > PANEL_BYTES ? NULL : panel_schedule(to, &product, 1, NULL);
 }
 
-const char *weights_schedule(Heuristic *to) {
-    Weights weights;
+static const char *schedule_of(Weights *weights) {
+    Heuristic *to = weights->to;
     Product product[PRODUCTS_MAX];
-    if (!find_weights(to, &weights)) return NULL;
-    int products = to->target->unit && to->loops - weights.outers == 2
-                       ? find_products(to, to->chain[weights.outers], PRODUCTS_MAX, product)
+    int products = to->target->unit && to->loops - weights->outers == 2
+                       ? find_products(to, to->chain[weights->outers], PRODUCTS_MAX, product)
                        : 0;
     for (int p = 0; p < products; p++)
-        if (product[p].columns != weights.row || product[p].rows_buffer != product->rows_buffer)
+        if (product[p].columns != weights->row || product[p].rows_buffer != product->rows_buffer)
             products = 0;
-    const char *panel = products ? panel_schedule(to, product, products, &weights) : NULL;
-    return panel ? panel : lanes_schedule(&weights);
+    const char *panel = products ? panel_schedule(to, product, products, weights) : NULL;
+    return panel ? panel : lanes_schedule(weights);
+}
+
+const char *weights_schedule(Heuristic *to) {
+    Weights weights;
+    if (!find_weights(to, &weights)) return NULL;
+    const char *cuts = cut_into_words(&weights);
+    if (!*cuts) return schedule_of(&weights);
+    Heuristic cut = *to;
+    cut.kernel = kernel_parse(to->arena, to->kernel->name, kernel_print(to->arena, to->kernel));
+    cut.indices = graph_indices(cut.kernel->graph);
+    schedule_apply(cut.kernel, cuts);
+    find_chain(&cut);
+    const char *found = find_weights(&cut, &weights) ? schedule_of(&weights) : NULL;
+    return found ? arena_print(to->arena, "%s%s", cuts, found) : NULL;
 }

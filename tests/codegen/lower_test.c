@@ -2,6 +2,7 @@
 #include "codegen/run.h"
 #include "test.h"
 
+#include <math.h>
 #include <string.h>
 
 static void check_program(const char *kernel, const char *program) {
@@ -61,7 +62,48 @@ TEST(narrow_types_compute_in_wide_ones) {
         "in a u8[4]\nin h f16[4]\nout c u8[4]\nout g f16[4]\n"
         "share for i < 4 {\n  %1 = u8 load a[i]\n  %2 = i32 cast %1\n  %3 = i32 add %2 %2\n"
         "  %4 = i32 const 255\n  %5 = i32 and %3 %4\n  %6 = u8 cast %5\n  store c[i] %6\n"
-        "  %8 = f16 load h[i]\n  %9 = f32 cast %8\n  store g[i] %8\n}\n");
+        "  %8 = f16 load h[i]\n  store g[i] %8\n}\n");
+}
+
+// Two codes a byte, four bytes a word: the word is loaded, and what would shift a code down goes
+// into the factor; halves of a word keep the masks few.
+TEST(bytes_four_apart_are_words) {
+    check_program(
+        "kernel k\nin x f32[2]\nin w u8[32]\nout c f32[8]\nthread for i < 1 { vector for v < 8 {\n"
+        "c[v] = (mul x[0] (cast:f32 (and (shr w[4*v + 3] 4:u8) 15:u8))) } }\n",
+        "in x f32[2]\nin w u8[32]\nout c f32[8]\nshare for i < 1 {\n  %1 = f32 load x[0]\n"
+        "  %2 = i32x8 load w[4*lane]\n  %21 = i32 const 16\n  %22 = i32x8 vec %21\n"
+        "  %23 = i32x8 shr %2 %22\n  %24 = i32 const 61440\n  %25 = i32x8 vec %24\n"
+        "  %26 = i32x8 and %23 %25\n  %27 = f32x8 vec %1\n  %28 = f32 const 0.000244140625\n"
+        "  %29 = f32x8 vec %28\n  %30 = f32x8 mul %27 %29\n  %31 = f32x8 cast %26\n"
+        "  %32 = f32x8 mul %30 %31\n  store c[lane] %32\n}\n");
+}
+
+// The same numbers as one by one, whatever the codes.
+TEST(words_give_the_same_numbers) {
+    enum { ROWS = 8, BYTES = 4, SETS = 64 };
+    Run run =
+        run_compile("kernel k\nin x f32[8]\nin w u8[2048]\nout c f32[512]\nregister s f32[8]\n"
+                    "thread for i < 64 { vector for r < 8 { s[r] = 0 }\n"
+                    "unroll for b < 4 { unroll for h < 2 { vector for v < 8 {\n"
+                    "update s[v] = (fma x[2*b + h] (cast:f32 (and (shr w[32*i + 4*v + b]\n"
+                    "(mul (cast:u8 @i32(h)) 4:u8)) 15:u8)) s[v]) } } }\n"
+                    "vector for o < 8 { c[8*i + o] = s[o] } }\n");
+    float x[2 * BYTES], got[ROWS * SETS];
+    uint8_t w[ROWS * BYTES * SETS];
+    for (int i = 0; i < COUNT_OF(x); i++) x[i] = (float)(i * i - 11) / 7.0f;
+    for (int i = 0; i < COUNT_OF(w); i++) w[i] = (uint8_t)(i * 37 + i / 256);
+    CHECK(strstr(run.source, "load_i32x8(w") && !strstr(run.source, "load_u8"));
+    CHECK(!strstr(run.source, "vec_i32x8(255)"));
+    run_call(&run, 1, (void *[]){x, w, got}, NULL);
+    for (int i = 0; i < COUNT_OF(got); i++) {
+        float wanted = 0;
+        for (int b = 0; b < BYTES; b++)
+            for (int h = 0; h < 2; h++)
+                wanted = fmaf(x[2 * b + h], (float)(w[BYTES * i + b] >> 4 * h & 15), wanted);
+        CHECK(got[i] == wanted);
+    }
+    run_free(&run);
 }
 
 TEST(threads_meet_between_a_write_and_a_read) {

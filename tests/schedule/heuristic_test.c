@@ -222,7 +222,7 @@ TEST(heuristic_shares_groups_of_heads) {
 
 TEST(heuristic_lays_weights_out) {
     check_weights(1, 64, "COMPUTE_AT s_3 at top over k\n");
-    check_weights(1, 48, "SPLIT j 16\nSTAGE c at top over j0 k b j1 in once\n");
+    check_weights(1, 48, "SPLIT j 16\nSTAGE c at top over j0 k b0 j1 b1 in once\n");
     check_weights(3, 64, "PIPELINE c_once 3277\n");
     check_weights(8, 64, "SPLIT j 32\nSTAGE d at top over j0 k j1 in once\n");
     check_weights(13, 96, "TENSORCORE");
