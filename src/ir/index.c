@@ -319,7 +319,7 @@ static Split split(IndexTable *table, Index a, int64_t by) {
     for (;;) {
         draft_below(&rest, &part, least, unit);
         draft_bounds(table, &rest, &low, &high);
-        bool bounded = low > -LIMIT && high < LIMIT;
+        bool bounded = !rest.count || (low > -LIMIT && high < LIMIT);
         if (bounded && floor_div(low, unit) == floor_div(high, unit)) break;
         least = largest_below(&part, least);
         unit = gcd(unit, least);
