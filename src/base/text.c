@@ -35,14 +35,47 @@ static void text_reserve(Text *text, size_t extra) {
     if (__builtin_add_overflow(text->count, extra, &needed) || needed > SIZE_MAX / 4)
         fatal("out of memory: a text of more than %zu bytes", text->count);
     if (text->capacity > needed) return;
-    size_t capacity = needed + 1 > 2 * text->capacity ? needed + 1 : 2 * text->capacity;
+    size_t capacity = text->capacity ? text->capacity : hostile() ? 1 : 32;
+    while (capacity <= needed) capacity *= 2;
     char *grown = arena_alloc(text->arena, capacity);
     memcpy(grown, text->at, text->count);
     text->at = grown;
     text->capacity = capacity;
 }
 
-void text_add_list(Text *text, const char *format, va_list arguments) {
+static void add_integer(Text *text, int64_t value) {
+    char digits[20], *at = digits + sizeof digits;
+    uint64_t rest = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
+    do *--at = (char)('0' + rest % 10);
+    while (rest /= 10);
+    if (value < 0) *--at = '-';
+    text_add_bytes(text, at, (size_t)(digits + sizeof digits - at));
+}
+
+// Writes plain text, %s, %c, %d, %ld and %lld: most of all that is ever written. Returns the rest
+// of the format, from the first other directive on.
+static const char *add_simple(Text *text, const char *format, va_list *arguments) {
+    for (;;) {
+        size_t plain = strcspn(format, "%");
+        text_add_bytes(text, format, plain);
+        format += plain;
+        size_t longs = *format ? strspn(format + 1, "l") : 0;
+        char kind = *format ? format[1 + longs] : 0;
+        if (longs > 2 || (kind != 'd' && (longs || (kind != 's' && kind != 'c')))) return format;
+        if (kind == 'd')
+            add_integer(text, longs == 2   ? va_arg(*arguments, long long)
+                              : longs == 1 ? va_arg(*arguments, long)
+                                           : va_arg(*arguments, int));
+        if (kind == 's') {
+            const char *word = va_arg(*arguments, const char *);
+            text_add_bytes(text, word, strlen(word));
+        }
+        if (kind == 'c') text_add_bytes(text, &(char){(char)va_arg(*arguments, int)}, 1);
+        format += 2 + longs;
+    }
+}
+
+static void add_formatted(Text *text, const char *format, va_list arguments) {
     locale_t outer = c_locale_enter();
     va_list again;
     va_copy(again, arguments);
@@ -55,6 +88,14 @@ void text_add_list(Text *text, const char *format, va_list arguments) {
     uselocale(outer);
     if (length < 0) fatal("cannot print with the format \"%s\"", format);
     text->count += (size_t)length;
+}
+
+void text_add_list(Text *text, const char *format, va_list arguments) {
+    va_list left;
+    va_copy(left, arguments);
+    format = add_simple(text, format, &left);
+    if (*format) add_formatted(text, format, left);
+    va_end(left);
 }
 
 void text_add(Text *text, const char *format, ...) {

@@ -21,6 +21,19 @@ TEST(text_grows) {
     arena_free(arena);
 }
 
+TEST(directives_of_every_kind) {
+    Arena *arena = arena_new();
+    CHECK_TEXT(arena_print(arena, "%d %ld %lld|", INT32_MIN, INT64_MAX, (long long)INT64_MIN),
+               "-2147483648 9223372036854775807 -9223372036854775808|");
+    CHECK_TEXT(arena_print(arena, "%s%c%s%d", "a", 'b', "", 0), "ab0");
+    CHECK_TEXT(
+        arena_print(arena, "%s %5d %-3s| %lld%% %.*s %zu", "a", 7, "b", 8LL, 2, "cde", (size_t)9),
+        "a     7 b  | 8% cd 9");
+    CHECK_TEXT(arena_print(arena, "%016lx %s", 0xabcUL, "end"), "0000000000000abc end");
+    CHECK_TEXT(arena_print(arena, "%s", ""), "");
+    arena_free(arena);
+}
+
 TEST(text_may_hold_zero_bytes) {
     Arena *arena = arena_new();
     Text text = text_new(arena);
