@@ -272,6 +272,21 @@ TEST(what_a_value_is_made_of) {
     arena_free(arena);
 }
 
+// Transforms ask again and again: a question costs what the value is made of, not what the kernel's
+// graph holds.
+TEST(what_a_value_is_made_of_is_found_in_little_memory) {
+    Arena *arena = arena_new(), *scratch = arena_new();
+    Kernel *kernel = kernel_parse(arena, "t",
+                                  "kernel t\nin a f32[8]\nout b f32[8]\n"
+                                  "for i < 8 {\n  b[i] = (add a[i] 1)\n}\n");
+    Id value = kernel->body->body->value;
+    for (int i = 0; i < 6400; i++) node_const_int(kernel->graph, DT_I64, (Shape){0}, i);
+    CHECK_INT(kernel_nodes(scratch, kernel, value).count, 3);
+    CHECK(arena_bytes(scratch) <= 6400 / 8 + 64);
+    arena_free(scratch);
+    arena_free(arena);
+}
+
 TEST(names_stay_apart) {
     Arena *arena = arena_new();
     Kernel *kernel = kernel_new(arena, "t");
