@@ -58,7 +58,16 @@ typedef struct {
     bool *stored;
     uint8_t *turned;  // by root: axes
     int32_t *slot;    // of each stored node, -1 before it has one
+    int32_t *seen;    // by node: the last walk that met it
+    int32_t walks;
 } Fusion;
+
+// Has this walk met the node before?
+static bool meets_again(Fusion *fusion, Id id) {
+    bool again = fusion->seen[id] == fusion->walks;
+    fusion->seen[id] = fusion->walks;
+    return again;
+}
 
 static int64_t node_elements(const Fusion *fusion, Id id) {
     return shape_capacity(graph_indices(fusion->graph), node_shape(fusion->graph, id));
@@ -116,32 +125,31 @@ static bool is_contraction(const Fusion *fusion, const Node *node) {
 // ---- softmax and what it weighs ----------------------------------------------------------------
 // The first node of an op that a value is made of, by elementwise ops and movement; `only` stops at
 // all but products and choices. -1 if there is none.
-static Id find_below(const Fusion *fusion, Id id, Op op, int64_t fold, bool only, bool *seen) {
+static Id find_below(Fusion *fusion, Id id, Op op, int64_t fold, bool only) {
     const Node *node = graph_node(fusion->graph, id);
-    if (seen[id]) return -1;
-    seen[id] = true;
+    if (meets_again(fusion, id)) return -1;
     if (node->op == op && (op != OP_REDUCE || node->arg[0] == fold)) return id;
     bool through = ops[node->op].properties & (only ? MOVES : MOVES | MAPS);
     if (!through && node->op != OP_MUL && node->op != OP_WHERE) return -1;
     for (int i = node->op == OP_WHERE; i < node->sources; i++) {
-        Id found = find_below(fusion, node->source[i], op, fold, only, seen);
+        Id found = find_below(fusion, node->source[i], op, fold, only);
         if (found >= 0) return found;
     }
     return -1;
 }
 
-static Id power_below(const Fusion *fusion, Id id) {
-    bool *seen = arena_array(fusion->arena, bool, graph_count(fusion->graph));
-    return find_below(fusion, id, OP_EXP2, 0, true, seen);
+static Id power_below(Fusion *fusion, Id id) {
+    fusion->walks++;
+    return find_below(fusion, id, OP_EXP2, 0, true);
 }
 
-static Id fold_below(const Fusion *fusion, Id id, Op fold) {
-    bool *seen = arena_array(fusion->arena, bool, graph_count(fusion->graph));
-    return find_below(fusion, id, OP_REDUCE, fold, false, seen);
+static Id fold_below(Fusion *fusion, Id id, Op fold) {
+    fusion->walks++;
+    return find_below(fusion, id, OP_REDUCE, fold, false);
 }
 
 // sum over keys of (2^(scores - max(scores)) * ..) * values, where scores are a contraction: notes
-// it, the maximum, the contraction and the powers' sums as belonging to it.
+// the powers, the maximum and the contraction as belonging to it.
 static void find_softmax(Fusion *fusion, Id weighing) {
     const Graph *graph = fusion->graph;
     const Node *node = graph_node(graph, weighing);
@@ -152,11 +160,17 @@ static void find_softmax(Fusion *fusion, Id weighing) {
     Id scores = max < 0 ? -1 : fold_below(fusion, graph_node(graph, max)->source[0], OP_ADD);
     if (scores < 0 || !is_contraction(fusion, graph_node(graph, scores))) return;
     fusion->weighs[weighing] = fusion->weighs[max] = fusion->weighs[scores] = weighing;
-    for (Id id = power; id < graph_count(graph); id++) {
-        const Node *sum = graph_node(graph, id);
+    fusion->weighs[power] = weighing;
+}
+
+// The sums of powers belong to what weighs with them.
+static void find_sums(Fusion *fusion) {
+    for (Id id = 0; id < graph_count(fusion->graph); id++) {
+        const Node *sum = graph_node(fusion->graph, id);
         bool sums = fusion->place[id].live && sum->op == OP_REDUCE && sum->arg[0] == OP_ADD;
-        if (sums && !is_contraction(fusion, sum) && power_below(fusion, sum->source[0]) == power)
-            fusion->weighs[id] = weighing;
+        if (!sums || is_contraction(fusion, sum)) continue;
+        Id power = power_below(fusion, sum->source[0]);
+        if (power >= 0) fusion->weighs[id] = fusion->weighs[power];
     }
 }
 
@@ -218,47 +232,54 @@ static void count_reads(Fusion *fusion) {
     }
 }
 
+// What a node is to some ASSIGNs, a bit each.
+enum { ASSIGNS_MAX = 64 };
+typedef struct {
+    uint64_t after;  // it depends on what the ASSIGN gives
+    uint64_t old;    // it is made from bytes that the ASSIGN replaces
+    uint64_t reads;  // it is made from the memory that the ASSIGN writes
+} Relation;
+
+static Relation relation_of(const Graph *graph, Id id, const IdList *assigns, const Relation *of) {
+    const Node *node = graph_node(graph, id);
+    Relation to = {0};
+    int64_t memory, version;
+    for (int i = 0; i < assigns->count && names_memory(node, &memory, &version); i++) {
+        const Node *assign = graph_node(graph, assigns->at[i]);
+        uint64_t bit = (uint64_t)1 << i;
+        if (memory == assign->arg[0]) to.reads |= bit;
+        if (is_older(node, assign)) to.old |= bit;
+        if (id == assigns->at[i]) to.after |= bit;
+    }
+    for (int i = 0; i < node->sources; i++) {
+        const Relation *source = &of[node->source[i]];
+        to.after |= source->after;
+        to.reads |= source->reads;
+        if (node->op != OP_ASSIGN) to.old |= source->old;
+    }
+    return to;
+}
+
 // A reader that depends on an ASSIGN must not compute anew from the bytes that the ASSIGN replaced.
-static void keep_old_bytes(Fusion *fusion, Id assign) {
+// A value made from the buffer that it is assigned to is stored first: the two may overlap anyhow.
+static void keep_old_bytes(Fusion *fusion, const IdList *assigns) {
     const Graph *graph = fusion->graph;
-    int32_t count = graph_count(graph);
-    bool *after = arena_array(fusion->arena, bool, count),
-         *old = arena_array(fusion->arena, bool, count);
-    for (Id id = 0; id < count; id++) {
+    Relation *of = arena_array(fusion->arena, Relation, graph_count(graph));
+    for (Id id = 0; id < graph_count(graph); id++) {
         const Node *node = graph_node(graph, id);
-        old[id] = is_older(node, graph_node(graph, assign));
-        after[id] = id == assign;
-        for (int i = 0; i < node->sources; i++) {
-            after[id] |= after[node->source[i]];
-            if (node->op != OP_ASSIGN) old[id] |= old[node->source[i]];
-        }
+        of[id] = relation_of(graph, id, assigns, of);
         for (int i = 0; i < node->sources && fusion->place[id].live; i++) {
             Id source = node->source[i];
             bool is_target = node->op == OP_ASSIGN && i == 0;
-            if (after[id] && old[source] && !after[source] && !is_target &&
+            if (of[id].after & of[source].old & ~of[source].after && !is_target &&
                 !is_memory(graph_node(graph, source)))
                 fusion->place[source].forced = true;
         }
     }
-}
-
-static bool reads_memory(const Fusion *fusion, Id id, int64_t memory, bool *seen) {
-    const Node *node = graph_node(fusion->graph, id);
-    int64_t mine, version;
-    if (seen[id]) return false;
-    seen[id] = true;
-    if (names_memory(node, &mine, &version) && mine == memory) return true;
-    for (int i = 0; i < node->sources; i++)
-        if (reads_memory(fusion, node->source[i], memory, seen)) return true;
-    return false;
-}
-
-// A value made from the buffer that it is assigned to is stored first: the two may overlap anyhow.
-static void store_overlapping(Fusion *fusion, Id assign) {
-    const Node *node = graph_node(fusion->graph, assign);
-    bool *seen = arena_array(fusion->arena, bool, graph_count(fusion->graph));
-    if (reads_memory(fusion, node->source[1], node->arg[0], seen))
-        fusion->place[node->source[1]].forced = true;
+    for (int i = 0; i < assigns->count; i++) {
+        Id value = graph_node(graph, assigns->at[i])->source[1];
+        if (of[value].reads >> i & 1) fusion->place[value].forced = true;
+    }
 }
 
 static void mark_live(Fusion *fusion, Id id) {
@@ -541,17 +562,15 @@ static int32_t slot_of(void *context, Id id) {
 }
 
 // The stored nodes that a root's kernel reads.
-static void list_reads(const Fusion *fusion, Id id, bool *seen, Id root, bool *reads) {
-    if (seen[id]) return;
-    seen[id] = true;
+static void list_reads(Fusion *fusion, Id id, Id root, IdList *reads) {
+    if (meets_again(fusion, id)) return;
     if (fusion->stored[id] && id != root) {
-        reads[id] = true;
+        *list_add(fusion->arena, reads) = id;
         return;
     }
     const Node *node = graph_node(fusion->graph, id);
     for (int i = 0; i < node->sources; i++)
-        if (!(node->op == OP_WITHGRAD && i == 1))
-            list_reads(fusion, node->source[i], seen, root, reads);
+        if (!(node->op == OP_WITHGRAD && i == 1)) list_reads(fusion, node->source[i], root, reads);
 }
 
 // before[i] lists the kernels that must wait for kernel i, because they read what it stores, or
@@ -568,7 +587,7 @@ static void add_order(Arena *scratch, Order *order, int first, int second) {
     order->waits[second]++;
 }
 
-static Order kernel_order(const Fusion *fusion, Arena *scratch) {
+static Order kernel_order(Fusion *fusion, Arena *scratch) {
     const Graph *graph = fusion->graph;
     int32_t count = graph_count(graph);
     Order order = {.root = arena_array(scratch, Id, count)};
@@ -582,14 +601,14 @@ static Order kernel_order(const Fusion *fusion, Arena *scratch) {
     }
     order.before = arena_array(scratch, IdList, order.roots);
     order.waits = arena_array(scratch, int32_t, order.roots);
-    bool *reads = arena_array(scratch, bool, count), *seen = arena_array(scratch, bool, count);
+    IdList reads = {0};
     for (int i = 0; i < order.roots; i++) {
-        for (Id id = 0; id < count; id++) reads[id] = seen[id] = false;
-        list_reads(fusion, order.root[i], seen, order.root[i], reads);
-        for (Id id = 0; id < count; id++) {
-            const Node *read = graph_node(graph, id);
-            if (!reads[id]) continue;
-            if (!is_memory(read)) add_order(scratch, &order, number[id], i);
+        reads.count = 0;
+        fusion->walks++;
+        list_reads(fusion, order.root[i], order.root[i], &reads);
+        for (int32_t n = 0; n < reads.count; n++) {
+            const Node *read = graph_node(graph, reads.at[n]);
+            if (!is_memory(read)) add_order(scratch, &order, number[reads.at[n]], i);
             for (int32_t j = 0; j < assigns.count; j++)
                 if (assigns.at[j] != i &&
                     is_older(read, graph_node(graph, order.root[assigns.at[j]])))
@@ -622,13 +641,19 @@ static void make_kernels(Fusion *fusion) {
 // Whether every kernel that was to be attention is what online() takes; notes those that are not.
 static bool softmaxes_fit(const Fusion *fusion, bool *refused) {
     const Module *module = fusion->module;
+    const Kernel *last = NULL;  // that fits: equal layers share it
     bool fit = true;
     for (Id id = 0; id < graph_count(fusion->graph); id++) {
         if (fusion->weighs[id] != id) continue;
         Id root = fusion->stored[id] ? id : fusion->place[id].owner;
-        for (int32_t i = 0; i < module->calls.count; i++)
-            if (module->calls.at[i].root == root && !online_fits(module->calls.at[i].kernel))
+        for (int32_t i = 0; i < module->calls.count; i++) {
+            Kernel *kernel = module->calls.at[i].kernel;
+            if (module->calls.at[i].root != root || kernel == last) continue;
+            if (online_fits(kernel))
+                last = kernel;
+            else
                 refused[id] = true, fit = false;
+        }
     }
     return fit;
 }
@@ -646,19 +671,24 @@ static bool try_fuse(Module *module, int outputs, const Id *output, int effects,
     fusion.turned = arena_array(scratch, uint8_t, count);
     fusion.slot = arena_array(scratch, int32_t, count);
     fusion.weighs = arena_array(scratch, Id, count);
+    fusion.seen = arena_array(scratch, int32_t, count);
     for (Id id = 0; id < count; id++)
         fusion.place[id].owner = NOBODY, fusion.slot[id] = fusion.weighs[id] = -1;
     for (int i = 0; i < outputs; i++)
         mark_live(&fusion, output[i]), fusion.place[output[i]].forced = true;
     for (int i = 0; i < effects; i++) mark_live(&fusion, effect[i]);
     count_reads(&fusion);
+    IdList assigns = {0};
     for (Id id = 0; id < count; id++) {
         if (!fusion.place[id].live) continue;
         if (products) find_softmax(&fusion, id);
-        if (graph_node(graph, id)->op != OP_ASSIGN) continue;
-        keep_old_bytes(&fusion, id);
-        store_overlapping(&fusion, id);
+        if (graph_node(graph, id)->op == OP_ASSIGN) *list_add(scratch, &assigns) = id;
+        if (assigns.count < ASSIGNS_MAX) continue;
+        keep_old_bytes(&fusion, &assigns);
+        assigns.count = 0;
     }
+    if (assigns.count) keep_old_bytes(&fusion, &assigns);
+    if (products) find_sums(&fusion);
     for (Id id = count - 1; id >= 0; id--) {
         if (!fusion.place[id].live) continue;
         fusion.stored[id] = fusion.place[id].stored = is_stored(&fusion, id);
