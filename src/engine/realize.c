@@ -77,7 +77,11 @@ static int pass_unify(Compiled *compiled) {  // equal kernels are compiled once
     compiled->unit = arena_array(compiled->arena, int32_t, module->calls.count);
     for (int32_t i = 0; i < module->calls.count; i++) {
         const Kernel *kernel = module->calls.at[i].kernel;
-        compiled->unit[i] = add_unit(compiled, kernel->name, kernel_print(compiled->arena, kernel));
+        int32_t first = 0;  // call of this very kernel
+        while (module->calls.at[first].kernel != kernel) first++;
+        compiled->unit[i] =
+            first < i ? compiled->unit[first]
+                      : add_unit(compiled, kernel->name, kernel_print(compiled->arena, kernel));
     }
     return 0;
 }

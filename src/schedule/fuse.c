@@ -623,6 +623,7 @@ static void make_kernels(Fusion *fusion) {
     Arena *scratch = arena_new();
     Order order = kernel_order(fusion, scratch);
     Ranges ranges = {fusion->module, fusion->stored, fusion->turned, slot_of, fusion};
+    Alike *alike = alike_new(scratch, &ranges);
     for (int left = order.roots; left > 0; left--) {
         int next = 0;
         while (next < order.roots && order.waits[next]) next++;
@@ -633,7 +634,7 @@ static void make_kernels(Fusion *fusion) {
             order.waits[order.before[next].at[i]]--;
         order.waits[next] = -1;
         *list_add(fusion->module->arena, &fusion->module->calls) =
-            kernel_from_root(&ranges, order.root[next]);
+            alike_call(alike, order.root[next]);
     }
     arena_free(scratch);
 }

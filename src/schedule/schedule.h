@@ -17,9 +17,9 @@ typedef struct {
     int64_t offset;    // of a TEMPORARY that is no output, in the module's block; by plan_memory
 } Slot;
 typedef struct {
-    Kernel *kernel;
-    Id root;        // the node whose value the kernel stores
-    int32_t *slot;  // the slot of each PARAM buffer of the kernel
+    Kernel *kernel;  // of all calls that differ in their memory only
+    Id root;         // the node whose value the kernel stores
+    int32_t *slot;   // the slot of each PARAM buffer of the kernel
     int32_t params;
 } KernelCall;
 typedef struct {
@@ -48,6 +48,10 @@ typedef struct {
     void *context;
 } Ranges;
 KernelCall kernel_from_root(const Ranges *ranges, Id root);
+// alike.c: the same, with one kernel for all roots that differ in their memory only.
+typedef struct Alike Alike;
+Alike *alike_new(Arena *arena, const Ranges *ranges);
+KernelCall alike_call(Alike *to, Id root);
 // The node whose axes a root's loops run over.
 Id root_shape(const Graph *graph, Id root);
 // Two sums of products over the same axes that share a factor: in one kernel their loops are one.

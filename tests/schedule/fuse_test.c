@@ -377,3 +377,77 @@ TEST(cost_counts_a_buffer_that_is_read_twice_once) {
     CHECK_NEAR(bytes, 4.0 * (8 + 8), 0);
     done();
 }
+
+// Layers x = x + silu(x w) of weights that differ: each layer has the kernels of the first.
+static const char *layers(int count) {
+    Text text = text_new(arena);
+    text_add(&text, "%%0 = param{0} f32 (1, 8)\n%%1 = const{-1.4426950408889634} f32 (1, 8)\n");
+    int x = 0, next = 2;
+    for (int i = 0; i < count; i++) {
+        int w = next;
+        text_add(&text, "%%%d = buffer{%d, -1} f32 (8, 8)\n", w, 1 + i);
+        text_add(&text, "%%%d = reshape f32 (1, 1, 8) %%%d\n", w + 1, x);
+        text_add(&text, "%%%d = expand f32 (1, 8, 8) %%%d\n", w + 2, w + 1);
+        text_add(&text, "%%%d = reshape f32 (1, 8, 8) %%%d\n", w + 3, w);
+        text_add(&text, "%%%d = mul f32 (1, 8, 8) %%%d %%%d\n", w + 4, w + 2, w + 3);
+        text_add(&text, "%%%d = reduce{add, 2} f32 (1, 8, 1) %%%d\n", w + 5, w + 4);
+        text_add(&text, "%%%d = reshape f32 (1, 8) %%%d\n", w + 6, w + 5);
+        text_add(&text, "%%%d = mul f32 (1, 8) %%%d %%1\n", w + 7, w + 6);
+        text_add(&text, "%%%d = exp2 f32 (1, 8) %%%d\n", w + 8, w + 7);
+        text_add(&text, "%%%d = add f32 (1, 8) %%%d %%%d\n", w + 9, x, w + 8);
+        text_add(&text, "%%%d = contiguous f32 (1, 8) %%%d\n", w + 10, w + 9);
+        x = w + 10;
+        next = w + 11;
+    }
+    text_add(&text, "out %%%d\n", x);
+    return text.at;
+}
+
+TEST(fuse_makes_the_kernels_of_equal_layers_once) {
+    arena = arena_new();
+    fused(layers(9));
+    int each = module->calls.count / 9;
+    CHECK_INT(module->calls.count, 9 * each);
+    for (int i = 2 * each; i < module->calls.count; i++)  // the first layer reads a PARAM
+        CHECK(module->calls.at[i].kernel == module->calls.at[i - each].kernel);
+    for (int layer = 1; layer < 9; layer++) {  // with memory of its own
+        const KernelCall *call = &module->calls.at[layer * each];
+        bool own = false;
+        for (int i = 0; i < call->params; i++)
+            own |= module->slots.at[call->slot[i]].of == 1 + layer;
+        CHECK(own);
+    }
+    done();
+}
+
+TEST(fuse_takes_memory_in_proportion_to_the_graph) {
+    size_t bytes[2];
+    for (int i = 0; i < 2; i++) {
+        Arena *texts = arena = arena_new();
+        const char *text = layers(i ? 64 : 16);
+        arena = arena_new();
+        GraphProgram program = graph_parse(arena, "fuse_test", text);
+        size_t before = arena_bytes(arena);
+        fuse(arena, program.graph, program.outputs, program.output, 0, NULL, PRODUCTS_MAX);
+        bytes[i] = arena_bytes(arena) - before;
+        arena_free(texts);
+        done();
+    }
+    CHECK(bytes[1] < 4 * bytes[0]);
+}
+
+TEST(fuse_keeps_kernels_apart_that_differ_in_more_than_memory) {
+    fused("%0 = buffer{1, 0} f32 (4, 8)\n%1 = buffer{2, -1} f32 (4, 8)\n"
+          "%2 = add f32 (4, 8) %0 %0\n%3 = contiguous f32 (4, 8) %2\n"
+          "%4 = add f32 (4, 8) %3 %3\n%5 = contiguous f32 (4, 8) %4\n"
+          "%6 = add f32 (4, 8) %5 %3\n%7 = contiguous f32 (4, 8) %6\n"     // two values
+          "%8 = add f32 (4, 8) %7 %1\n%9 = contiguous f32 (4, 8) %8\n"     // a weight
+          "%10 = add f32 (4, 8) %9 %7\n%11 = contiguous f32 (4, 8) %10\n"  // as the third
+          "%12 = reshape f32 (8, 4) %11\n%13 = reshape f32 (8, 4) %9\n"
+          "%14 = add f32 (8, 4) %12 %13\n%15 = contiguous f32 (8, 4) %14\nout %15\n");
+    CHECK_INT(module->calls.count, 6);
+    for (int i = 0; i < 6; i++)
+        for (int j = 0; j < i; j++)
+            CHECK((module->calls.at[i].kernel == module->calls.at[j].kernel) == (i == 4 && j == 2));
+    done();
+}
