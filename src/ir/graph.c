@@ -76,11 +76,14 @@ Index graph_var_index(const Graph *graph, int32_t var) {
 // ---- making ------------------------------------------------------------------------------------
 
 static uint64_t draft_hash(const NodeDraft *draft) {
-    int64_t head[] = {draft->op, draft->dtype, draft->sources, draft->args, draft->shape.rank};
-    uint64_t hash = hash_bytes(head, sizeof head, 0);
+    uint64_t hash = (uint64_t)draft->op << 48 | (uint64_t)draft->dtype << 40 |
+                    (uint64_t)draft->sources << 36 | (uint64_t)draft->shape.rank << 32 |
+                    (uint32_t)draft->args;
     hash = hash_bytes(draft->source, (size_t)draft->sources * sizeof(Id), hash);
-    hash = hash_bytes(draft->arg, (size_t)draft->args * sizeof(int64_t), hash);
-    return hash_bytes(draft->shape.size, (size_t)draft->shape.rank * sizeof(Size), hash);
+    if (draft->args) hash = hash_bytes(draft->arg, (size_t)draft->args * sizeof(int64_t), hash);
+    if (draft->shape.rank)
+        hash = hash_bytes(draft->shape.size, (size_t)draft->shape.rank * sizeof(Size), hash);
+    return hash;
 }
 
 static bool same_words(const void *a, const void *b, size_t bytes) {
@@ -395,28 +398,45 @@ Id node_rebuild(Graph *to, const Graph *from, Id id, const Id *map) {
                                 node->arg_count, source, args});
 }
 
-static void reach_index(const Graph *graph, Index index, bool *reached) {
+// ---- what is needed ----------------------------------------------------------------------------
+
+// A set of nodes has a bit for each: a statement uses few of its kernel's, and it is asked often.
+static void mark(uint64_t *marked, Id id) { marked[id / 64] |= (uint64_t)1 << id % 64; }
+
+static void mark_index(const Graph *graph, Index index, uint64_t *marked) {
     const Term *terms;
     int count = index_terms(graph->indices, index, &terms);
     for (int i = 0; i < count; i++) {
         const Atom *atom = index_atom_of(graph->indices, terms[i].atom);
-        if (atom->kind == ATOM_VALUE) reached[atom->of] = true;
-        if (atom->kind == ATOM_DIV || atom->kind == ATOM_MOD) reach_index(graph, atom->of, reached);
+        if (atom->kind == ATOM_DIV || atom->kind == ATOM_MOD) mark_index(graph, atom->of, marked);
+        if (atom->kind == ATOM_VALUE) mark(marked, atom->of);
     }
 }
 
-bool *graph_reached(Arena *arena, const Graph *graph, int outputs, const Id *output) {
-    bool *reached = arena_array(arena, bool, graph->nodes.count);
-    for (int i = 0; i < outputs; i++) {
-        graph_node(graph, output[i]);
-        reached[output[i]] = true;
+static void mark_sources(const Graph *graph, const Node *node, uint64_t *marked) {
+    for (int i = 0; i < node->sources; i++) mark(marked, node->source[i]);
+    if (node->op == OP_LOAD) mark_index(graph, (Index)node->arg[1], marked);
+    if (node->op == OP_INDEX) mark_index(graph, (Index)node->arg[0], marked);
+}
+
+IdList graph_nodes(Arena *arena, const Graph *graph, int roots, const Id *root, Index index) {
+    IdList list = {0};
+    int words = graph->nodes.count / 64 + 1;
+    uint64_t *marked = arena_array(arena, uint64_t, words);
+    for (int i = 0; i < roots; i++)
+        if (root[i] != -1 && graph_node(graph, root[i])) mark(marked, root[i]);
+    if (index >= 0) mark_index(graph, index, marked);
+    for (int i = words - 1; i >= 0; i--) {  // sources have smaller ids
+        for (uint64_t seen = 0, left; (left = marked[i] & ~seen);) {
+            int bit = 63 - __builtin_clzll(left);
+            seen |= (uint64_t)1 << bit;
+            mark_sources(graph, graph_node(graph, 64 * i + bit), marked);
+        }
+        list.capacity += __builtin_popcountll(marked[i]);
     }
-    for (Id id = graph->nodes.count - 1; id >= 0; id--) {
-        const Node *node = graph->nodes.at[id];
-        if (!reached[id]) continue;
-        for (int i = 0; i < node->sources; i++) reached[node->source[i]] = true;
-        if (node->op == OP_LOAD) reach_index(graph, (Index)node->arg[1], reached);
-        if (node->op == OP_INDEX) reach_index(graph, (Index)node->arg[0], reached);
-    }
-    return reached;
+    list.at = arena_array(arena, Id, list.capacity);
+    for (int i = 0; i < words; i++)
+        for (uint64_t left = marked[i]; left; left &= left - 1)
+            list.at[list.count++] = 64 * i + __builtin_ctzll(left);
+    return list;
 }

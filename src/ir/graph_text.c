@@ -99,14 +99,14 @@ static void print_node(Text *text, const Graph *graph, Id id, const Id *number) 
 
 char *graph_print(Arena *arena, const Graph *graph, int outputs, const Id *output) {
     Text text = text_new(arena);
-    bool *reached = graph_reached(arena, graph, outputs, output);
+    IdList nodes = graph_nodes(arena, graph, outputs, output, -1);
     Id *number = arena_array(arena, Id, graph_count(graph)), next = 0;
     for (int32_t i = 0; i < graph_vars(graph); i++) {
         const Var *var = graph_var_info(graph, i);
         text_add(&text, "var %s %ld..%ld\n", var->name, var->low, var->high);
     }
-    for (Id id = 0; id < graph_count(graph); id++) {
-        if (!reached[id]) continue;
+    for (int32_t i = 0; i < nodes.count; i++) {
+        Id id = nodes.at[i];
         if (graph_node(graph, id)->op >= OP_LOAD)
             fatal("graph_print: %s is of the kernel dialect", ops[graph_node(graph, id)->op].text);
         number[id] = next++;
@@ -299,12 +299,12 @@ static const char *node_fault(const Graph *graph, Id id) {
 }
 
 void graph_verify(const Graph *graph, int outputs, const Id *output) {
-    bool *reached = graph_reached(graph_arena(graph), graph, outputs, output);
-    for (Id id = 0; id < graph_count(graph); id++) {
-        const char *fault = reached[id] ? node_fault(graph, id) : NULL;
+    IdList nodes = graph_nodes(graph_arena(graph), graph, outputs, output, -1);
+    for (int32_t i = 0; i < nodes.count; i++) {
+        const char *fault = node_fault(graph, nodes.at[i]);
         if (!fault) continue;
         Text line = text_new(graph_arena(graph));
-        print_node(&line, graph, id, NULL);
+        print_node(&line, graph, nodes.at[i], NULL);
         fatal("graph_verify: %s: %s", fault, line.at);
     }
 }

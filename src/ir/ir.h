@@ -183,8 +183,9 @@ Id node_rebuild(Graph *to, const Graph *from, Id id, const Id *map);
 // Sizes, c a constant, b axes as bits, o an Op, v a VAR, x an Index. A kernel's REDUCE is the
 // exception: {fold, count, loops...}.
 const char *op_args(Op op);
-// Which nodes the outputs need, by id; also those inside the indices of a kernel's loads.
-bool *graph_reached(Arena *arena, const Graph *graph, int outputs, const Id *output);
+// All nodes that the roots and the values in `index` are made of, sources first; also those inside
+// the indices of a kernel's loads. -1: no root, no index.
+IdList graph_nodes(Arena *arena, const Graph *graph, int roots, const Id *root, Index index);
 
 // The VAR's id. A name is one VAR with one interval; another interval for it is fatal.
 int32_t graph_var(Graph *graph, const char *name, int64_t low, int64_t high);

@@ -196,58 +196,13 @@ LoopSet kernel_loops_inside(const Statement *list) {
 
 // ---- which nodes, which memory -----------------------------------------------------------------
 
-// A set of nodes, a bit each: a statement uses few of a kernel's nodes, and it is asked often.
-static uint64_t *no_marks(Arena *arena, const Kernel *kernel) {
-    return arena_array(arena, uint64_t, graph_count(kernel->graph) / 64 + 1);
-}
-
-static void mark(uint64_t *marked, Id id) { marked[id / 64] |= (uint64_t)1 << id % 64; }
-
-static void mark_index(const Kernel *kernel, Index index, uint64_t *marked) {
-    const IndexTable *table = graph_indices(kernel->graph);
-    const Term *terms;
-    int count = index_terms(table, index, &terms);
-    for (int i = 0; i < count; i++) {
-        const Atom *atom = index_atom_of(table, terms[i].atom);
-        if (atom->kind == ATOM_DIV || atom->kind == ATOM_MOD) mark_index(kernel, atom->of, marked);
-        if (atom->kind == ATOM_VALUE) mark(marked, atom->of);
-    }
-}
-
-// What the marked nodes are made of, themselves included: sources have smaller ids.
-static IdList marked_nodes(Arena *arena, const Kernel *kernel, uint64_t *marked) {
-    IdList list = {0};
-    int words = graph_count(kernel->graph) / 64 + 1;
-    for (int i = words - 1; i >= 0; i--) {
-        for (uint64_t seen = 0, left; (left = marked[i] & ~seen);) {
-            int bit = 63 - __builtin_clzll(left);
-            const Node *node = graph_node(kernel->graph, 64 * i + bit);
-            seen |= (uint64_t)1 << bit;
-            for (int n = 0; n < node->sources; n++) mark(marked, node->source[n]);
-            if (node->op == OP_LOAD) mark_index(kernel, (Index)node->arg[1], marked);
-            if (node->op == OP_INDEX) mark_index(kernel, (Index)node->arg[0], marked);
-        }
-        list.capacity += __builtin_popcountll(marked[i]);
-    }
-    list.at = arena_array(arena, Id, list.capacity);
-    for (int i = 0; i < words; i++)
-        for (uint64_t left = marked[i]; left; left &= left - 1)
-            list.at[list.count++] = 64 * i + __builtin_ctzll(left);
-    return list;
-}
-
 IdList kernel_nodes(Arena *arena, const Kernel *kernel, Id value) {
-    uint64_t *marked = no_marks(arena, kernel);
-    mark(marked, value);
-    return marked_nodes(arena, kernel, marked);
+    return graph_nodes(arena, kernel->graph, 1, &value, -1);
 }
 
 IdList statement_nodes(Arena *arena, const Kernel *kernel, const Statement *store) {
-    uint64_t *marked = no_marks(arena, kernel);
-    if (store->value >= 0) mark(marked, store->value);
-    if (store->condition >= 0) mark(marked, store->condition);
-    mark_index(kernel, store->index, marked);
-    return marked_nodes(arena, kernel, marked);
+    Id root[] = {store->value, store->condition};
+    return graph_nodes(arena, kernel->graph, 2, root, store->index);
 }
 
 bool kernel_value_has(const Kernel *kernel, Id value, Id part) {

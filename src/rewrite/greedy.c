@@ -260,13 +260,13 @@ static void copy_vars(Graph *to, const Graph *from) {
 
 // What the outputs need of a graph, and nothing of what rules left behind.
 static Graph *copy_reached(Arena *arena, Graph *graph, int outputs, Id *output) {
-    bool *reached = graph_reached(arena, graph, outputs, output);
-    if (!memchr(reached, false, (size_t)graph_count(graph))) return graph;
+    IdList nodes = graph_nodes(arena, graph, outputs, output, -1);
+    if (nodes.count == graph_count(graph)) return graph;
     Graph *to = graph_new(arena);
     copy_vars(to, graph);
     Id *map = arena_array(arena, Id, graph_count(graph));
-    for (Id id = 0; id < graph_count(graph); id++)
-        if (reached[id]) map[id] = node_rebuild(to, graph, id, map);
+    for (int32_t i = 0; i < nodes.count; i++)
+        map[nodes.at[i]] = node_rebuild(to, graph, nodes.at[i], map);
     for (int i = 0; i < outputs; i++) output[i] = map[output[i]];
     return to;
 }
@@ -275,10 +275,12 @@ Graph *rewrite(Arena *arena, const Graph *graph, const RuleTable *table, int out
                const Id *output, Id *new_output) {
     Rewriter rewriter = {.arena = arena, .table = table, .graph = graph_new(arena)};
     copy_vars(rewriter.graph, graph);
-    bool *reached = graph_reached(arena, graph, outputs, output);
+    IdList nodes = graph_nodes(arena, graph, outputs, output, -1);
     Id *map = arena_array(arena, Id, graph_count(graph));
-    for (Id id = 0; id < graph_count(graph); id++)
-        if (reached[id]) map[id] = settle(&rewriter, node_rebuild(rewriter.graph, graph, id, map));
+    for (int32_t i = 0; i < nodes.count; i++) {
+        Id copy = node_rebuild(rewriter.graph, graph, nodes.at[i], map);
+        map[nodes.at[i]] = settle(&rewriter, copy);
+    }
     for (int i = 0; i < outputs; i++) new_output[i] = map[output[i]];
     return copy_reached(arena, rewriter.graph, outputs, new_output);
 }

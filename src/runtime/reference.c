@@ -20,8 +20,7 @@ typedef struct {
     const Graph *graph;
     const Binding *binding;
     Arena *arena;
-    Id output;
-    const bool *needed;
+    IdList needed;
     Array *array;  // by node
     bool writes;   // an ASSIGN is needed: leaves keep a copy of what they were before it
 } Run;
@@ -331,10 +330,9 @@ static void run_node(Run *run, Id id) {
 
 static void run_all(void *context) {
     Run *run = context;
-    for (Id id = 0; id <= run->output; id++)
-        run->writes |= run->needed[id] && graph_node(run->graph, id)->op == OP_ASSIGN;
-    for (Id id = 0; id <= run->output; id++)
-        if (run->needed[id]) run_node(run, id);
+    for (int32_t i = 0; i < run->needed.count; i++)
+        run->writes |= graph_node(run->graph, run->needed.at[i])->op == OP_ASSIGN;
+    for (int32_t i = 0; i < run->needed.count; i++) run_node(run, run->needed.at[i]);
 }
 
 void reference_run(const Graph *graph, Id output, const Binding *binding, void *to) {
@@ -342,8 +340,7 @@ void reference_run(const Graph *graph, Id output, const Binding *binding, void *
     Run run = {.graph = graph,
                .binding = binding,
                .arena = arena,
-               .output = output,
-               .needed = graph_reached(arena, graph, 1, &output),
+               .needed = graph_nodes(arena, graph, 1, &output, -1),
                .array = arena_array(arena, Array, output + 1)};
     int stopped = try_call(run_all, &run);
     if (!stopped) memcpy(to, run.array[output].at, array_bytes(&run.array[output]));

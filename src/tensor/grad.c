@@ -9,11 +9,12 @@
 static void must_know(Scope *scope, Id loss, Id wrt) {
     const Graph *graph = scope->graph;
     Id base = view_base(graph, wrt);
-    const bool *reached = graph_reached(scope->scratch, graph, 1, &loss);
-    if (reached[wrt] || !is_memory(graph_node(graph, base))) return;
-    for (Id id = 0; id <= loss; id++) {
-        const Node *node = graph_node(graph, id);
-        if (!reached[id] || !is_memory(node) || id == base) continue;
+    IdList nodes = graph_nodes(scope->scratch, graph, 1, &loss, -1);
+    for (int32_t i = 0; i < nodes.count; i++)
+        if (nodes.at[i] == wrt) return;
+    for (int32_t i = 0; i < nodes.count && is_memory(graph_node(graph, base)); i++) {
+        const Node *node = graph_node(graph, nodes.at[i]);
+        if (!is_memory(node) || nodes.at[i] == base) continue;
         if (memory_of(node) == memory_of(graph_node(graph, base)))
             fatal("grad: pg_assign replaced a tensor of shape %s after the loss had read it. "
                   "Hint: call pg_grad before pg_assign",
