@@ -34,8 +34,8 @@ static struct {
 
 static Made *find(const Made *wanted) {
     for (int i = 0; i < all.count; i++)
-        if (!strcmp(all.made[i].symbol, wanted->symbol) &&
-            !memcmp(all.made[i].from, wanted->from, sizeof wanted->from))
+        if (!memcmp(all.made[i].from, wanted->from, sizeof wanted->from) &&
+            !strcmp(all.made[i].symbol, wanted->symbol))
             return &all.made[i];
     return NULL;
 }

@@ -48,8 +48,10 @@ static void add_fact(Verifier *verifier, Index a, Index b) {
 static void add_loop_facts(Verifier *verifier, int32_t loop) {
     const Loop *info = &verifier->kernel->loops.at[loop];
     int64_t high = index_high(verifier->table, info->extent) - 1;
+    bool constant = index_low(verifier->table, info->extent) > high;
+    if (constant && info->limit < 0) return;
     Index index = index_atom(verifier->table, ATOM_LOOP, loop, 0, max_i64(high, 0));
-    if (index_low(verifier->table, info->extent) <= high) add_fact(verifier, index, info->extent);
+    if (!constant) add_fact(verifier, index, info->extent);
     if (info->limit >= 0) add_fact(verifier, index, info->limit);
 }
 
@@ -116,6 +118,7 @@ static void check_bounds(Verifier *verifier, int32_t buffer, Index index, Id con
 // ---- stores ------------------------------------------------------------------------------------
 
 static void check_scope(const Verifier *verifier, LoopSet used, LoopSet allowed) {
+    if (loop_set_within(used, allowed)) return;
     for (int32_t loop = 0; loop < verifier->kernel->loops.count; loop++)
         if (loop_set_has(&used, loop) && !loop_set_has(&allowed, loop))
             refuse(verifier, "loop %s is not around it", loop_name(verifier, loop));

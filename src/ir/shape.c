@@ -33,7 +33,7 @@ Size size_scale(IndexTable *table, Size a, int64_t by) {
 }
 
 int64_t size_max(IndexTable *table, Size size) {
-    return index_high(table, size_index(table, size));
+    return size_is_symbolic(size) ? index_high(table, size_index(table, size)) : size;
 }
 
 Shape shape_of(int rank, ...) {

@@ -327,12 +327,12 @@ static LoopSet loops_around(const Kernel *kernel, const Access *access, LoopSet 
 
 bool legal_private(Kernel *kernel, Statement *list, int32_t buffer) {
     Arena *arena = graph_arena(kernel->graph);
-    Space space = kernel->buffers.at[buffer].space;
+    if (kernel->buffers.at[buffer].space == SPACE_PARAM) return false;
     AccessList all = kernel_accesses(arena, kernel, kernel->body, buffer);
     AccessList here = kernel_accesses(arena, kernel, list, buffer);
     LoopSet varying = kernel_loops_inside(list);
     LIST(Region) stored = {0};
-    if (space == SPACE_PARAM || all.count != here.count) return false;
+    if (all.count != here.count) return false;
     for (int i = 0; i < here.count; i++) {
         const Access *access = &here.at[i];
         Region region;
