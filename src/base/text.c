@@ -43,35 +43,31 @@ static void text_reserve(Text *text, size_t extra) {
     text->capacity = capacity;
 }
 
-static void add_integer(Text *text, int64_t value) {
-    char digits[20], *at = digits + sizeof digits;
+// In decimal, into the end of `digits`.
+static const char *integer_text(int64_t value, char digits[24]) {
+    char *at = digits + 23;
     uint64_t rest = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
-    do *--at = (char)('0' + rest % 10);
-    while (rest /= 10);
+    for (*at = 0; rest || !*at; rest /= 10) *--at = (char)('0' + rest % 10);
     if (value < 0) *--at = '-';
-    text_add_bytes(text, at, (size_t)(digits + sizeof digits - at));
+    return at;
 }
 
-// Writes plain text, %s, %c, %d, %ld and %lld: most of all that is ever written. Returns the rest
-// of the format, from the first other directive on.
+// Writes plain text, %s, %d, %ld and %lld: most of all that is ever written. Returns the rest of
+// the format, from the first other directive on.
 static const char *add_simple(Text *text, const char *format, va_list *arguments) {
-    for (;;) {
+    char digits[24];
+    for (size_t longs;; format += 2 + longs) {
         size_t plain = strcspn(format, "%");
         text_add_bytes(text, format, plain);
         format += plain;
-        size_t longs = *format ? strspn(format + 1, "l") : 0;
-        char kind = *format ? format[1 + longs] : 0;
-        if (longs > 2 || (kind != 'd' && (longs || (kind != 's' && kind != 'c')))) return format;
-        if (kind == 'd')
-            add_integer(text, longs == 2   ? va_arg(*arguments, long long)
-                              : longs == 1 ? va_arg(*arguments, long)
-                                           : va_arg(*arguments, int));
-        if (kind == 's') {
-            const char *word = va_arg(*arguments, const char *);
-            text_add_bytes(text, word, strlen(word));
-        }
-        if (kind == 'c') text_add_bytes(text, &(char){(char)va_arg(*arguments, int)}, 1);
-        format += 2 + longs;
+        longs = *format ? strspn(format + 1, "l") : 0;
+        bool is_word = !strncmp(format, "%s", 2);
+        if (!is_word && (!*format || longs > 2 || format[1 + longs] != 'd')) return format;
+        const char *word = is_word      ? va_arg(*arguments, const char *)
+                           : longs == 2 ? integer_text(va_arg(*arguments, long long), digits)
+                           : longs      ? integer_text(va_arg(*arguments, long), digits)
+                                        : integer_text(va_arg(*arguments, int), digits);
+        text_add_bytes(text, word, strlen(word));
     }
 }
 

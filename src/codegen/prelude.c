@@ -423,7 +423,7 @@ static void add_lanes(Text *out, const char *at, const char *end, int lanes) {
             if (*c == '@')
                 text_add(out, "%d", lane);
             else
-                text_add(out, "%c", *c);
+                text_add_bytes(out, c, 1);
     }
 }
 
@@ -446,7 +446,7 @@ static char *instantiate(Prelude *prelude, const Helper *helper, const Name *nam
     Text raw = text_new(arena), out = text_new(arena);
     for (; *at; at++) {  // all but $L, whose content may have others in it
         if (*at != '$' || at[1] == 'L') {
-            text_add(&raw, "%c", *at);
+            text_add_bytes(&raw, at, 1);
             continue;
         }
         switch (*++at) {
@@ -470,7 +470,7 @@ static char *instantiate(Prelude *prelude, const Helper *helper, const Name *nam
     }
     for (at = raw.at; *at; at++) {
         if (*at != '$') {
-            text_add(&out, "%c", *at);
+            text_add_bytes(&out, at, 1);
             continue;
         }
         const char *end = group_end(at + 2);
