@@ -52,12 +52,8 @@ static Substitution *placed_values(const Accumulate *to) {
 // A store from `first` up to `statement` changes what the fold reads.
 static bool changes_before(const Accumulate *to, const Statement *first, const Statement *statement,
                            Id fold) {
-    IdList nodes = kernel_nodes(to->arena, to->kernel, fold);
     for (; first != statement; first = first->next)
-        for (int i = 0; i < nodes.count; i++)
-            if (node_of(to, nodes.at[i])->op == OP_LOAD &&
-                node_of(to, nodes.at[i])->arg[0] == first->buffer)
-                return true;
+        if (kernel_value_reads(to->kernel, fold, first->buffer)) return true;
     return false;
 }
 
@@ -94,22 +90,19 @@ static void check_unwritten(const Accumulate *to, Statement *list, Id fold) {
     Statement *last = NULL;
     for (Statement *at = list; at; at = at->next)
         if (mark_users(to, at, fold)) last = at;
-    IdList nodes = kernel_nodes(to->arena, to->kernel, fold);
     for (Statement *at = list; at; at = at == last ? NULL : at->next) {
         if (at == last && at->kind == STATEMENT_STORE) return;
         Statement one = *at;
         one.next = NULL;
         AccessList accesses = kernel_accesses(to->arena, to->kernel, &one, -1);
         for (int i = 0; i < accesses.count; i++)
-            for (int n = 0; accesses.at[i].load < 0 && n < nodes.count; n++) {
-                const Node *node = node_of(to, nodes.at[n]);
-                if (node->op == OP_LOAD && node->arg[0] == accesses.at[i].buffer)
-                    fatal("accumulate: kernel %s: %s changes what loop %s folds. Hint: store in "
-                          "another buffer",
-                          to->kernel->name,
-                          statement_text(to->arena, to->kernel, accesses.at[i].statement),
-                          to->kernel->loops.at[node_of(to, fold)->arg[2]].name);
-            }
+            if (accesses.at[i].load < 0 &&
+                kernel_value_reads(to->kernel, fold, accesses.at[i].buffer))
+                fatal("accumulate: kernel %s: %s changes what loop %s folds. Hint: store in "
+                      "another buffer",
+                      to->kernel->name,
+                      statement_text(to->arena, to->kernel, accesses.at[i].statement),
+                      to->kernel->loops.at[node_of(to, fold)->arg[2]].name);
     }
 }
 

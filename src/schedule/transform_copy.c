@@ -136,13 +136,10 @@ static bool can_copy(const Copy *copy, const AccessList *all, Id value) {
         if (loop_set_has(&used, loop) && loop_set_has(&copy->inside, loop) &&
             !loop_set_has(&copy->over, loop))
             return false;
-    IdList nodes = kernel_nodes(copy->line->arena, copy->kernel, value);
-    for (int n = 0; n < nodes.count; n++) {
-        const Node *node = graph_node(copy->kernel->graph, nodes.at[n]);
-        if (node->op != OP_LOAD || node->arg[0] == copy->buffer) continue;
-        for (int i = 0; i < all->count; i++)
-            if (all->at[i].load < 0 && all->at[i].buffer == node->arg[0]) return false;
-    }
+    for (int i = 0; i < all->count; i++)
+        if (all->at[i].load < 0 && all->at[i].buffer != copy->buffer &&
+            kernel_value_reads(copy->kernel, value, all->at[i].buffer))
+            return false;
     return true;
 }
 

@@ -182,11 +182,10 @@ static const Statement *sum_of(const Distribute *in, int32_t buffer) {
 }
 
 static bool reads_sum(const Distribute *in, Id value) {
-    IdList nodes = kernel_nodes(in->line->arena, in->kernel, value);
-    for (int i = 0; i < nodes.count; i++) {
-        const Node *node = graph_node(in->kernel->graph, nodes.at[i]);
-        if (node->op == OP_LOAD && sum_of(in, (int32_t)node->arg[0])) return true;
-    }
+    for (int i = 0; i < in->inner.count; i++)
+        if (in->inner.at[i].load < 0 &&
+            kernel_value_reads(in->kernel, value, in->inner.at[i].buffer))
+            return true;
     return false;
 }
 

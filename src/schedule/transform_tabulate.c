@@ -37,13 +37,10 @@ static bool is_code(const Tabulate *to, Id id) {
 // The same in all iterations at the place.
 static bool stays(const Tabulate *to, Id value) {
     if (loop_set_meets(kernel_loops_of(to->kernel, value), to->inside)) return false;
-    IdList nodes = kernel_nodes(to->line->arena, to->kernel, value);
-    for (int n = 0; n < nodes.count; n++) {
-        const Node *node = graph_node(to->kernel->graph, nodes.at[n]);
-        for (int i = 0; node->op == OP_LOAD && i < to->accesses.count; i++)
-            if (to->accesses.at[i].load < 0 && to->accesses.at[i].buffer == node->arg[0])
-                return false;
-    }
+    for (int i = 0; i < to->accesses.count; i++)
+        if (to->accesses.at[i].load < 0 &&
+            kernel_value_reads(to->kernel, value, to->accesses.at[i].buffer))
+            return false;
     return true;
 }
 
