@@ -68,8 +68,9 @@ typedef struct {
 } Pass;
 
 // once.c: the buffer that a unit fills from these buffers, which are weights: made at the first
-// call, found later; retained for the caller.
+// call, found later; retained for the caller. once_fill() fills all that were made.
 int64_t once_buffer(const Unit *unit, const Once *once, const int64_t *from);
+void once_fill(void);
 void once_sweep(void);          // forgets what nobody retains any more
 int64_t once_live_bytes(void);  // of all that is laid out, for tests and metrics
 // realize.c: from unscheduled to explicit form, as schedules take it; what the heuristic aims at.

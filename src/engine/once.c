@@ -17,6 +17,8 @@ typedef struct {
     char symbol[SYMBOL_SIZE];  // of the filling kernel
     int64_t from[SOURCES_MAX];
     int64_t buffer;
+    int32_t sources;
+    KernelFunction *function;  // that is still to fill it, else NULL
 } Made;
 
 typedef struct {
@@ -82,24 +84,27 @@ static int64_t make_room(size_t bytes) {
     return buffer_wrap(at, bytes, chunk_release, chunk);
 }
 
-typedef struct {
-    KernelFunction *function;
-    PgArgs args;
-} Filling;
-
 static void fill(void *context, int thread, int threads, Barrier *barrier) {
-    const Filling *filling = context;
-    filling->function(&filling->args, thread, threads, barrier);
+    (void)context;
+    for (int i = 0; i < all.count; i++) {
+        const Made *made = &all.made[i];
+        void *memory[SOURCES_MAX + 1];
+        if (!made->function) continue;
+        for (int32_t s = 0; s < made->sources; s++) memory[s] = buffer_data(made->from[s]);
+        memory[made->sources] = buffer_data(made->buffer);
+        made->function(&(PgArgs){.buffer = memory, .wait = barrier_wait}, thread, threads, barrier);
+        barrier_wait(barrier, thread);
+    }
 }
 
-static int64_t make(const Unit *unit, const Once *once, const int64_t *from) {
-    void *memory[SOURCES_MAX + 1];
-    int64_t made = make_room((size_t)once->elements * (size_t)dtypes[once->dtype].bytes);
-    for (int32_t i = 0; i < once->sources; i++) memory[i] = buffer_data(from[i]);
-    memory[once->sources] = buffer_data(made);
-    Filling filling = {unit->function, {.buffer = memory, .wait = barrier_wait}};
-    thread_run(fill, &filling);
-    return made;
+// Threads go in once for all that is asked for: they sleep in between, and wake up slowly.
+void once_fill(void) {
+    bool any = false;
+    pthread_mutex_lock(&all.lock);
+    for (int i = 0; i < all.count; i++) any |= all.made[i].function != NULL;
+    if (any) thread_run(fill, NULL);
+    for (int i = 0; i < all.count; i++) all.made[i].function = NULL;
+    pthread_mutex_unlock(&all.lock);
 }
 
 int64_t once_live_bytes(void) {
@@ -111,14 +116,15 @@ int64_t once_live_bytes(void) {
 }
 
 int64_t once_buffer(const Unit *unit, const Once *once, const int64_t *from) {
-    Made made = {0};
+    Made made = {.sources = once->sources, .function = unit->function};
     if (once->sources > SOURCES_MAX) fatal("once: %s is made of too many weights", unit->symbol);
     strcpy(made.symbol, unit->symbol);
     memcpy(made.from, from, sizeof *from * (size_t)once->sources);
     pthread_mutex_lock(&all.lock);
     const Made *found = find(&made);
-    made.buffer = found ? found->buffer : make(unit, once, from);
+    if (found) made.buffer = found->buffer;
     if (!found) {
+        made.buffer = make_room((size_t)once->elements * (size_t)dtypes[once->dtype].bytes);
         if (all.count == all.capacity) {
             all.capacity = 2 * all.capacity + 64;
             all.made = realloc(all.made, sizeof *all.made * (size_t)all.capacity);

@@ -222,6 +222,7 @@ static int pass_load(Compiled *compiled) {
                        .dtype = once->dtype,
                        .elements = once->elements};
         }
+        once_fill();
         for (int n = 0; n < unit->once.count; n++)  // what was laid out is not read any more
             for (int32_t s = 0; s < unit->once.at[n].sources; s++) {
                 int64_t from = module->slots.at[slot[unit->once.at[n].from[s]]].of;
