@@ -1,6 +1,6 @@
 /* simplify.c - lowering, the part that sees constants: what unrolled loops leave of an expression.
  * In: an op and its sources, loops' values put in.  Out: a value of fewer instructions, or -1.
- * Invariant: the same bits, but for a factor below 2^-98, of which a power of two is taken out.
+ * Invariant: the same bits, but for a factor below 2^-111, of which a power of two is taken out.
  *   (and (shr (and (shr w 8) 255) 4) 15)        =>   (and (shr w 12) 15)
  *   (mul x (cast:f32 (and (shr w 12) 15)))      =>   (mul (mul x 2^-12) (cast:f32 (and w 61440)))
  * The second is what unpacking a weight of 4 bits costs: a mask and a conversion, since `x` is one
