@@ -9,6 +9,7 @@
 
 // One kernel as compiled; the calls of a module whose kernels are equal share it.
 typedef struct {
+    Arena *arena;          // its own: a pass works on several units at once
     Kernel *kernel;        // unscheduled, then scheduled, without what is made once
     const char *text;      // unscheduled
     const char *tuned;     // what a search found; NULL: nothing

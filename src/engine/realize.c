@@ -67,9 +67,36 @@ static int32_t find_unit(const Compiled *compiled, const char *text) {
 static int32_t add_unit(Compiled *compiled, const char *name, const char *text) {
     int32_t unit = find_unit(compiled, text);
     if (unit >= 0) return unit;
+    Arena *arena = arena_new();
     *list_add(compiled->arena, &compiled->units) =
-        (Unit){.kernel = kernel_parse(compiled->arena, name, text), .text = text};
+        (Unit){.arena = arena, .kernel = kernel_parse(arena, name, text), .text = text};
     return compiled->units.count - 1;
+}
+
+typedef struct {
+    Unit *unit;
+    int count;
+    void (*work)(Unit *unit);
+    atomic_int next;
+} Units;
+
+static void take_units(void *context, int thread, int threads, Barrier *barrier) {
+    (void)thread, (void)threads, (void)barrier;
+    Units *units = context;
+    for (int i; (i = atomic_fetch_add(&units->next, 1)) < units->count;)
+        units->work(&units->unit[i]);
+}
+
+// Threads take units as they come; a few are done before a thread would be awake.
+static void each_unit(Compiled *compiled, int32_t first, void (*work)(Unit *unit)) {
+    enum { FEW = 4 };
+    Units units = {.unit = compiled->units.at + first,
+                   .count = compiled->units.count - first,
+                   .work = work};
+    if (units.count > FEW)
+        thread_run(take_units, &units);
+    else
+        take_units(&units, 0, 1, NULL);
 }
 
 static int pass_unify(Compiled *compiled) {  // equal kernels are compiled once
@@ -109,13 +136,13 @@ static void try_schedule(void *argument) {
     schedule_apply(attempt->kernel, attempt->schedule);
 }
 
-static bool takes_schedule(Compiled *compiled, Unit *unit, const char *text, const char *schedule) {
+static bool takes_schedule(Unit *unit, const char *text, const char *schedule) {
     Arena *scratch = arena_new();
     Attempt attempt = {kernel_parse(scratch, unit->kernel->name, text), schedule};
     bool taken = try_call(try_schedule, &attempt) == 0;
     if (!taken && env_int("DEBUG", 0) >= 3) say("schedule refused: %s", error_text());
     if (taken)  // without what its transforms looked at: 10 MB for attention
-        unit->kernel = kernel_parse(compiled->arena, unit->kernel->name,
+        unit->kernel = kernel_parse(unit->arena, unit->kernel->name,
                                     kernel_print(scratch, attempt.kernel));
     arena_free(scratch);
     if (taken) unit->schedule = schedule;
@@ -124,41 +151,44 @@ static bool takes_schedule(Compiled *compiled, Unit *unit, const char *text, con
 
 // What was found for it, else the first candidate that every transform accepts; the last one is
 // empty and always is.
-static void schedule_unit(Compiled *compiled, Unit *unit) {
+static void find_schedule(Unit *unit, const char *text) {
     const char *candidate[CANDIDATES_MAX];
-    unit_explicit(unit->kernel);
-    const char *text = kernel_print(compiled->arena, unit->kernel);
-    if (unit->tuned && takes_schedule(compiled, unit, text, unit->tuned)) return;
+    if (unit->tuned && takes_schedule(unit, text, unit->tuned)) return;
     if (unit->tuned) say("a tuned schedule is not used: %s", error_text());
     unit->compiler = NULL;
     ScheduleTarget row = unit_target();
-    schedule_candidates(compiled->arena, unit->kernel, &row, candidate);
-    for (int i = 0; !takes_schedule(compiled, unit, text, candidate[i]); i++) {
+    schedule_candidates(unit->arena, unit->kernel, &row, candidate);
+    for (int i = 0; !takes_schedule(unit, text, candidate[i]); i++) {
     }
 }
 
-// What a kernel makes of weights alone is a unit of its own, scheduled in its turn.
-static void take_out_once(Compiled *compiled, int32_t of) {
-    OnceList once = {0};
-    Kernel *kernel = once_take_out(compiled->arena, compiled->units.at[of].kernel, &once);
-    int32_t *unit = arena_array(compiled->arena, int32_t, once.count);
-    for (int i = 0; i < once.count; i++)
-        unit[i] = add_unit(compiled, "once", kernel_print(compiled->arena, once.at[i].kernel));
-    compiled->units.at[of].kernel = kernel;
-    compiled->units.at[of].once = once;
-    compiled->units.at[of].once_unit = unit;
+static void schedule_unit(Unit *unit) {
+    unit_explicit(unit->kernel);
+    find_schedule(unit, kernel_print(unit->arena, unit->kernel));
+    unit->kernel = once_take_out(unit->arena, unit->kernel, &unit->once);
 }
 
+// What a kernel makes of weights alone is a unit of its own, scheduled in its turn.
 static int pass_schedule(Compiled *compiled) {
-    for (int32_t i = 0; i < compiled->units.count; i++) {
-        schedule_unit(compiled, &compiled->units.at[i]);
-        take_out_once(compiled, i);
+    for (int32_t first = 0, last; first < compiled->units.count; first = last) {
+        each_unit(compiled, first, schedule_unit);
+        last = compiled->units.count;
+        for (int32_t of = first; of < last; of++) {
+            OnceList once = compiled->units.at[of].once;
+            int32_t *unit = arena_array(compiled->arena, int32_t, once.count);
+            for (int i = 0; i < once.count; i++)
+                unit[i] =
+                    add_unit(compiled, "once", kernel_print(compiled->arena, once.at[i].kernel));
+            compiled->units.at[of].once_unit = unit;
+        }
     }
     return 0;
 }
 
+static void expand_unit(Unit *unit) { expand_kernel(unit->kernel); }
+
 static int pass_expand(Compiled *compiled) {  // EXP2, LOG2, SIN become polynomials
-    for (int32_t i = 0; i < compiled->units.count; i++) expand_kernel(compiled->units.at[i].kernel);
+    each_unit(compiled, 0, expand_unit);
     return 0;
 }
 
@@ -168,20 +198,22 @@ static int pass_plan(Compiled *compiled) {
     return 0;
 }
 
+static void lower_unit(Unit *unit) {
+    unit->program = lower(unit->arena, unit->kernel, &(LowerOptions){0});
+    program_verify(unit->program);
+}
+
 static int pass_lower(Compiled *compiled) {
-    for (int32_t i = 0; i < compiled->units.count; i++) {
-        Unit *unit = &compiled->units.at[i];
-        unit->program = lower(compiled->arena, unit->kernel, &(LowerOptions){0});
-        program_verify(unit->program);
-    }
+    each_unit(compiled, 0, lower_unit);
     return 0;
 }
 
+static void render_unit(Unit *unit) {
+    unit->source = render_c(unit->arena, unit->program, unit->text, unit->symbol);
+}
+
 static int pass_render(Compiled *compiled) {
-    for (int32_t i = 0; i < compiled->units.count; i++) {
-        Unit *unit = &compiled->units.at[i];
-        unit->source = render_c(compiled->arena, unit->program, unit->text, unit->symbol);
-    }
+    each_unit(compiled, 0, render_unit);
     return 0;
 }
 
@@ -313,6 +345,13 @@ static int run_passes(Compiled *compiled) {
     return 0;
 }
 
+static void free_work(Compiled *compiled) {
+    if (!compiled->arena) return;
+    for (int32_t i = 0; i < compiled->units.count; i++) arena_free(compiled->units.at[i].arena);
+    arena_free(compiled->arena);
+    compiled->arena = NULL;
+}
+
 Compiled *engine_compile(const Graph *graph, int outputs, const Id *output, int effects,
                          const Id *effect) {
     double start = clock_seconds();
@@ -323,7 +362,7 @@ Compiled *engine_compile(const Graph *graph, int outputs, const Id *output, int 
     compiled->effect = arena_copy(arena, effect, sizeof *effect * (size_t)effects);
     compiled->graph = (Graph *)(uintptr_t)graph;  // read by `clean`, which makes a graph of our own
     if (run_passes(compiled) < 0) {
-        arena_free(arena);
+        free_work(compiled);
         arena_free(kept);
         return NULL;
     }
@@ -335,7 +374,7 @@ Compiled *engine_compile(const Graph *graph, int outputs, const Id *output, int 
     if (debug >= 1) dump_units(compiled, (int)debug);
     bool looked_at = debug >= 2 || *env_text("DUMP", "") || dump_is_watched();
     if (looked_at) compiled->seconds = arena_array(kept, double, compiled->launches);
-    if (!looked_at) arena_free(arena), compiled->arena = NULL;
+    if (!looked_at) free_work(compiled);
     return compiled;
 }
 
@@ -344,6 +383,6 @@ void engine_free(Compiled *compiled) {
     for (int32_t i = 0; i < compiled->slots; i++)
         if (compiled->slot[i].kind == SLOT_BUFFER) buffer_release(compiled->slot[i].of);
     once_sweep();
-    arena_free(compiled->arena);
+    free_work(compiled);
     arena_free(compiled->kept);
 }
