@@ -15,8 +15,8 @@
  *     whose operands are read again and again, only under all of the owner's loops, and not beside
  *     a row's fold; and one a kernel, or two that multiply the same x with weights (SwiGLU), which
  *     are summed in the same loops. Reshapes and permutations between them keep it one sum for each
- *     of the owner's elements (a cache's rows); a flip of an axis of two (rotated pairs) makes it
- *     two sums for the pair, if it is a product with weights;
+ *     of the owner's elements (a cache's rows, an image put together from squares); a flip of an
+ *     axis of two (rotated pairs) makes it two sums for the pair, if it is a product with weights;
  *   - an operand of a contraction is stored, unless it reads fewer bytes than it has: a packed
  *     weight is unpacked in place;
  *   - the powers of a softmax whose scores are a contraction, its folds and what weighs with them
@@ -31,6 +31,7 @@ typedef struct {
     bool live, stored, forced;
     bool aligned;  // each axis of size > 1 is an axis of the owner, or a loop of a fold inside it
     bool inside;   // some reader in the owner is a fold
+    bool joined;   // several of its axes are one of the owner's
     bool of_weights;  // made of memory that never changes, axes in its order
     bool folds_rows;  // (owner) holds a fold under some of its loops only
     bool costly;      // its expression has an EXP2, LOG2 or SIN
@@ -310,12 +311,25 @@ static void claim(Fusion *fusion, Id source, Id owner, bool aligned, bool inside
         place->axes[i] = first || place->axes[i] == axes[i] ? axes[i] : 0;
 }
 
-// Axes of a reshape's source, if axes of size 1 come and go, and others are cut into several.
-static bool reshape_axes(const Node *node, const Node *source, const uint8_t *from, uint8_t *into) {
+// Axes of a reshape's source, if axes of size 1 come and go, others are cut into several, or
+// several become one, of which each runs over a part.
+static bool reshape_axes(const Node *node, const Node *source, const uint8_t *from, uint8_t *into,
+                         bool *joins) {
     int i = 0;
     for (int j = 0; j < source->rank; j++) {
         Size left = source->size[j];
         into[j] = 0;
+        while (left != 1 && i < node->rank && node->size[i] == 1) i++;
+        if (i < node->rank && left > 1 && left < node->size[i] &&
+            !size_is_symbolic(node->size[i])) {
+            for (; left < node->size[i] && j + 1 < source->rank &&
+                   !size_is_symbolic(source->size[j + 1]);
+                 into[j] = from[i])
+                into[j++] = from[i], left *= source->size[j];
+            if (left != node->size[i++]) return false;
+            *joins = true;
+            continue;
+        }
         for (bool all = true; left != 1; i++) {
             while (i < node->rank && node->size[i] == 1) i++;
             bool cuts = i < node->rank && !size_is_symbolic(left) &&
@@ -364,11 +378,12 @@ static void claim_sources(Fusion *fusion, Id id) {
         const Node *source = graph_node(fusion->graph, node->source[s]);
         bool aligned = (starts || place->aligned) && owner >= 0, inside = !starts && place->inside;
         uint8_t turned = starts ? 0 : place->turned;
+        bool joined = !starts && place->joined;
         for (int i = 0; i < source->rank; i++) axes[i] = i < node->rank ? mine[i] : 0;
         for (int i = 0; i < node->rank && node->op == OP_FLIP; i++)
             if (node->arg[0] >> i & 1) turned |= mine[i];
         if (node->op == OP_RESHAPE)
-            aligned = aligned && reshape_axes(node, source, mine, axes);
+            aligned = aligned && reshape_axes(node, source, mine, axes, &joined);
         else if (node->op == OP_PERMUTE)
             for (int i = 0; i < node->rank; i++) axes[node->arg[i]] = mine[i];
         else if (node->op == OP_REDUCE) {
@@ -386,6 +401,7 @@ static void claim_sources(Fusion *fusion, Id id) {
         for (int i = 0; i < source->rank; i++)
             axes[i] = source->size[i] == 1 ? 0 : looped ? identity[i] : axes[i];
         claim(fusion, node->source[s], owner, aligned || looped, inside, axes, turned);
+        fusion->place[node->source[s]].joined |= joined;
         fusion->place[node->source[s]].stretched |=
             (!starts && place->stretched) ||
             node_elements(fusion, id) > node_elements(fusion, node->source[s]);
@@ -478,7 +494,7 @@ static bool fold_in_place(Fusion *fusion, Id id) {
     Place *home = &fusion->place[place->owner];
     if (!is_contraction(fusion, node)) {  // a tile of a contraction has no place for a row's fold
         bool rows = loops < owner_loops || is_under_fold(fusion, place);
-        if ((rows && home->products) || place->turned) return false;
+        if ((rows && home->products) || place->turned || place->joined) return false;
         home->folds_rows |= rows;
         return true;
     }
@@ -486,7 +502,9 @@ static bool fold_in_place(Fusion *fusion, Id id) {
         (home->products && !joins(fusion, home, id)))
         return false;
     if (is_contraction(fusion, owner)) return false;
-    const Node *shape = graph_node(fusion->graph, loops_of(fusion, place->owner));
+    Id over = loops_of(fusion, place->owner);
+    if (place->joined && node_elements(fusion, id) != node_elements(fusion, over)) return false;
+    const Node *shape = graph_node(fusion->graph, over);
     if (!keeps_innermost(shape, node, place)) return false;
     if (place->turned && (home->products || !turns_pairs(fusion, shape, id))) return false;
     home->products += place->turned ? 2 : 1;

@@ -140,6 +140,31 @@ TEST(fuse_matmul_takes_its_epilogue_in) {
     done();
 }
 
+// Squares of 2 x 2, 4 down and 5 across: each loop of the image is cut where they meet.
+TEST(fuse_product_takes_an_image_of_squares_in) {
+    fused("%0 = buffer{1, 0} f32 (1, 2, 1, 2, 3)\n%1 = buffer{2, 0} f32 (4, 1, 5, 1, 3)\n"
+          "%2 = buffer{3, 0} f32 (8, 10)\n%3 = expand f32 (4, 2, 5, 2, 3) %0\n"
+          "%4 = expand f32 (4, 2, 5, 2, 3) %1\n%5 = mul f32 (4, 2, 5, 2, 3) %3 %4\n"
+          "%6 = reduce{add, 4} f32 (4, 2, 5, 2, 1) %5\n%7 = reshape f32 (8, 10) %6\n"
+          "%8 = add f32 (8, 10) %7 %2\n%9 = contiguous f32 (8, 10) %8\nout %9\n");
+    CHECK_INT(module->calls.count, 1);
+    CHECK_TEXT(kernel_text(0),
+               "kernel add_8x10\nout out f32[80]\nin a f32[12]\nin b f32[60]\nin c f32[80]\n"
+               "for i < 4 {\n  for i_2 < 2 {\n    for j < 5 {\n      for j_2 < 2 {\n"
+               "        out[20*i + 10*i_2 + 2*j + j_2] = (add (reduce add k<3 (mul a[6*i_2 + 3*j_2 "
+               "+ k] b[15*i + 3*j + k])) c[20*i + 10*i_2 + 2*j + j_2])\n      }\n    }\n  }\n}\n");
+    done();
+}
+
+// What is no product would be computed again for each of the parts.
+TEST(fuse_fold_of_parts_of_an_axis_is_stored) {
+    fused("%0 = buffer{1, 0} f32 (4, 2, 5, 3)\n%1 = buffer{2, 0} f32 (8, 5)\n"
+          "%2 = reduce{max, 3} f32 (4, 2, 5, 1) %0\n%3 = reshape f32 (8, 5) %2\n"
+          "%4 = add f32 (8, 5) %3 %1\n%5 = contiguous f32 (8, 5) %4\nout %5\n");
+    CHECK_INT(module->calls.count, 2);
+    done();
+}
+
 TEST(fuse_matmul_then_row_fold_is_two) {
     arena = arena_new();
     fused(arena_print(arena, "%s%s", matmul, "%7 = reduce{add, 1} f32 (4, 1) %6\nout %7\n"));
