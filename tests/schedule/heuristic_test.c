@@ -277,6 +277,54 @@ TEST(heuristic_tiles_convolutions) {
     check_convolution(65, 7, 2, "THREAD o0\n");
 }
 
+// Filters that depend on a loop around are laid out with it; threads share that loop if what is in
+// it is short.
+TEST(heuristic_shares_groups_of_channels) {
+    static const char *const form =
+        "kernel groups\nout r f32[%d]\nin a f32[%d]\n%s w f32[%d]\n"
+        "for g < %d { for o < 4 { for y < 6 { for x < 6 {\n"
+        "r[144*g + 36*o + 6*y + x] = (reduce add c<2 v<3 u<3 (mul\n"
+        "a[128*g + 64*c + 8*v + 8*y + u + x] w[72*g + 18*o + 9*c + 3*v + u]))\n} } } }\n";
+    static const struct {
+        int groups;
+        const char *head, *word;
+    } cases[] = {{2, "weight", "STAGE w at top over g o0 c v u o1 in once convert\n"},
+                 {2, "in", "STAGE w at g over o0 c v u o1 in shared convert\nTHREAD o0_w\n"},
+                 {8, "in", "STAGE w at g over o0 c v u o1 in L2 convert\n"},
+                 {8, "weight", "THREAD g\nSTAGE a at g over c y+v x+u in L2 convert\n"}};
+    Arena *arena = arena_new();
+    for (int i = 0; i < COUNT_OF(cases); i++) {
+        int groups = cases[i].groups;
+        check_heuristic(arena_print(arena, form, 144 * groups, 128 * groups, cases[i].head,
+                                    72 * groups, groups),
+                        cases[i].word, NULL);
+    }
+    arena_free(arena);
+}
+
+// Nothing is copied for windows that do not overlap, as channels of one image and those of the
+// next; places that lie in a row are loaded in vectors.
+TEST(heuristic_takes_rows_of_places_as_they_are) {
+    check_heuristic("kernel rows\nout r f32[1152]\nin a f32[864]\nin w f32[96]\n"
+                    "for o < 8 { for n < 6 { for x < 24 {\n"
+                    "r[144*o + 24*n + x] = (reduce add c<6 (mul a[144*n + 24*c + x] w[6*o + c]))\n"
+                    "} } }\n",
+                    "STAGE a at n_x0 over c n_x1 in L2 convert\n", NULL);
+    check_heuristic("kernel rows\nout r f32[672]\nin a f32[504]\nin w f32[96]\n"
+                    "for o < 8 { for y < 12 { for x < 7 {\n"
+                    "r[84*o + 7*y + x] = (reduce add c<6 (mul a[84*c + 7*y + x] w[6*o + c]))\n"
+                    "} } }\n",
+                    "SPLIT y_x1_a ", NULL);
+}
+
+TEST(heuristic_takes_results_in_squares_apart) {
+    check_heuristic("kernel squares\nout r f32[1920]\nin a f32[720]\nweight w f32[96]\n"
+                    "for n < 2 { for y < 5 { for i < 4 { for x < 12 { for j < 4 {\n"
+                    "r[960*n + 192*y + 48*i + 4*x + j] = (max 0 (reduce add k<6 (mul "
+                    "a[360*n + 60*k + 12*y + x] w[24*i + 6*j + k])))\n} } } } }\n",
+                    "ORDER i j x\nFUSE i j\n", NULL);
+}
+
 TEST(heuristic_computes_an_exponential_once) {
     check_heuristic("kernel softmax\nin x f32[18000]\nout y f32[18000]\nfor i < 30 {\n"
                     "let m = (reduce max k<600 x[600*i + k])\n"
