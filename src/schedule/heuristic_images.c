@@ -107,12 +107,15 @@ static Window find_window(const Heuristic *to, Convolution *of, int32_t loop, bo
 // The copy of the image: its other sums, then the two axes. Nothing if no window moves over it.
 static void add_copy(Heuristic *to, Convolution *of) {
     enum { SHARED_LEAST = 8 };  // iterations that threads can share evenly
-    Window x = find_window(to, of, to->chain[to->loops - 1], false);
-    bool across = strcmp(x.axis, x.loop) != 0;  // else y may be what is around: images, channels
-    Window y = find_window(to, of, to->chain[to->loops - 2], !across);
+    int32_t down = to->chain[to->loops - 2], right = to->chain[to->loops - 1];
+    Window x = find_window(to, of, right, false), y = find_window(to, of, down, false);
+    if (x.axis == x.loop || y.axis == y.loop) {  // one alone may be what lies side by side anyway
+        memset(of->seen, 0, sizeof of->seen);
+        x = find_window(to, of, right, true), y = find_window(to, of, down, true);
+    }
+    if (x.axis == x.loop && y.axis == y.loop) return;
     const char *shared = y.loop;
     int64_t channels;
-    if (!across && !strcmp(y.axis, y.loop)) return;
     add(to, "STAGE $b at $o over");
     for (int sum = 0; sum < of->product.sums; sum++) {
         if (of->seen[sum]) continue;
