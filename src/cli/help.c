@@ -22,6 +22,7 @@ static const Fact environment[] = {
     {"PG_THREADS", "threads, where -t does not say (one a core that the process may use)"},
     {"PG_MODE", "graph or eager, where --mode does not say"},
     {"PG_PRECISION", "fp32 or tf32, where --precision does not say"},
+    {"PG_WINOGRAD", "convolutions of 3 x 3 with fewer products: 0: never, 1: always (if they pay)"},
     {"PG_ISA", "instruction set: avx512, avx2, c; amx-c: AMX in plain C; ref: the interpreter"},
     {"PG_CC", "the C compiler that compiles kernels (the first of cc, gcc, clang)"},
     {"PG_CACHE", "where kernels and models are kept ($XDG_CACHE_HOME/picograd, ~/.cache/picograd)"},

@@ -43,7 +43,7 @@ struct Compiled {
     // what the passes make; gone afterwards, unless PG_DUMP, PG_DEBUG=2 or a watch will look at it
     Arena *arena;  // NULL: gone
     Graph *graph;
-    Id *output, *effect;
+    Id *output, *effect;  // effect: behind the outputs, in one array
     Module *module;
     LIST(Unit) units;
     int32_t *unit;  // of each call

@@ -3,6 +3,7 @@
  * Invariant: `passes` is the whole of it; a pass knows its input and its output, not its
  * neighbours.
  *   out = softmax(x)   =>   clean: 12 nodes, fuse: 1 kernel, ..., compile: pg_k_3f2a... */
+#include <pthread.h>
 #include <string.h>
 
 #include "engine/search.h"
@@ -27,16 +28,11 @@ static int pass_capture(Compiled *compiled) {  // the graph as traced
     return 0;
 }
 
-// Outputs and effects go through a rewrite together, so that what they share stays shared.
+// Outputs and effects, one array, go through a rewrite together: what they share stays shared.
 static void apply_rules(Compiled *compiled, RuleSet set) {
-    int roots = compiled->outputs + compiled->effects;
-    Id *root = arena_array(compiled->arena, Id, roots),
-       *now = arena_array(compiled->arena, Id, roots);
-    memcpy(root, compiled->output, sizeof *root * (size_t)compiled->outputs);
-    memcpy(root + compiled->outputs, compiled->effect, sizeof *root * (size_t)compiled->effects);
-    compiled->graph = rewrite(compiled->arena, compiled->graph, rules(set), roots, root, now);
-    memcpy(compiled->output, now, sizeof *root * (size_t)compiled->outputs);
-    memcpy(compiled->effect, now + compiled->outputs, sizeof *root * (size_t)compiled->effects);
+    compiled->graph =
+        rewrite(compiled->arena, compiled->graph, rules(set), compiled->outputs + compiled->effects,
+                compiled->output, compiled->output);
 }
 
 static int pass_clean(Compiled *compiled) {  // what only gradients needed
@@ -44,8 +40,30 @@ static int pass_clean(Compiled *compiled) {  // what only gradients needed
     return 0;
 }
 
+static int64_t matrix[WINOGRAD_MATRICES];  // buffers
+static void make_matrices(void) {
+    enum { MOST = 36 * 36, PAST_END = 16 };
+    static float memory[WINOGRAD_MATRICES][MOST + PAST_END];
+    for (int i = 0; i < WINOGRAD_MATRICES; i++)
+        matrix[i] = buffer_wrap(memory[i], sizeof(float) * (size_t)winograd_matrix(i, memory[i]),
+                                NULL, NULL);
+}
+
+static void apply_winograd(Compiled *compiled) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    int64_t where = env_int("WINOGRAD", -1);  // 0: nowhere; 1: wherever it can be; else if it pays
+    if (!where) return;
+    pthread_once(&once, make_matrices);
+    Graph *graph = winograd(compiled->arena, compiled->graph, compiled->outputs + compiled->effects,
+                            compiled->output, matrix, where == 1);
+    if (!graph) return;
+    compiled->graph = graph;
+    apply_rules(compiled, RULES_ALGEBRA);  // axes of 1 that it made
+}
+
 static int pass_rewrite(Compiled *compiled) {
     apply_rules(compiled, RULES_ALGEBRA);
+    apply_winograd(compiled);
     for (int i = 0; i < compiled->outputs; i++)  // an output has memory of its own
         compiled->output[i] = node_contiguous(compiled->graph, compiled->output[i]);
     return 0;
@@ -358,8 +376,10 @@ Compiled *engine_compile(const Graph *graph, int outputs, const Id *output, int 
     Arena *arena = arena_new(), *kept = arena_new();
     Compiled *compiled = arena_object(kept, Compiled);
     *compiled = (Compiled){.arena = arena, .kept = kept, .outputs = outputs, .effects = effects};
-    compiled->output = arena_copy(arena, output, sizeof *output * (size_t)outputs);
-    compiled->effect = arena_copy(arena, effect, sizeof *effect * (size_t)effects);
+    compiled->output = arena_array(arena, Id, outputs + effects);
+    compiled->effect = compiled->output + outputs;
+    if (outputs) memcpy(compiled->output, output, sizeof *output * (size_t)outputs);
+    if (effects) memcpy(compiled->effect, effect, sizeof *effect * (size_t)effects);
     compiled->graph = (Graph *)(uintptr_t)graph;  // read by `clean`, which makes a graph of our own
     if (run_passes(compiled) < 0) {
         free_work(compiled);

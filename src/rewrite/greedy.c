@@ -251,7 +251,7 @@ static Id settle(Rewriter *rewriter, Id id) {
     return final;
 }
 
-static void copy_vars(Graph *to, const Graph *from) {
+void rewrite_copy_vars(Graph *to, const Graph *from) {
     for (int32_t i = 0; i < graph_vars(from); i++) {
         const Var *var = graph_var_info(from, i);
         graph_var(to, var->name, var->low, var->high);
@@ -263,7 +263,7 @@ static Graph *copy_reached(Arena *arena, Graph *graph, int outputs, Id *output) 
     IdList nodes = graph_nodes(arena, graph, outputs, output, -1);
     if (nodes.count == graph_count(graph)) return graph;
     Graph *to = graph_new(arena);
-    copy_vars(to, graph);
+    rewrite_copy_vars(to, graph);
     Id *map = arena_array(arena, Id, graph_count(graph));
     for (int32_t i = 0; i < nodes.count; i++)
         map[nodes.at[i]] = node_rebuild(to, graph, nodes.at[i], map);
@@ -274,7 +274,7 @@ static Graph *copy_reached(Arena *arena, Graph *graph, int outputs, Id *output) 
 Graph *rewrite(Arena *arena, const Graph *graph, const RuleTable *table, int outputs,
                const Id *output, Id *new_output) {
     Rewriter rewriter = {.arena = arena, .table = table, .graph = graph_new(arena)};
-    copy_vars(rewriter.graph, graph);
+    rewrite_copy_vars(rewriter.graph, graph);
     IdList nodes = graph_nodes(arena, graph, outputs, output, -1);
     Id *map = arena_array(arena, Id, graph_count(graph));
     for (int32_t i = 0; i < nodes.count; i++) {

@@ -1,5 +1,5 @@
 /* rewrite.h - graph in, graph out: rules and the greedy rewriter, the polynomials of the
- * transcendental ops, gradients. */
+ * transcendental ops, convolutions with fewer products, gradients. */
 #ifndef PICOGRAD_REWRITE_H
 #define PICOGRAD_REWRITE_H
 #include "ir/ir.h"
@@ -34,6 +34,7 @@ void rule_table_add(RuleTable *table, const Rule *rule);
 // The outputs' new ids go to new_output; the new graph has the same VARs under the same numbers.
 Graph *rewrite(Arena *arena, const Graph *graph, const RuleTable *table, int outputs,
                const Id *output, Id *new_output);
+void rewrite_copy_vars(Graph *to, const Graph *from);
 
 // ---- rules.c, expand.c: the rules --------------------------------------------------------------
 typedef enum {
@@ -50,6 +51,16 @@ extern const int rules_expand_count;
 
 // kernel.c: the same expansion inside a kernel, in place.
 void expand_kernel(Kernel *kernel);
+
+// ---- winograd.c: convolutions of 3 x 3 as products of transformed tiles ------------------------
+enum { WINOGRAD_MATRICES = 3 };
+// Writes a matrix of constants; the number of its elements. out NULL: only that.
+int64_t winograd_matrix(int number, float *out);
+// A new graph, with the same VARs; the outputs' new ids replace the old. NULL: there is nothing to
+// rewrite. buffer: the memory of the matrices, which the graph reads. always: also where it does
+// not pay.
+Graph *winograd(Arena *arena, const Graph *graph, int outputs, Id *output, const int64_t *buffer,
+                bool always);
 
 // ---- gradient.c: reverse mode ------------------------------------------------------------------
 // out[i] becomes the derivative of sum(loss * seed) by wrt[i], of wrt[i]'s shape; seed -1 is all
