@@ -108,9 +108,8 @@ static void take_units(void *context, int thread, int threads, Barrier *barrier)
 // Threads take units as they come; a few are done before a thread would be awake.
 static void each_unit(Compiled *compiled, int32_t first, void (*work)(Unit *unit)) {
     enum { FEW = 4 };
-    Units units = {.unit = compiled->units.at + first,
-                   .count = compiled->units.count - first,
-                   .work = work};
+    Units units = {
+        .unit = compiled->units.at + first, .count = compiled->units.count - first, .work = work};
     if (units.count > FEW)
         thread_run(take_units, &units);
     else
@@ -160,8 +159,8 @@ static bool takes_schedule(Unit *unit, const char *text, const char *schedule) {
     bool taken = try_call(try_schedule, &attempt) == 0;
     if (!taken && env_int("DEBUG", 0) >= 3) say("schedule refused: %s", error_text());
     if (taken)  // without what its transforms looked at: 10 MB for attention
-        unit->kernel = kernel_parse(unit->arena, unit->kernel->name,
-                                    kernel_print(scratch, attempt.kernel));
+        unit->kernel =
+            kernel_parse(unit->arena, unit->kernel->name, kernel_print(scratch, attempt.kernel));
     arena_free(scratch);
     if (taken) unit->schedule = schedule;
     return taken;
