@@ -131,8 +131,7 @@ static size_t join(uint8_t *at, size_t size) {
     if (!other->size) return size;
     size_t from = below(other->size), count = 1 + below(other->size - from);
     size_t place = below(size + 1), gone = below(2) ? 0 : below(size - place + 1);
-    if (below(4)) count = 1 + count % 16, gone = gone ? 1 + gone % 16 : 0;
-    if (gone > size - place) gone = size - place;
+    if (below(4)) count = 1 + (count - 1) % 16, gone = gone ? 1 + (gone - 1) % 16 : 0;
     if (size - gone + count > INPUT_MAX) return size;
     memmove(at + place + count, at + place + gone, size - place - gone);
     memcpy(at + place, other->at + from, count);
