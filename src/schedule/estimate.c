@@ -71,7 +71,8 @@ static double times_of(Estimate *to, const LoopSet *loops, double *lanes) {
     return times;
 }
 
-// Instructions that move an element, or one for each lane.
+// Instructions that move an element, or one for each lane. Lanes of bytes four apart are words, each
+// of which is loaded once for its four bytes.
 static void count_access(Estimate *to, int32_t buffer, Index index) {
     const KernelBuffer *memory = &to->kernel->buffers.at[buffer];
     LoopSet loops = kernel_loops_of_index(to->kernel, index);
@@ -81,13 +82,29 @@ static void count_access(Estimate *to, int32_t buffer, Index index) {
     bool whole = lanes > 1 && index_stride(graph_indices(to->kernel->graph), index,
                                            to->around[to->depth - 1], &stride);
     double vectors = lanes * dtypes[memory->dtype].bytes / (4 * to->machine->lanes);
+    if (whole && stride == 4 && memory->dtype == DT_U8) times /= 4, stride = 1, vectors *= 4;
     to->loads += times * (!whole || stride != 1 ? lanes : vectors > 1 ? vectors : 1);
 }
 
+// Known to the C compiler: made of loops that are written out.
+static bool is_constant(const Estimate *to, Id id) {
+    LoopSet loops = kernel_loops_of(to->kernel, id);
+    for (int i = 0; i < to->depth; i++)
+        if (is_written_out(&to->kernel->loops.at[to->around[i]]))
+            loop_set_remove(&loops, to->around[i]);
+    if (!loop_set_within(loops, (LoopSet){0})) return false;
+    IdList nodes = kernel_nodes(to->arena, to->kernel, id);
+    for (int i = 0; i < nodes.count; i++)
+        if (graph_node(to->kernel->graph, nodes.at[i])->op == OP_LOAD) return false;
+    return true;
+}
+
+// A shift by a known number is part of a mask or of a factor (codegen/simplify.c).
 static void count_node(Estimate *to, Id id) {
     const Node *node = graph_node(to->kernel->graph, id);
     if (node->op == OP_LOAD) count_access(to, (int32_t)node->arg[0], (Index)node->arg[1]);
     if (!(ops[node->op].properties & MAPS) || node->op == OP_BITCAST) return;
+    if (is_constant(to, node->op == OP_SHR ? node->source[1] : id)) return;
     LoopSet loops = kernel_loops_of(to->kernel, id);
     double lanes, times = times_of(to, &loops, &lanes), vectors = lanes / to->machine->lanes;
     bool is_long = node->op == OP_EXP2 || node->op == OP_LOG2 || node->op == OP_SIN;

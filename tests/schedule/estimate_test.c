@@ -28,3 +28,21 @@ TEST(a_limit_counts_as_its_mean) {
     CHECK_NEAR(seconds("64, 72 - i") / all, 36.0 / 64, 0.03);
     CHECK_NEAR(seconds("64, i - 72") / all, 0, 0);
 }
+
+// A mask, a conversion and a product for each vector of codes: where a code lies is a number, and
+// its shift is part of the mask. A word is loaded once for its four bytes.
+TEST(codes_in_words_count_without_shifts) {
+    Arena *arena = arena_new();
+    Kernel *kernel = kernel_parse(
+        arena, "t",
+        "kernel t\nin x f32[8]\nin w u8[3200]\nout c f32[6400]\nfor i < 100 {\n"
+        "unroll for b < 4 { unroll for h < 2 { vector for v < 8 {\n"
+        "c[64*i + 16*b + 8*h + v] = (mul x[2*b + h] (cast:f32 (and (shr w[32*i + 4*v + b]\n"
+        "(mul (cast:u8 @i32(h)) 4:u8)) 15:u8)))\n} } } }\n");
+    Machine machine = {1, 1e9, 1e9, 1e9, 1 << 15, 1 << 20, 8, 1};
+    CHECK_NEAR(kernel_bound(kernel, &machine, NULL, 0).least, 100 * 4 * 2 * 3, 0);
+    machine = (Machine){1e9, 4 * 8, 1e9, 1e9, 1 << 15, 1 << 20, 8, 1};  // a load a second
+    // 8 numbers of x, a vector of words and 8 vectors of results in each iteration
+    CHECK_NEAR(kernel_bound(kernel, &machine, NULL, 0).least, 100 * (8 + 1 + 8), 0);
+    arena_free(arena);
+}
