@@ -156,8 +156,9 @@ int sampling_open(Sampling *sampling, Arena *arena, const Session *session);
 void sampling_close(Sampling *sampling);
 
 // ---- tune.c ------------------------------------------------------------------------------------
-void tune_begin(void);  // what is compiled from now on is searched, and told about
-int tune_end(void);     // EXIT_DONE, or EXIT_INTERRUPTED
+void tune_begin(void);   // what is compiled from now on is searched, and told about
+int tune_end(void);      // EXIT_DONE, or EXIT_INTERRUPTED
+void tune_report(void);  // what searches tried, wherever PG_DUMP=tune asks
 
 // ---- interrupt.c -------------------------------------------------------------------------------
 void interrupt_catch(void);  // from now on; the second Ctrl-C ends the process

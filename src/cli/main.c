@@ -138,6 +138,7 @@ static int run(int count, char **argument) {
 
 int main(int count, char **argument) {
     signal(SIGXFSZ, SIG_IGN);  // a limit on the size of files becomes an error of write
+    tune_report();
     int status = run(count, argument);
     errno = 0;
     bool lost = fflush(stdout) || ferror(stdout);

@@ -52,14 +52,21 @@ const char *engine_pass(int i, const char **about);
 // A kernel's schedule is what a search found for it, else the heuristic's. engine_compile searches
 // where PG_BEAM=N, or engine_search, asks for it; PG_BEAM=0 takes the heuristic's alone.
 typedef struct {
+    const char *schedule, *compiler;  // the best; compiler: its name
+    // Of each candidate a line, tabs between: seconds (0: refused), its bounds, compiler, what it is
+    // or why it was refused, the schedule with ; for line ends.
+    const char *trials;
+    double heuristic, best;  // seconds a call
+    double spent;            // seconds, of this and of earlier searches
+    bool complete;
+} TunedResult;
+typedef struct {
     const char *kernel;
-    int number, of;                   // of the kernels being compiled
-    int measured, refused, dropped;   // candidates; dropped: hopeless by the model
-    int planned;                      // to be measured at most
-    double heuristic, best;           // seconds a call
-    double spent;                     // seconds, of this and of earlier searches
-    bool done, known;                 // known: a search had ended before
-    const char *schedule, *compiler;  // the best
+    int number, of;                  // of the kernels being compiled
+    int measured, refused, dropped;  // candidates; dropped: hopeless by the model
+    int planned;                     // to be measured at most
+    bool done, known;                // known: a search had ended before
+    TunedResult result;              // so far
 } SearchNews;
 typedef struct {
     int width;                             // schedules that are looked around from at a time
@@ -69,6 +76,12 @@ typedef struct {
     double (*measure)(const char *schedule, const char *compiler);
 } Search;
 void engine_search(const Search *how);  // of compiles from now on; NULL: what PG_BEAM says
-int64_t tuned_count(void);              // kernels whose schedules are kept; -1: no database
-bool tuned_clear(void);                 // removes it; whether it was there
+// Adds what PG_DUMP=tune tells of a kernel, as `#` lines; result NULL: it was not searched. The
+// machine is schedule.h's.
+struct Machine;
+typedef void SearchReport(Kernel *kernel, const TunedResult *result, const struct Machine *machine,
+                          Text *to);
+void engine_report(SearchReport *report);  // NULL: nothing is told
+int64_t tuned_count(void);                 // kernels whose schedules are kept; -1: no database
+bool tuned_clear(void);                    // removes it; whether it was there
 #endif

@@ -49,7 +49,6 @@ typedef struct {
     int compilers;
     Tuned *tuned;
     TunedKey key;
-    TunedResult result;
     Candidate *heuristic;
     const char *layout;  // of weights: what makes it
     Candidates waiting, measured, refused;
@@ -377,8 +376,7 @@ static void find_heuristic(Searcher *to) {
 }
 
 // ---- what is kept ------------------------------------------------------------------------------
-// A line a candidate, tabs between: seconds (0: refused), its bounds, compiler, what it is or why
-// it was refused, the schedule with ; for line ends.
+// TunedResult's lines.
 static void add_line(Searcher *to, Text *text, const Candidate *it) {
     text_add(text, "%.9g\t%.9g\t%.9g\t%s\t%s", it->refused ? 0 : it->seconds, it->bound.least,
              it->bound.sum, name_of(it->compiler), it->what);
@@ -398,16 +396,15 @@ static void keep_result(Searcher *to, bool complete) {
     const Candidate *best = best_of(to);
     to->news.measured = to->measured.count;
     to->news.refused = to->refused.count;
-    to->news.heuristic = to->heuristic->seconds;
-    to->news.best = best->seconds;
-    to->news.spent = to->spent + clock_seconds() - to->start;
     to->news.done = complete || is_stopped(to);
-    to->result =
-        (TunedResult){best->schedule, name_of(best->compiler), trials.at, to->news.heuristic,
-                      best->seconds,  to->news.spent,          complete};
-    to->news.schedule = to->result.schedule;
-    to->news.compiler = to->result.compiler;
-    tuned_keep(to->tuned, &to->key, &to->result);
+    to->news.result = (TunedResult){.schedule = best->schedule,
+                                    .compiler = name_of(best->compiler),
+                                    .trials = trials.at,
+                                    .heuristic = to->heuristic->seconds,
+                                    .best = best->seconds,
+                                    .spent = to->spent + clock_seconds() - to->start,
+                                    .complete = complete};
+    tuned_keep(to->tuned, &to->key, &to->news.result);
     if (to->how->tell) to->how->tell(&to->news);
 }
 
@@ -478,14 +475,14 @@ static void search_beam(Searcher *to) {
 
 static bool search_kernel(Searcher *to) {
     to->start = clock_seconds();
-    to->spent = to->result.spent;
+    to->spent = to->news.result.spent;
     to->seen = map_new(to->arena);
     to->news.planned = BATCH * to->how->width * (ROUNDS + 1);
     find_heuristic(to);
     *list_add(to->arena, &to->measured) = to->heuristic;
     measure(to, &(Candidate *){to->heuristic}, 1, 4, 0.002);
     if (to->heuristic->refused || to->heuristic->seconds == INFINITY) return false;
-    if (to->result.trials) take_up(to, to->result.trials);
+    if (to->news.result.trials) take_up(to, to->news.result.trials);
     search_beam(to);
     keep_result(to, !is_stopped(to));
     return true;
@@ -515,8 +512,8 @@ static void tune_unit(Searcher *to, Compiled *compiled, int32_t number, bool sea
     to->key.name = unit->kernel->name;
     to->news =
         (SearchNews){.kernel = unit->kernel->name, .number = number, .of = compiled->units.count};
-    bool found = tuned_find(to->tuned, &to->key, &to->result);
-    if (searches && !to->result.complete) {
+    bool found = tuned_find(to->tuned, &to->key, &to->news.result);
+    if (searches && !to->news.result.complete) {
         if (!open_kernel(to, compiled, number)) return;
         found = search_kernel(to);
         if (to->trial) trial_close(to->trial);
@@ -525,15 +522,11 @@ static void tune_unit(Searcher *to, Compiled *compiled, int32_t number, bool sea
         return;
     } else if (to->how->tell) {
         to->news.done = to->news.known = true;
-        to->news.heuristic = to->result.heuristic;
-        to->news.best = to->result.best;
-        to->news.spent = to->result.spent;
-        to->news.compiler = to->result.compiler;
         to->how->tell(&to->news);
     }
-    const char *compiler = path_of(to, to->result.compiler);
+    const char *compiler = path_of(to, to->news.result.compiler);
     if (!compiler) return;
-    unit->tuned = arena_text(compiled->arena, to->result.schedule);
+    unit->tuned = arena_text(compiled->arena, to->news.result.schedule);
     unit->compiler = arena_text(compiled->arena, compiler);
 }
 
@@ -559,49 +552,16 @@ int search_units(Compiled *compiled) {
 
 // ---- what was tried ----------------------------------------------------------------------------
 
-static void report_trials(Searcher *to, const Unit *unit, Text *text) {
-    enum { MOST = 12 };
-    const Graph *graph = unit->kernel->graph;
-    const Machine *machine = &to->machine;
-    int64_t *var = arena_array(to->arena, int64_t, graph_vars(graph) + 1);
-    for (int32_t i = 0; i < graph_vars(graph); i++) var[i] = middle_of(graph_var_info(graph, i));
-    double operations, bytes;
-    kernel_cost(unit->kernel, var, &operations, &bytes);
-    bool cached = bytes < machine->last_bytes;
-    double reads = cached ? machine->second * machine->threads : machine->memory,
-           computes = 2 * machine->computes * machine->lanes * machine->threads,
-           roof = fmax(operations / computes, bytes / reads);
-    text_add(text,
-             "# %.1f MFLOP, %.2f MB; the roof is %.1f us: %.1f GFLOP/s, %.1f GB/s\n"
-             "# %.1f s of search%s; side by side at the end, the heuristic's takes %.1f us and this"
-             " %.1f us:\n%s"
-             "#       us  bound  GFLOP/s   GB/s roof %%  by        what was tried\n",
-             1e-6 * operations, 1e-6 * bytes, 1e6 * roof, 1e-9 * computes, 1e-9 * reads,
-             to->result.spent, to->result.complete ? "" : " so far", 1e6 * to->result.heuristic,
-             1e6 * to->result.best, to->result.schedule);
-    char *rest = arena_text(to->arena, to->result.trials), *line, *word[6];
-    for (int shown = 0, refused = 0; (line = strsep(&rest, "\n"));) {
-        double seconds = read_line(line, word) ? strtod(word[0], NULL) : -1;
-        bool first = seconds > 0 && !strcmp(word[4], "the heuristic's");
-        if (first || (seconds > 0 && shown++ < MOST))
-            text_add(text, "# %8.1f %6.1f %8.2f %6.2f %6.1f  %-9s %s\n", 1e6 * seconds,
-                     1e6 * strtod(word[1], NULL), 1e-9 * operations / seconds,
-                     1e-9 * bytes / seconds, 100 * roof / seconds, word[3], word[4]);
-        else if (seconds == 0 && refused++ < MOST)
-            text_add(text, "# refused: %s\n", word[4]);
-    }
-}
+static SearchReport *reporting;
+void engine_report(SearchReport *report) { reporting = report; }
 
 void search_report(const Unit *unit, Text *text) {
     Searcher to = searcher_new(&(Search){0}, false);
+    TunedResult result;
     to.key.kernel = unit->text;
-    to.key.name = unit->kernel->name;
-    if (to.key.place && tuned_find(to.tuned, &to.key, &to.result)) {
-        machine_find(to.arena, to.tuned, to.key.place, &to.machine);
-        report_trials(&to, unit, text);
-    } else {
-        text_add(text, "# not searched; its schedule is the heuristic's\n");
-    }
+    bool found = to.key.place && tuned_find(to.tuned, &to.key, &result);
+    if (found) machine_find(to.arena, to.tuned, to.key.place, &to.machine);
+    if (reporting) reporting(unit->kernel, found ? &result : NULL, &to.machine, text);
     tuned_close(to.tuned);
     arena_free(to.arena);
 }

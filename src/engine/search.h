@@ -9,13 +9,6 @@ typedef struct {
     const char *place;   // tuned_place's
     const char *name;    // of the kernel, for people; NULL: no kernel
 } TunedKey;
-typedef struct {
-    const char *schedule, *compiler;  // compiler: its name
-    const char *trials;               // lines of search.c's
-    double heuristic, best;           // seconds a call
-    double spent;                     // seconds of searching
-    bool complete;
-} TunedResult;
 typedef struct Tuned Tuned;
 // What a result depends on beside the kernel: CPU, compilers and flags, threads, the checksum of
 // picograd's code that makes kernels. NULL: there is no compiler.
@@ -52,7 +45,7 @@ bool trial_agrees(Trial *trial, const TrialKernel *kernel);  // up to rounding
 // ---- search.c ----------------------------------------------------------------------------------
 // The schedule and the compiler of each unit that a search found, now or earlier.
 int search_units(Compiled *compiled);
-void search_report(const Unit *unit, Text *to);  // what was tried on it, as `#` lines
+void search_report(const Unit *unit, Text *to);  // what engine_report's function tells of it
 
 // machine.c: rates of the machine, measured once and kept beside the schedules.
 void machine_find(Arena *arena, Tuned *tuned, const char *place, Machine *machine);

@@ -107,7 +107,7 @@ void schedule_edits(Arena *arena, const Kernel *kernel, const char *schedule, in
 
 // estimate.c: a bound of the seconds that a scheduled kernel takes; cold_bytes: of what comes from
 // memory and not from a cache.
-typedef struct {
+typedef struct Machine {
     double computes;                 // vector instructions a second, of one thread
     double first, second;            // bytes a second that a thread reads from its caches
     double memory;                   // bytes a second that all threads read

@@ -52,8 +52,8 @@ static bool lays_out;  // its schedule does
 
 static void listen(const SearchNews *news) {
     last = *news;
-    lays_out = news->schedule && strstr(news->schedule, " in once\n");
-    by_cc = !strcmp(news->compiler, "cc");
+    lays_out = news->result.schedule && strstr(news->result.schedule, " in once\n");
+    by_cc = !strcmp(news->result.compiler, "cc");
 }
 static bool at_limit(void) { return calls >= limit; }
 
@@ -128,8 +128,8 @@ TEST(the_fastest_by_the_clock_wins) {
     Search how = fake(by_text);
     search_with(&how);
     CHECK(last.done && !last.known);
-    CHECK_NEAR(last.heuristic, 2e-3, 1e-12);
-    CHECK_NEAR(last.best, 0.5e-3, 1e-12);
+    CHECK_NEAR(last.result.heuristic, 2e-3, 1e-12);
+    CHECK_NEAR(last.result.best, 0.5e-3, 1e-12);
     CHECK(last.measured > 8 && last.refused > 0);
     CHECK_INT(tuned_count(), 1);
 }
@@ -139,7 +139,7 @@ TEST(no_gain_leaves_the_heuristic) {
     char *usual = strdup(run());
     Search how = fake(always);
     search_with(&how);
-    CHECK_NEAR(last.best, last.heuristic, 0);
+    CHECK_NEAR(last.result.best, last.result.heuristic, 0);
     CHECK_TEXT(run(), usual);
     free(usual);
 }
@@ -165,7 +165,7 @@ TEST(a_search_that_ended_is_not_done_again) {
     search_with(&how);
     CHECK_INT(calls, 0);
     CHECK(last.known && last.done);
-    CHECK_NEAR(last.best, 0.5e-3, 1e-12);
+    CHECK_NEAR(last.result.best, 0.5e-3, 1e-12);
 }
 
 TEST(a_search_that_was_stopped_goes_on) {
@@ -185,7 +185,7 @@ TEST(a_search_that_was_stopped_goes_on) {
     CHECK(!last.known);
     CHECK(last.measured >= before);
     CHECK(calls < whole);
-    CHECK_NEAR(last.best, 0.5e-3, 1e-12);
+    CHECK_NEAR(last.result.best, 0.5e-3, 1e-12);
     calls = 0;
     search_with(&how);
     CHECK_INT(calls, 0);
@@ -327,7 +327,7 @@ TEST(trials_of_the_file_are_checked_like_any_other) {
     for (int i = 0; i < COUNT_OF(bad); i++) {
         put("", "cc", bad[i], false);
         search_with(&how);
-        CHECK(last.done && last.best >= 0.5e-3);
+        CHECK(last.done && last.result.best >= 0.5e-3);
         CHECK(by_cc);
     }
 }
@@ -414,6 +414,6 @@ TEST(kernels_that_lay_weights_out_are_searched) {
     }
     engine_search(NULL);
     pg_scope_end();
-    CHECK(last.measured > 1 && last.best > 0 && last.best <= last.heuristic);
+    CHECK(last.measured > 1 && last.result.best > 0 && last.result.best <= last.result.heuristic);
     CHECK(lays_out);
 }
