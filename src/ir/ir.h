@@ -233,16 +233,10 @@ Id node_detach(Graph *graph, Id x);
 Id node_identity(Graph *graph, Op fold, DType dtype, Shape shape);
 
 // graph_text.c: "%2 = add f32 (2, 3) %0 %1", a line a node, args in braces after the op; the last
-// line names the outputs: "out %2". Only what they need is printed. Parse reads what print writes.
-typedef struct {
-    Graph *graph;
-    int outputs;
-    Id *output;
-} GraphProgram;
+// line names the outputs: "out %2". Only what they need is printed.
 char *graph_print(Arena *arena, const Graph *graph, int outputs, const Id *output);
 // "(2, position + 1)", in the graph's arena.
 const char *graph_shape_text(const Graph *graph, Shape shape);
-GraphProgram graph_parse(Arena *arena, const char *name, const char *text);
 void graph_verify(const Graph *graph, int outputs, const Id *output);  // fatal with the node's line
 
 // ---- kernel.c: the kernel dialect --------------------------------------------------------------

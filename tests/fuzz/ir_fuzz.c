@@ -1,7 +1,7 @@
 /* ir_fuzz.c - bytes as the text of a graph, or of a kernel if they begin with that word: refused
  * with a message; or what verifies prints as a text that reads as the same. */
 #include "fuzz/fuzz.h"
-#include "ir/ir.h"
+#include "ir/graph_parse.h"
 
 #include <string.h>
 

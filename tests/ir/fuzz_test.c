@@ -1,7 +1,7 @@
 /* fuzz_test.c - text that is nearly a kernel or a graph: words and numbers of good texts taken out,
  * doubled, moved or made extreme. It is refused, or it verifies or not; and what verifies survives
  * printing and parsing.  PG_SEED=n repeats one run.                                             */
-#include "ir/ir.h"
+#include "ir/graph_parse.h"
 #include "test.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
 /* graph_test.c - nodes are shared and checked; text and graph are the same thing. */
-#include "ir/ir.h"
+#include "ir/graph_parse.h"
 #include "ir/scalar.h"
 #include "test.h"
 

@@ -1,4 +1,5 @@
 /* gradient_test.c - gradients against finite differences, first and second, for every op. */
+#include "ir/graph_parse.h"
 #include "leaves.h"
 #include "rewrite/rewrite.h"
 #include "test.h"

@@ -2,6 +2,7 @@
  * Rules over elementwise ops are instantiated from their text, with every dtype that they take and
  * with NaN, infinities, both zeros, denormals and the limits of integers; the others have examples,
  * before and after. A rule that fires nowhere is a failure. */
+#include "ir/graph_parse.h"
 #include "ir/scalar.h"
 #include "leaves.h"
 #include "rewrite/rewrite.h"

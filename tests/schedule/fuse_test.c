@@ -1,4 +1,5 @@
 /* fuse_test.c - which graphs become which kernels. Counts are what a reader of docs/ is told. */
+#include "ir/graph_parse.h"
 #include "schedule/schedule.h"
 #include "test.h"
 
