@@ -42,15 +42,6 @@ static bool add_axis(Contraction *contraction, int32_t loop, bool folded) {
     return true;
 }
 
-static bool uses_loop(const Kernel *kernel, Id id, int32_t loop) {
-    const Node *node = graph_node(kernel->graph, id);
-    for (int i = 0; i < node->sources; i++)
-        if (uses_loop(kernel, node->source[i], loop)) return true;
-    if (node->op != OP_LOAD && node->op != OP_INDEX) return false;
-    return index_uses(graph_indices(kernel->graph), (Index)node->arg[node->op == OP_LOAD],
-                      ATOM_LOOP, loop);
-}
-
 static bool affine_in_all(const Contraction *contraction, Index index, int which, Axis *axis) {
     for (int i = 0; i < contraction->axes; i++) {
         if (!index_stride(graph_indices(contraction->kernel->graph), index, axis[i].loop,
@@ -73,9 +64,10 @@ static bool match_operand(Contraction *contraction, Id id, int which) {
             index_constant(graph_indices(kernel->graph), (Index)node->arg[1]);
         return true;
     }
+    LoopSet used = kernel_loops_of(kernel, id);
     contraction->packed[which] = true;
     for (int i = 0; i < contraction->axes; i++)
-        contraction->axis[i].used[which] = uses_loop(kernel, id, contraction->axis[i].loop);
+        contraction->axis[i].used[which] = loop_set_has(&used, contraction->axis[i].loop);
     return true;
 }
 
@@ -292,12 +284,11 @@ static void run_contraction(const Contraction *contraction) {
 }
 
 // ---- a graph -----------------------------------------------------------------------------------
-static void run_call(const Module *module, const KernelCall *call, const int64_t *buffer_of_slot) {
+static void run_call(const KernelCall *call, const int64_t *buffer_of_slot) {
     void *memory[64];
     if (call->params > COUNT_OF(memory)) fatal("%s reads more than 63 buffers", call->kernel->name);
     for (int32_t i = 0; i < call->params; i++)
         memory[i] = buffer_data(buffer_of_slot[call->slot[i]]);
-    (void)module;
     expand_kernel(call->kernel);  // the same polynomials as compiled code
     Contraction contraction = {.kernel = call->kernel, .buffer = memory};
     if (match(&contraction))
@@ -306,7 +297,7 @@ static void run_call(const Module *module, const KernelCall *call, const int64_t
         interpret(call->kernel, memory, NULL);
 }
 
-static void run_module(const Module *module, int outputs, const Id *output, int64_t *result) {
+static void run_module(const Module *module, int64_t *result) {
     int64_t *buffer = arena_array(module->arena, int64_t, module->slots.count);
     for (int32_t i = 0; i < module->slots.count; i++) {
         const Slot *slot = &module->slots.at[i];
@@ -316,14 +307,12 @@ static void run_module(const Module *module, int outputs, const Id *output, int6
                         : slot->of;
         if (!made) buffer_retain(buffer[i]);
     }
-    for (int32_t i = 0; i < module->calls.count; i++)
-        run_call(module, &module->calls.at[i], buffer);
-    for (int i = 0; i < outputs; i++) {
+    for (int32_t i = 0; i < module->calls.count; i++) run_call(&module->calls.at[i], buffer);
+    for (int i = 0; i < module->outputs; i++) {
         result[i] = buffer[module->output[i]];
         buffer_retain(result[i]);
     }
     for (int32_t i = 0; i < module->slots.count; i++) buffer_release(buffer[i]);
-    (void)output;
 }
 
 static void *reference_buffer(void *context, int64_t id) {
@@ -358,6 +347,6 @@ void engine_eager(const Graph *graph, int outputs, const Id *output, int64_t *re
         if (graph_node(clean, wanted[i])->op != OP_ASSIGN)
             wanted[i] = node_contiguous(clean, wanted[i]);
     Module *module = fuse(arena, clean, outputs, wanted, 0, NULL, 0);
-    run_module(module, outputs, wanted, result);
+    run_module(module, result);
     arena_free(arena);
 }
