@@ -53,8 +53,8 @@ const char *engine_pass(int i, const char **about);
 // where PG_BEAM=N, or engine_search, asks for it; PG_BEAM=0 takes the heuristic's alone.
 typedef struct {
     const char *schedule, *compiler;  // the best; compiler: its name
-    // Of each candidate a line, tabs between: seconds (0: refused), its bounds, compiler, what it is
-    // or why it was refused, the schedule with ; for line ends.
+    // Of each candidate a line, tabs between: seconds (0: refused), its bounds, compiler, what it
+    // is or why it was refused, the schedule with ; for line ends.
     const char *trials;
     double heuristic, best;  // seconds a call
     double spent;            // seconds, of this and of earlier searches

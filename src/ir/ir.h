@@ -327,6 +327,10 @@ bool kernel_index_of(const Kernel *kernel, Id id, Index *index);  // of such a n
 Id kernel_reduce(Kernel *kernel, Op fold, Id value, int loops, const int32_t *loop);
 Statement *statement_store(Kernel *kernel, Role role, int32_t buffer, Index index, Id value);
 Statement *statement_loop(Kernel *kernel, int32_t loop, Statement *body);
+// The body in several, outermost first; the element of a buffer that has one for each iteration of
+// them, in each element that it had.
+Statement *statement_nest(Kernel *kernel, int loops, const int32_t *loop, Statement *body);
+Index kernel_row_major(Kernel *kernel, Index element, int loops, const int32_t *loop);
 bool kernel_has_name(const Kernel *kernel, const char *name);  // taken, or a word of the text form
 int32_t kernel_find_loop(const Kernel *kernel, const char *name);    // -1 if none
 int32_t kernel_find_buffer(const Kernel *kernel, const char *name);  // -1 if none
@@ -342,8 +346,9 @@ static inline void loop_set_remove(LoopSet *set, int32_t loop) {
     set->word[loop / 64] &= ~((uint64_t)1 << loop % 64);
 }
 LoopSet loop_set_union(LoopSet a, LoopSet b);
-bool loop_set_within(LoopSet a, LoopSet b);  // a is a subset of b
-bool loop_set_meets(LoopSet a, LoopSet b);   // they have a loop in common
+bool loop_set_within(LoopSet a, LoopSet b);               // a is a subset of b
+bool loop_set_meets(LoopSet a, LoopSet b);                // they have a loop in common
+int loop_set_list(LoopSet set, int32_t loop[LOOPS_MAX]);  // by id; returns how many
 // The loops that a value depends on, without those that its REDUCEs bind.
 LoopSet kernel_loops_of(const Kernel *kernel, Id value);
 LoopSet kernel_loops_of_index(const Kernel *kernel, Index index);
@@ -411,6 +416,9 @@ void statement_substitute(Kernel *kernel, Statement *list, const Substitution *b
 int32_t kernel_loop_copy(Kernel *kernel, int32_t loop, const char *suffix, Substitution *by);
 Statement *statement_copy(Kernel *kernel, const Statement *list, const char *suffix,
                           Substitution *by);
+// The store, changed, in a nest of copies of these loops, which are serial.
+Statement *statement_over(Kernel *kernel, int loops, const int32_t *loop, Statement *store,
+                          const char *suffix);
 // Every access of buffer `from` in the list's trees goes to `to` instead, at the element that
 // relocate gives (NULL: at the same).
 typedef Index Relocate(void *context, Kernel *kernel, Index element);

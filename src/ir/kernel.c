@@ -125,6 +125,21 @@ Statement *statement_loop(Kernel *kernel, int32_t loop, Statement *body) {
     return statement;
 }
 
+Statement *statement_nest(Kernel *kernel, int loops, const int32_t *loop, Statement *body) {
+    while (loops--) body = statement_loop(kernel, loop[loops], body);
+    return body;
+}
+
+Index kernel_row_major(Kernel *kernel, Index element, int loops, const int32_t *loop) {
+    IndexTable *table = graph_indices(kernel->graph);
+    for (int i = 0; i < loops; i++) {
+        int64_t extent = index_high(table, kernel->loops.at[loop[i]].extent);
+        element = index_scale(table, element, extent);
+        element = index_add(table, element, kernel_loop_index(kernel, loop[i]));
+    }
+    return element;
+}
+
 // ---- which loops -------------------------------------------------------------------------------
 
 LoopSet loop_set_union(LoopSet a, LoopSet b) {
@@ -142,6 +157,13 @@ bool loop_set_meets(LoopSet a, LoopSet b) {
     for (int i = 0; i < COUNT_OF(a.word); i++)
         if (a.word[i] & b.word[i]) return true;
     return false;
+}
+
+int loop_set_list(LoopSet set, int32_t loop[LOOPS_MAX]) {
+    int count = 0;
+    for (int32_t id = 0; id < LOOPS_MAX; id++)
+        if (loop_set_has(&set, id)) loop[count++] = id;
+    return count;
 }
 
 LoopSet kernel_loops_of_index(const Kernel *kernel, Index index) {

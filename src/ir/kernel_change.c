@@ -142,6 +142,19 @@ int32_t kernel_loop_copy(Kernel *kernel, int32_t from, const char *suffix, Subst
     return to;
 }
 
+Statement *statement_over(Kernel *kernel, int loops, const int32_t *loop, Statement *store,
+                          const char *suffix) {
+    Substitution *by = substitution_new(graph_arena(kernel->graph), kernel);
+    int32_t copy[LOOPS_MAX];
+    for (int i = 0; i < loops; i++) {
+        copy[i] = kernel_loop_copy(kernel, loop[i], suffix, by);
+        kernel->loops.at[copy[i]].kind = LOOP_SERIAL;
+        kernel->loops.at[copy[i]].steps = 0;
+    }
+    statement_substitute(kernel, store, by);
+    return statement_nest(kernel, loops, copy, store);
+}
+
 Statement *statement_copy(Kernel *kernel, const Statement *list, const char *suffix,
                           Substitution *by) {
     Statement *first = NULL, **link = &first;

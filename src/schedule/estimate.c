@@ -71,8 +71,8 @@ static double times_of(Estimate *to, const LoopSet *loops, double *lanes) {
     return times;
 }
 
-// Instructions that move an element, or one for each lane. Bytes four apart are lanes of words, each
-// loaded once for its four bytes.
+// Instructions that move an element, or one for each lane. Bytes four apart are lanes of words, and
+// a word is loaded once for its four bytes.
 static void count_access(Estimate *to, int32_t buffer, Index index) {
     const KernelBuffer *memory = &to->kernel->buffers.at[buffer];
     LoopSet loops = kernel_loops_of_index(to->kernel, index);

@@ -383,11 +383,6 @@ static int open_loops(Lowering *to, const Node *node, uint32_t axes, int32_t *lo
     return loops;
 }
 
-static Statement *close_loops(Lowering *to, int loops, const int32_t *loop, Statement *body) {
-    while (loops--) body = statement_loop(to->kernel, loop[loops], body);
-    return body;
-}
-
 Id root_shape(const Graph *graph, Id root) {
     const Node *node = graph_node(graph, root), *value = node;
     if (node->op != OP_ASSIGN) return root;
@@ -435,7 +430,7 @@ static Statement *store_root(Lowering *to, Id root) {
         *last = node->op == OP_ASSIGN ? store_assigned(to, node, shape, coordinate)
                                       : store_value(to, root, out, coordinate);
     }
-    return close_loops(to, loops, loop, stores);
+    return statement_nest(to->kernel, loops, loop, stores);
 }
 
 // init; for k { update; store }: a prefix fold keeps its running value in an accumulator.
@@ -459,8 +454,8 @@ static Statement *store_scan(Lowering *to, Id root) {
     Statement *update = statement_store(to->kernel, ROLE_UPDATE, sum, zero, next);
     update->next = statement_store(to->kernel, ROLE_STORE, out, linear(to, node, coordinate),
                                    kernel_load(to->kernel, sum, zero, -1));
-    init->next = close_loops(to, scans, along, update);
-    return close_loops(to, loops, loop, init);
+    init->next = statement_nest(to->kernel, scans, along, update);
+    return statement_nest(to->kernel, loops, loop, init);
 }
 
 // Copies x, then adds each value at its index. The axis and those that index it run in order.
@@ -476,7 +471,7 @@ static Statement *store_scatter(Lowering *to, Id root) {
     int loops = open_loops(to, node, ~0u, loop, coordinate);
     Statement *copy = statement_store(to->kernel, ROLE_INIT, out, linear(to, node, coordinate),
                                       lower(to, node->source[0], coordinate, -1));
-    copy = close_loops(to, loops, loop, copy);
+    copy = statement_nest(to->kernel, loops, loop, copy);
     loops = open_loops(to, index_node, ~0u, loop, coordinate);
     Id at = lower(to, node->source[1], coordinate, -1);
     Id value = lower(to, node->source[2], coordinate, -1);
@@ -492,7 +487,7 @@ static Statement *store_scatter(Lowering *to, Id root) {
     Id sum = node_binary(graph, OP_ADD, kernel_load(to->kernel, out, element, inside), value);
     Statement *update = statement_store(to->kernel, ROLE_UPDATE, out, element, sum);
     update->condition = inside;
-    copy->next = close_loops(to, loops, loop, update);
+    copy->next = statement_nest(to->kernel, loops, loop, update);
     return copy;
 }
 

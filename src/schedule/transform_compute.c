@@ -62,15 +62,9 @@ static void check_value(const Compute *to) {
 
 static Index element_of(void *context, Kernel *kernel, Index element) {
     const Compute *to = context;
-    IndexTable *table = graph_indices(kernel->graph);
-    (void)element;
-    element = index_const(table, 0);
-    for (int i = 0; i < to->overs; i++) {
-        element =
-            index_scale(table, element, index_high(table, kernel->loops.at[to->over[i]].extent));
-        element = index_add(table, element, kernel_loop_index(kernel, to->over[i]));
-    }
-    return element;
+    (void)element;  // 0: the only one
+    element = index_const(graph_indices(kernel->graph), 0);
+    return kernel_row_major(kernel, element, to->overs, to->over);
 }
 
 // Loops that hold nothing any more go, too.
@@ -91,12 +85,8 @@ static Statement *computing_nest(const Compute *to) {
         chain[i] = kernel_loop_copy(kernel, to->chain[i], suffix, by);
     statement_substitute(kernel, to->init, by);
     statement_substitute(kernel, to->update, by);
-    Statement *nest = to->update;
-    for (int i = to->chained - 1; i >= 0; i--) nest = statement_loop(kernel, chain[i], nest);
-    to->init->next = nest;
-    nest = to->init;
-    for (int i = to->overs - 1; i >= 0; i--) nest = statement_loop(kernel, over[i], nest);
-    return nest;
+    to->init->next = statement_nest(kernel, to->chained, chain, to->update);
+    return statement_nest(kernel, to->overs, over, to->init);
 }
 
 void transform_compute_at(const ScheduleLine *line) {

@@ -277,19 +277,11 @@ static Id by_sums(const Copy *copy) {
 }
 
 static Statement *copy_nest(const Copy *copy, Statement *store, const char *suffix) {
-    Kernel *kernel = copy->kernel;
-    Substitution *by = substitution_new(copy->line->arena, kernel);
-    const char *name = kernel->buffers.at[copy->buffer].name;
-    suffix = arena_print(copy->line->arena, "_%s%s", name, suffix);
+    const char *name = copy->kernel->buffers.at[copy->buffer].name;
     int32_t loop[OVER_MAX];
-    for (int i = 0; i < copy->axes; i++) {
-        loop[i] = kernel_loop_copy(kernel, copy->axis[i].loop, suffix, by);
-        kernel->loops.at[loop[i]].kind = LOOP_SERIAL;
-        kernel->loops.at[loop[i]].steps = 0;
-    }
-    statement_substitute(kernel, store, by);
-    for (int i = copy->axes - 1; i >= 0; i--) store = statement_loop(kernel, loop[i], store);
-    return store;
+    for (int i = 0; i < copy->axes; i++) loop[i] = copy->axis[i].loop;
+    return statement_over(copy->kernel, copy->axes, loop, store,
+                          arena_print(copy->line->arena, "_%s%s", name, suffix));
 }
 
 // Written back, each element must be there once: iterations of the layout's loops never meet.

@@ -32,38 +32,14 @@ static Statement *find_region(const Rfactor *to, int32_t buffer, Index element) 
     }
 }
 
-typedef struct {
-    const Rfactor *to;
-    int64_t iterations;
-} Partial;
-
 static Index partial_element(void *context, Kernel *kernel, Index element) {
-    const Partial *partial = context;
-    IndexTable *table = graph_indices(kernel->graph);
-    return index_add(table, index_scale(table, element, partial->iterations),
-                     kernel_loop_index(kernel, partial->to->loop->loop));
+    const Rfactor *to = context;
+    return kernel_row_major(kernel, element, 1, &to->loop->loop);
 }
 
 static void append(Statement **list, Statement *statement) {
     while (*list) list = &(*list)->next;
     *list = statement;
-}
-
-// The store under copies of the loops inside the region that its accumulator's element depends on.
-static Statement *over_elements(const Rfactor *to, LoopSet loops, Statement *store,
-                                const char *suffix) {
-    Substitution *by = substitution_new(to->line->arena, to->kernel);
-    Statement *nest = store, **innermost = &nest;
-    for (int32_t loop = 0; loop < by->loops; loop++) {
-        if (!loop_set_has(&loops, loop)) continue;
-        int32_t copy = kernel_loop_copy(to->kernel, loop, suffix, by);
-        to->kernel->loops.at[copy].kind = LOOP_SERIAL;
-        to->kernel->loops.at[copy].steps = 0;
-        *innermost = statement_loop(to->kernel, copy, store);
-        innermost = &(*innermost)->body;
-    }
-    statement_substitute(to->kernel, store, by);
-    return nest;
 }
 
 // The loops inside the region that the element depends on; each iteration must have its own.
@@ -90,33 +66,32 @@ static void factor_accumulator(Rfactor *to, Statement *update, Space space) {
     Kernel *kernel = to->kernel;
     Graph *graph = kernel->graph;
     IndexTable *table = graph_indices(graph);
-    int32_t from = update->buffer, loop = to->loop->loop;
+    int32_t from = update->buffer, loop = to->loop->loop, moving[LOOPS_MAX];
     KernelBuffer info = kernel->buffers.at[from];
-    Partial by = {to, index_high(table, kernel->loops.at[loop].extent)};
     Index element = update->index;
     Op fold;
-    int64_t size;
+    int64_t size, iterations = index_high(table, kernel->loops.at[loop].extent);
     AccessList stores = kernel_accesses(to->line->arena, kernel, to->loop->body, from);
     for (int i = 0; i < stores.count; i++)
         if (stores.at[i].statement != update)
             line_refuse(to->line, stores.at[i].statement, "%s is updated in two places", info.name);
     legal_fold(kernel, update, &fold);
-    if (__builtin_mul_overflow(info.size, by.iterations, &size) || size > INT32_MAX)
+    if (__builtin_mul_overflow(info.size, iterations, &size) || size > INT32_MAX)
         line_refuse(to->line, update, "too many partial results");
     const char *name =
         arena_print(to->line->arena, "%s_%s", info.name, kernel->loops.at[loop].name);
     int32_t partial = kernel_buffer(kernel, name, info.dtype, space, size, true);
-    statement_relocate(kernel, to->loop->body, from, partial, partial_element, &by);
+    statement_relocate(kernel, to->loop->body, from, partial, partial_element, to);
 
-    Index place = partial_element(&by, kernel, element);
-    LoopSet used = moving_loops(to, update, element);
+    Index place = partial_element(to, kernel, element);
+    int loops = loop_set_list(moving_loops(to, update, element), moving);
     Id identity = node_identity(graph, fold, info.dtype, (Shape){0});
     Statement *init = statement_store(kernel, ROLE_INIT, partial, place, identity);
     Id sum = node_binary(graph, fold, kernel_load(kernel, partial, place, -1),
                          kernel_load(kernel, from, element, -1));
     Statement *last = statement_store(kernel, ROLE_UPDATE, from, element, sum);
-    append(&to->init, over_elements(to, used, init, "_init"));
-    append(&to->fold, over_elements(to, used, last, "_fold"));
+    append(&to->init, statement_over(kernel, loops, moving, init, "_init"));
+    append(&to->fold, statement_over(kernel, loops, moving, last, "_fold"));
 }
 
 // body under a copy of the factored loop.

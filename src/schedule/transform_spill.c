@@ -16,11 +16,12 @@ static bool updates(const ScheduleLine *line, Statement *list, int32_t buffer) {
     return false;
 }
 
-// The nest only reads the tile, all of it by one index, under loops that still have no kind.
-static void check_nest(const ScheduleLine *line, Statement *nest, int32_t buffer, Index index) {
+// The nest only reads the tile, all of it by one index, under loops that still have no kind: those
+// that move in the tile.
+static LoopSet check_nest(const ScheduleLine *line, Statement *nest, int32_t buffer, Index index) {
     const Kernel *kernel = line->kernel;
     if (kernel->buffers.at[buffer].space == SPACE_PARAM) line_refuse(line, nest, "it is not local");
-    LoopSet inside = kernel_loops_inside(nest->body), used = kernel_loops_of_index(kernel, index);
+    LoopSet inside = kernel_loops_inside(nest->body), moving = kernel_loops_of_index(kernel, index);
     loop_set_add(&inside, nest->loop);
     AccessList accesses = kernel_accesses(line->arena, line->kernel, nest->body, buffer);
     for (int i = 0; i < accesses.count; i++)
@@ -29,9 +30,11 @@ static void check_nest(const ScheduleLine *line, Statement *nest, int32_t buffer
     for (int32_t loop = 0; loop < kernel->loops.count; loop++) {
         const Loop *info = &kernel->loops.at[loop];
         bool plain = info->kind == LOOP_SERIAL && info->limit < 0;
-        if (loop_set_has(&inside, loop) && loop_set_has(&used, loop) && !plain)
+        if (!loop_set_has(&inside, loop)) loop_set_remove(&moving, loop);
+        if (loop_set_has(&moving, loop) && !plain)
             line_refuse(line, nest, "loop %s has a kind or a limit", info->name);
     }
+    return moving;
 }
 
 void transform_spill(const ScheduleLine *line) {
@@ -48,25 +51,15 @@ void transform_spill(const ScheduleLine *line) {
         nest = parent;
     if (nest == use->statement)
         line_refuse(line, nest, "it is in no nest of its own. Hint: STAGE makes one");
-
-    check_nest(line, nest, buffer, use->index);
+    int32_t loop[LOOPS_MAX];
+    int loops = loop_set_list(check_nest(line, nest, buffer, use->index), loop);
 
     KernelBuffer info = kernel->buffers.at[buffer];
     const char *name = arena_print(line->arena, "%s_spill", info.name);
     int32_t copy = kernel_buffer(kernel, name, info.dtype, SPACE_REGISTER, info.size, true);
     Statement *store = statement_store(kernel, ROLE_STORE, copy, use->index,
                                        kernel_load(kernel, buffer, use->index, -1));
-    Substitution *by = substitution_new(line->arena, kernel);
-    LoopSet inside = kernel_loops_inside(nest->body),
-            used = kernel_loops_of_index(kernel, use->index);
-    loop_set_add(&inside, nest->loop);
-    Statement *copies = store, **innermost = &copies;
-    for (int32_t loop = 0; loop < by->loops; loop++) {
-        if (!loop_set_has(&used, loop) || !loop_set_has(&inside, loop)) continue;
-        *innermost = statement_loop(kernel, kernel_loop_copy(kernel, loop, "_spill", by), store);
-        innermost = &(*innermost)->body;
-    }
-    statement_substitute(kernel, store, by);
+    Statement *copies = statement_over(kernel, loops, loop, store, "_spill");
     Statement *after = nest->next;
     nest->next = NULL;
     statement_relocate(kernel, nest, buffer, copy, NULL, NULL);

@@ -61,24 +61,15 @@ static void split_groups(Stage *stage) {
     }
 }
 
-typedef struct {
-    const Stage *stage;
-    int64_t elements;  // iterations of the whole chain
-} Expansion;
-
 static int64_t extent_of(const Kernel *kernel, const Statement *loop) {
     return index_high(graph_indices(kernel->graph), kernel->loops.at[loop->loop].extent);
 }
 
 // Row-major: the old element, then the chain's loops.
 static Index expanded(void *context, Kernel *kernel, Index element) {
-    IndexTable *table = graph_indices(kernel->graph);
-    const Expansion *by = context;
-    for (int i = 0; i < by->stage->loops; i++) {
-        const Statement *loop = by->stage->chain[i];
-        element = index_scale(table, element, extent_of(kernel, loop));
-        element = index_add(table, element, kernel_loop_index(kernel, loop->loop));
-    }
+    const Stage *stage = context;
+    for (int i = 0; i < stage->loops; i++)
+        element = kernel_row_major(kernel, element, 1, &stage->chain[i]->loop);
     return element;
 }
 
@@ -110,11 +101,11 @@ static void check_crossings(const Stage *stage, int32_t buffer, const CrossingLi
 }
 
 // One buffer: nothing to do if one group alone touches it, else an element an iteration.
-static void expand_buffer(const Stage *stage, int32_t buffer, bool is_private, Space space) {
+static void expand_buffer(Stage *stage, int32_t buffer, bool is_private, Space space) {
     Kernel *kernel = stage->kernel;
     KernelBuffer *info = &kernel->buffers.at[buffer];
     CrossingList all = {0};
-    Expansion by = {stage, 1};
+    int64_t iterations = 1;  // of the whole chain
     bool stored = false, crosses = false;
     for (int g = 0; g < stage->groups.count; g++) {
         AccessList here = kernel_accesses(stage->line->arena, kernel, stage->groups.at[g], buffer);
@@ -130,12 +121,12 @@ static void expand_buffer(const Stage *stage, int32_t buffer, bool is_private, S
         return;
     }
     for (int i = 0; i < stage->loops; i++)
-        if (__builtin_mul_overflow(by.elements, extent_of(kernel, stage->chain[i]), &by.elements) ||
-            by.elements > INT32_MAX / max_i64(info->size, 1))
+        if (__builtin_mul_overflow(iterations, extent_of(kernel, stage->chain[i]), &iterations) ||
+            iterations > INT32_MAX / max_i64(info->size, 1))
             line_refuse(stage->line, stage->chain[0], "the tile is too large");
     for (int g = 0; g < stage->groups.count; g++)
-        statement_relocate(kernel, stage->groups.at[g], buffer, buffer, expanded, &by);
-    info->size *= by.elements;
+        statement_relocate(kernel, stage->groups.at[g], buffer, buffer, expanded, stage);
+    info->size *= iterations;
     info->space = space;
 }
 
@@ -157,8 +148,7 @@ static Statement *nest_of(const Stage *stage, Statement *group, bool keeps_names
         if (!keeps_names) loop[i] = kernel_loop_copy(kernel, loop[i], suffix, by);
     }
     if (!keeps_names) statement_substitute(kernel, group, by);
-    for (int i = stage->loops - 1; i >= 0; i--) group = statement_loop(kernel, loop[i], group);
-    return group;
+    return statement_nest(kernel, stage->loops, loop, group);
 }
 
 static void stage_computed(const ScheduleLine *line) {

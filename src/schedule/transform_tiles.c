@@ -186,10 +186,8 @@ static void find_panel(const Tiling *to, Operand *operand, Statement *fill) {
         bool apart = true;
         for (int n = 0; n < LOOPS; n++) apart &= !loop_set_has(&used, to->loop[n]);
         if (!apart) break;
-        int64_t extent = extent_of(to, chain[loops]->loop);
-        panel = index_add(to->table, index_scale(to->table, panel, extent),
-                          kernel_loop_index(kernel, chain[loops]->loop));
-        panels *= extent;
+        panel = kernel_row_major(kernel, panel, 1, &chain[loops]->loop);
+        panels *= extent_of(to, chain[loops]->loop);
         nest = chain[loops]->body;
     }
     operand->plain = kernel_substitute(kernel, widened(to, fill->value), by);
@@ -245,11 +243,6 @@ static Index sum_of(const Tiling *to, Index a, Index b, Index c) {
     return index_add(to->table, index_add(to->table, a, b), c);
 }
 
-static Statement *nest_of(const Tiling *to, const int32_t *loop, int loops, Statement *body) {
-    while (loops--) body = statement_loop(to->kernel, loop[loops], body);
-    return body;
-}
-
 // A part of an operand, into its registers.
 static Statement *load_tiles(const Tiling *to, const Operand *operand, int part) {
     int32_t loop[3] = {new_loop(to, "t", extent_of(to, to->loop[operand->along]), LOOP_UNROLL),
@@ -270,7 +263,8 @@ static Statement *load_tiles(const Tiling *to, const Operand *operand, int part)
     Index at =
         sum_of(to, scaled(to, loop[0], 512), scaled(to, loop[1], 32), scaled(to, loop[2], 1));
     Id value = kernel_load(to->kernel, operand->part[part], from, -1);
-    return nest_of(to, loop, 3, statement_store(to->kernel, ROLE_STORE, operand->tile, at, value));
+    return statement_nest(to->kernel, 3, loop,
+                          statement_store(to->kernel, ROLE_STORE, operand->tile, at, value));
 }
 
 static Statement *product_of(const Tiling *to) {
@@ -292,7 +286,7 @@ static Statement *product_of(const Tiling *to) {
                         widened(to, kernel_load(to->kernel, to->b.tile, b, -1)),
                         kernel_load(to->kernel, to->update->buffer, s, -1));
     Statement *store = statement_store(to->kernel, ROLE_UPDATE, to->update->buffer, s, value);
-    return nest_of(to, loop + 1, LOOPS - 1, store);
+    return statement_nest(to->kernel, LOOPS - 1, loop + 1, store);
 }
 
 // In an order that keeps a tile where it is for two products.
@@ -351,7 +345,8 @@ static int32_t add_plain(const Tiling *to, const Statement *load) {
     for (int n = 0; n < LOOPS; n++)
         loop[n] = kernel_loop_copy(kernel, to->loop[order[n]], "_plain", by);
     statement_substitute(kernel, store, by);
-    Statement *nest = nest_of(to, loop, LOOPS, store), *place = kernel_parent(kernel, load);
+    Statement *nest = statement_nest(kernel, LOOPS, loop, store),
+              *place = kernel_parent(kernel, load);
     for (int n = 0; n < 3; n++) place = kernel_parent(kernel, place);
     nest->next = place;
     *kernel_link(kernel, place) = nest;
