@@ -71,6 +71,14 @@ int try_call(void (*function)(void *), void *argument) {
     return stopped ? -1 : 0;
 }
 
+int attempt(void (*function)(void *), void *argument) {
+    const char *file = self.file;
+    self.file = NULL;
+    int stopped = try_call(function, argument);
+    self.file = file;
+    return stopped;
+}
+
 void fatal_hook(void (*told)(const char *message)) { hook = told; }
 
 void say(const char *format, ...) {

@@ -146,21 +146,21 @@ void unit_explicit(Kernel *kernel) {
 typedef struct {
     Kernel *kernel;
     const char *schedule;
-} Attempt;
+} Scheduling;
 
 static void try_schedule(void *argument) {
-    Attempt *attempt = argument;
-    schedule_apply(attempt->kernel, attempt->schedule);
+    Scheduling *it = argument;
+    schedule_apply(it->kernel, it->schedule);
 }
 
 static bool takes_schedule(Unit *unit, const char *text, const char *schedule) {
     Arena *scratch = arena_new();
-    Attempt attempt = {kernel_parse(scratch, unit->kernel->name, text), schedule};
-    bool taken = try_call(try_schedule, &attempt) == 0;
+    Scheduling it = {kernel_parse(scratch, unit->kernel->name, text), schedule};
+    bool taken = attempt(try_schedule, &it) == 0;
     if (!taken && env_int("DEBUG", 0) >= 3) say("schedule refused: %s", error_text());
     if (taken)  // without what its transforms looked at: 10 MB for attention
         unit->kernel =
-            kernel_parse(unit->arena, unit->kernel->name, kernel_print(scratch, attempt.kernel));
+            kernel_parse(unit->arena, unit->kernel->name, kernel_print(scratch, it.kernel));
     arena_free(scratch);
     if (taken) unit->schedule = schedule;
     return taken;

@@ -39,6 +39,14 @@ TEST(the_call_site_is_named_once) {
     CHECK_TEXT(error_text(), "mul: no");
 }
 
+TEST(an_attempt_has_no_call_site) {
+    here("model.c", 12);
+    CHECK_INT(attempt(stop, "no tile"), -1);
+    CHECK_TEXT(error_text(), "add: no tile");
+    CHECK_FATAL(fatal("mul: no"));
+    CHECK_TEXT(error_text(), "model.c:12: mul: no");
+}
+
 TEST(fail_returns_minus_one) {
     CHECK_FAIL(fail("cannot open %s", "x"), "cannot open x");
     CHECK_FAIL(fail("again: %s", error_text()), "again: cannot open x");
