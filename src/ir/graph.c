@@ -270,13 +270,13 @@ Id node_window(Graph *graph, Id x, int axis, int64_t size, int64_t stride, int64
     return unary(graph, OP_WINDOW, x, (Shape){0}, 4, arg);
 }
 
-Id node_cast(Graph *graph, Id x, DType dtype) {
-    return make(graph, (NodeDraft){.op = OP_CAST, .dtype = dtype, .sources = 1, .source = &x});
+Id node_map(Graph *graph, Op op, DType dtype, const Id *source) {
+    return make(graph, (NodeDraft){op, dtype, (Shape){0}, ops[op].arity, 0, source, NULL});
 }
 
-Id node_bitcast(Graph *graph, Id x, DType dtype) {
-    return make(graph, (NodeDraft){.op = OP_BITCAST, .dtype = dtype, .sources = 1, .source = &x});
-}
+Id node_cast(Graph *graph, Id x, DType dtype) { return node_map(graph, OP_CAST, dtype, &x); }
+
+Id node_bitcast(Graph *graph, Id x, DType dtype) { return node_map(graph, OP_BITCAST, dtype, &x); }
 
 Id node_unary(Graph *graph, Op op, Id x) {
     return make(graph, (NodeDraft){.op = op, .sources = 1, .source = &x});
@@ -287,12 +287,11 @@ Id node_binary(Graph *graph, Op op, Id x, Id y) {
 }
 
 Id node_where(Graph *graph, Id condition, Id x, Id y) {
-    return make(graph,
-                (NodeDraft){.op = OP_WHERE, .sources = 3, .source = (Id[]){condition, x, y}});
+    return node_map(graph, OP_WHERE, node_dtype(graph, x), (Id[]){condition, x, y});
 }
 
 Id node_fma(Graph *graph, Id x, Id y, Id z) {
-    return make(graph, (NodeDraft){.op = OP_FMA, .sources = 3, .source = (Id[]){x, y, z}});
+    return node_map(graph, OP_FMA, node_dtype(graph, x), (Id[]){x, y, z});
 }
 
 Id node_reduce(Graph *graph, Op fold, Id x, uint32_t axes) {

@@ -213,6 +213,8 @@ Id node_flip(Graph *graph, Id x, uint32_t axes);                          // {ax
 // Windows of `size` elements, `dilation` apart, each `stride` after the last: {axis, size, stride,
 // dilation}.
 Id node_window(Graph *graph, Id x, int axis, int64_t size, int64_t stride, int64_t dilation);
+// An op that MAPS: as many sources as it has; dtype: what a CAST or BITCAST gives.
+Id node_map(Graph *graph, Op op, DType dtype, const Id *source);
 Id node_cast(Graph *graph, Id x, DType dtype);
 Id node_bitcast(Graph *graph, Id x, DType dtype);
 Id node_unary(Graph *graph, Op op, Id x);

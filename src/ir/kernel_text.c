@@ -437,7 +437,6 @@ static Id parse_reduce(Parser *parser) {
 
 // After "(": (add x y), (cast:f32 x), (reduce max k<96 x)
 static Id parse_call(Parser *parser) {
-    Graph *graph = parser->kernel->graph;
     const char *name = parse_name(parser, "op");
     Op op;
     DType dtype = DT_F32;
@@ -453,18 +452,7 @@ static Id parse_call(Parser *parser) {
         result = parse_reduce(parser);
     } else {
         for (int i = 0; i < ops[op].arity; i++) source[i] = parse_value(parser);
-        if (op == OP_CAST)
-            result = node_cast(graph, source[0], dtype);
-        else if (op == OP_BITCAST)
-            result = node_bitcast(graph, source[0], dtype);
-        else if (op == OP_WHERE)
-            result = node_where(graph, source[0], source[1], source[2]);
-        else if (op == OP_FMA)
-            result = node_fma(graph, source[0], source[1], source[2]);
-        else if (ops[op].arity == 1)
-            result = node_unary(graph, op, source[0]);
-        else
-            result = node_binary(graph, op, source[0], source[1]);
+        result = node_map(parser->kernel->graph, op, dtype, source);
     }
     reader_close(&parser->in);
     return result;
