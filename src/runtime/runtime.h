@@ -83,8 +83,7 @@ typedef struct {
     int lanes;         // f32 lanes of a register
     int registers;
     const char *flags;  // for the compiler
-    bool fma;
-    bool amx;  // tiles of bf16, permitted by the kernel; or their sums in plain C
+    bool amx;           // tiles of bf16, permitted by the kernel; or their sums in plain C
 } Target;
 const Target *target(void);  // best this CPU has, or PG_ISA's
 

@@ -70,13 +70,13 @@ static const struct {
     bool (*needs)(void);
     Target target;
 } rows[] = {
-    {has_amx, {"avx512", 16, 32, AMX, true, true}},
-    {has_avx512, {"avx512", 16, 32, AVX512, true, false}},
-    {has_avx2, {"avx2", 8, 16, AVX2, true, false}},
-    {has_c, {"c", 4, 16, "", false, false}},
+    {has_amx, {"avx512", 16, 32, AMX, true}},
+    {has_avx512, {"avx512", 16, 32, AVX512, false}},
+    {has_avx2, {"avx2", 8, 16, AVX2, false}},
+    {has_c, {"c", 4, 16, "", false}},
     // AMX's sums in plain C, slowly, where the instructions are not: only for who names it.
-    {has_avx2, {"amx-c", 8, 16, AVX2, true, true}},
-    {has_c, {"amx-c", 4, 16, "", false, true}},
+    {has_avx2, {"amx-c", 8, 16, AVX2, true}},
+    {has_c, {"amx-c", 4, 16, "", true}},
 };
 
 // PG_ISA=ref is the reference interpreter's name; what runs beside it may be the best.

@@ -6,9 +6,9 @@
 #include <string.h>
 
 static const MatrixUnit units[] = {
-    {"amx_bf16", 8, 16, 16, 32, DT_BF16},
-    {"avx512_fma", 32, 16, 1, 1, DT_F32},
-    {"avx2_fma", 16, 8, 1, 1, DT_F32},
+    {"amx_bf16", 8, 16, 16},
+    {"avx512_fma", 32, 16, 1},
+    {"avx2_fma", 16, 8, 1},
 };
 
 const MatrixUnit *matrix_unit_find(const char *name) {

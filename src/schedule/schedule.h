@@ -194,8 +194,6 @@ typedef struct {
     int registers;  // for a tile of accumulators, a row of b and an element of a
     int lanes;      // columns of one register
     int rows;       // of one register: 1, a vector; more, a tile
-    int depth;      // terms of each sum that an instruction adds
-    DType input;    // of its factors; sums are f32
 } MatrixUnit;
 const MatrixUnit *matrix_unit_find(const char *name);  // NULL if there is none
 
@@ -241,9 +239,7 @@ bool legal_element(const Kernel *kernel, Index index);
 bool legal_fold(const Kernel *kernel, const Statement *store, Op *fold);
 // Nothing in the list's trees touches the buffer but such stores, all of one fold.
 bool legal_folds(Kernel *kernel, Statement *list, int32_t buffer, Op *fold);
-// A local buffer that is used only in this list, each run of which stores what it reads. The second
-// says so of each buffer.
-bool legal_private(Kernel *kernel, Statement *list, int32_t buffer);
+// By buffer: it is local and used only in this list, each run of which stores what it reads.
 bool *legal_privates(Kernel *kernel, Statement *list);
 // May all iterations run on different threads; as one vector; in any order? NULL, or a statement
 // that stands against it.

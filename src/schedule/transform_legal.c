@@ -325,7 +325,7 @@ static LoopSet loops_around(const Kernel *kernel, const Access *access, LoopSet 
     return around;
 }
 
-bool legal_private(Kernel *kernel, Statement *list, int32_t buffer) {
+static bool is_private(Kernel *kernel, Statement *list, int32_t buffer) {
     Arena *arena = graph_arena(kernel->graph);
     if (kernel->buffers.at[buffer].space == SPACE_PARAM) return false;
     AccessList all = kernel_accesses(arena, kernel, kernel->body, buffer);
@@ -353,7 +353,7 @@ bool legal_private(Kernel *kernel, Statement *list, int32_t buffer) {
 bool *legal_privates(Kernel *kernel, Statement *list) {
     bool *result = arena_array(graph_arena(kernel->graph), bool, kernel->buffers.count);
     for (int32_t buffer = 0; buffer < kernel->buffers.count; buffer++)
-        result[buffer] = legal_private(kernel, list, buffer);
+        result[buffer] = is_private(kernel, list, buffer);
     return result;
 }
 
@@ -389,7 +389,7 @@ Statement *legal_parallel(Kernel *kernel, Statement *loop) {
     for (int32_t buffer = 0; buffer < kernel->buffers.count; buffer++) {
         Space space = kernel->buffers.at[buffer].space;
         bool own = space == SPACE_REGISTER || space == SPACE_THREAD;
-        if (!is_stored(&accesses, buffer) || (own && legal_private(kernel, loop->body, buffer)))
+        if (!is_stored(&accesses, buffer) || (own && is_private(kernel, loop->body, buffer)))
             continue;
         if (own) {
             for (int i = 0; i < accesses.count; i++)
@@ -421,7 +421,7 @@ Statement *legal_reorder(Kernel *kernel, LoopSet nest, Statement *body) {
     Op fold;
     for (int32_t buffer = 0; buffer < kernel->buffers.count; buffer++) {
         if (!is_stored(&accesses, buffer) || legal_folds(kernel, body, buffer, &fold) ||
-            legal_private(kernel, body, buffer))
+            is_private(kernel, body, buffer))
             continue;
         for (int32_t loop = 0; loop < kernel->loops.count; loop++) {
             if (!loop_set_has(&nest, loop)) continue;
