@@ -25,11 +25,12 @@ static bool constant_of(const Lower *lower, int32_t value, int64_t *constant) {
     return true;
 }
 
-// op(x, constant)
+// op(x, constant); a shift by less than a word.
 static bool is_by(const Lower *lower, int32_t value, Op op, int32_t *x, int64_t *constant) {
     if (!is_let(lower, value, op) || step_of(lower, value)->type.dtype != DT_I32) return false;
     *x = step_of(lower, value)->source[0];
-    return constant_of(lower, step_of(lower, value)->source[1], constant);
+    return constant_of(lower, step_of(lower, value)->source[1], constant) &&
+           (op == OP_AND || (*constant >= 0 && *constant < 32));
 }
 
 // The bits that may be set in an i32.
@@ -38,7 +39,7 @@ static uint32_t bits_of(const Lower *lower, int32_t value) {
     int64_t by;
     if (is_by(lower, value, OP_AND, &x, &by)) return bits_of(lower, x) & (uint32_t)by;
     if (is_by(lower, value, OP_SHR, &x, &by) && bits_of(lower, x) <= INT32_MAX)
-        return bits_of(lower, x) >> (by & 31);
+        return bits_of(lower, x) >> by;
     if (!is_let(lower, value, OP_CAST)) return UINT32_MAX;
     DType from = step_of(lower, step_of(lower, value)->source[0])->type.dtype;
     return dtypes[from].kind == KIND_UNSIGNED && dtypes[from].bytes < 4

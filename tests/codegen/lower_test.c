@@ -106,6 +106,26 @@ TEST(words_give_the_same_numbers) {
     run_free(&run);
 }
 
+// A shift by more than a word's bits is one by the rest; a mask of the sign's copies keeps them.
+TEST(odd_shifts_are_what_they_say) {
+    Run run =
+        run_compile("kernel k\nin x f32[1]\nin a i32[8]\nout b i32[8]\nout c f32[8]\nout d f32[8]\n"
+                    "thread for i < 1 { vector for v < 8 {\n"
+                    "b[v] = (and (shr (shr a[v] 35:i32) -30:i32) 1023:i32)\n"
+                    "c[v] = (mul x[0] (cast:f32 (and (shr a[v] 37:i32) 255:i32)))\n"
+                    "d[v] = (mul x[0] (cast:f32 (and (shr a[v] 28:i32) 4095:i32))) } }\n");
+    int32_t a[8], b[8];
+    float x = 3, c[8], d[8];
+    for (int i = 0; i < 8; i++) a[i] = (int32_t)(0x9e3779b9u * (uint32_t)(i + 1));
+    run_call(&run, 1, (void *[]){&x, a, b, c, d}, NULL);
+    for (int i = 0; i < 8; i++) {
+        CHECK_INT(b[i], a[i] >> 3 >> 2 & 1023);
+        CHECK(c[i] == 3 * (float)(a[i] >> 5 & 255));
+        CHECK(d[i] == 3 * (float)(a[i] >> 28 & 4095));
+    }
+    run_free(&run);
+}
+
 TEST(threads_meet_between_a_write_and_a_read) {
     check_program("kernel k\nin a f32[8]\nout c f32[8]\nshared p f32[8]\n"
                   "thread for i < 8 { p[i] = a[i] }\nthread for j < 8 { c[j] = p[7 - j] }\n",
