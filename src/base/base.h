@@ -103,7 +103,7 @@ const char *error_text(void);  // the last message of this thread, "" if none
 // Runs function(argument); -1 if it was stopped by fatal (the message is in error_text). Nests.
 int try_call(void (*function)(void *), void *argument);
 // The same for what may well be refused: the user's call has no part in it, and keeps its site.
-int attempt(void (*function)(void *), void *argument);
+int try_privately(void (*function)(void *), void *argument);
 void fatal_hook(void (*hook)(const char *message));  // called before a fatal ends the process
 void say(const char *format, ...) PRINTF(1, 2);      // a line on standard error: "picograd: ..."
 

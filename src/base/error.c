@@ -71,7 +71,7 @@ int try_call(void (*function)(void *), void *argument) {
     return stopped ? -1 : 0;
 }
 
-int attempt(void (*function)(void *), void *argument) {
+int try_privately(void (*function)(void *), void *argument) {
     const char *file = self.file;
     self.file = NULL;
     int stopped = try_call(function, argument);

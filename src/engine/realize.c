@@ -156,7 +156,7 @@ static void try_schedule(void *argument) {
 static bool takes_schedule(Unit *unit, const char *text, const char *schedule) {
     Arena *scratch = arena_new();
     Scheduling it = {kernel_parse(scratch, unit->kernel->name, text), schedule};
-    bool taken = attempt(try_schedule, &it) == 0;
+    bool taken = try_privately(try_schedule, &it) == 0;
     if (!taken && env_int("DEBUG", 0) >= 3) say("schedule refused: %s", error_text());
     if (taken)  // without what its transforms looked at: 10 MB for attention
         unit->kernel =

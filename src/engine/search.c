@@ -136,7 +136,7 @@ static void render(void *argument) {
 // NULL with error_text().
 static Kernel *scheduled(Searcher *to, Arena *arena, Candidate *candidate, int repairs) {
     Attempt it = {.to = to, .candidate = candidate, .arena = arena};
-    while (attempt(apply, &it)) {
+    while (try_privately(apply, &it)) {
         if (!repairs-- || !it.line) return NULL;
         const char *end = it.line + strcspn(it.line, "\n");
         candidate->schedule = arena_print(to->arena, "%.*s%s", (int)(it.line - candidate->schedule),
@@ -150,7 +150,7 @@ static bool prepare(Searcher *to, Candidate *candidate) {
     Arena *arena = arena_new();
     Attempt it = {.to = to, .candidate = candidate, .arena = arena};
     it.kernel = scheduled(to, arena, candidate, 0);
-    bool legal = it.kernel && attempt(render, &it) == 0;
+    bool legal = it.kernel && try_privately(render, &it) == 0;
     arena_free(arena);
     return legal;
 }

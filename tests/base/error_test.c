@@ -41,7 +41,7 @@ TEST(the_call_site_is_named_once) {
 
 TEST(an_attempt_has_no_call_site) {
     here("model.c", 12);
-    CHECK_INT(attempt(stop, "no tile"), -1);
+    CHECK_INT(try_privately(stop, "no tile"), -1);
     CHECK_TEXT(error_text(), "add: no tile");
     CHECK_FATAL(fatal("mul: no"));
     CHECK_TEXT(error_text(), "model.c:12: mul: no");
