@@ -289,7 +289,6 @@ static void run_call(const KernelCall *call, const int64_t *buffer_of_slot) {
     if (call->params > COUNT_OF(memory)) fatal("%s reads more than 63 buffers", call->kernel->name);
     for (int32_t i = 0; i < call->params; i++)
         memory[i] = buffer_data(buffer_of_slot[call->slot[i]]);
-    expand_kernel(call->kernel);  // the same polynomials as compiled code
     Contraction contraction = {.kernel = call->kernel, .buffer = memory};
     if (match(&contraction))
         run_contraction(&contraction);
@@ -307,7 +306,12 @@ static void run_module(const Module *module, int64_t *result) {
                         : slot->of;
         if (!made) buffer_retain(buffer[i]);
     }
-    for (int32_t i = 0; i < module->calls.count; i++) run_call(&module->calls.at[i], buffer);
+    for (int32_t i = 0, first; i < module->calls.count; i++) {
+        Kernel *kernel = module->calls.at[i].kernel;
+        for (first = 0; module->calls.at[first].kernel != kernel;) first++;
+        if (first == i) expand_kernel(kernel);  // the same polynomials as compiled code, once
+        run_call(&module->calls.at[i], buffer);
+    }
     for (int i = 0; i < module->outputs; i++) {
         result[i] = buffer[module->output[i]];
         buffer_retain(result[i]);
