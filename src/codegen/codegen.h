@@ -105,4 +105,10 @@ char *render_c(Arena *arena, const Program *program, const char *comment, char s
 // The types and functions that `body` uses, by their names: f32x8, fma_f32x8, f16_to_f32x8 ...
 void prelude_add(Text *text, Arena *arena, const char *body);
 bool prelude_has(const char *name);  // a name of its own
+
+// ---- prelude_gpu.c: what kernels for GPUs are written with beside it ----------------------------
+// KERNEL, SELF and ME, and the wrappers of PTX that `body` names. It needs prelude.c's f32, i32,
+// u32 and i64. One text for NVRTC (__CUDACC__) and, with a SimtThread *self, for the C compiler.
+void prelude_gpu_add(Text *text, Arena *arena, const char *body);
+bool prelude_gpu_has(const char *name);  // a name of its own
 #endif

@@ -1,5 +1,5 @@
 /* runtime.h - where kernels run: buffers, the reference interpreter, the chunk interpreter, the
- * kernel library, the compiler and its cache. */
+ * kernel library, the compiler and its cache, a GPU on the CPU. */
 #ifndef PICOGRAD_RUNTIME_H
 #define PICOGRAD_RUNTIME_H
 #include "ir/ir.h"
@@ -76,6 +76,31 @@ void compile_forget(CompileUnit *unit, int count);
 char *compiler_key(Arena *arena, const char *path);  // path, mtime, size, flags; NULL: a message
 // For PG_DEBUG; NULL with the compiler's first error.
 char *compiler_assembly(Arena *arena, const char *source);
+
+// ---- simt.c: a GPU on the CPU ------------------------------------------------------------------
+// What a kernel of prelude_gpu.c's is given, which declares the same.
+typedef struct {
+    uint32_t word[16];
+} SimtLane;  // what a lane has for its warp
+typedef struct SimtThread SimtThread;
+struct SimtThread {
+    int32_t thread, block, blocks, threads;
+    char *shared;
+    SimtLane *give;
+    // Waits for the others; then those of the warp's lanes, from its first on.
+    const SimtLane *(*meet)(SimtThread *self, int32_t where);
+    void (*copy)(SimtThread *self, void *to, const void *from, int32_t bytes, int32_t there);
+    void (*commit)(SimtThread *self);
+    void (*settle)(SimtThread *self, int32_t groups);
+};
+typedef void SimtFunction(SimtThread *self, void *const *param);
+enum { SIMT_WARP = 32, SIMT_THREADS_MAX = 1024, SIMT_SHARED_MAX = 227 << 10 };  // bytes: sm_90's
+// What nothing was written to holds NaNs: shared memory, and where a copy is still under way to.
+enum { SIMT_UNWRITTEN = 0x7fdead00, SIMT_UNDER_WAY = 0x7fdead01 };
+// Runs a compiled kernel; `param` is an array of pointers to its arguments. -1 with what is wrong
+// in it, after which results are undefined.
+int simt_launch(SimtFunction *function, int64_t blocks, int threads, int64_t shared_bytes,
+                void *const *param);
 
 // ---- target.c: the CPU -------------------------------------------------------------------------
 typedef struct {
