@@ -1,5 +1,5 @@
-/* cache.c - compiled kernels on disk: shared objects by name, checked before they are loaded.
- * In: names that say all that an object depends on.  Out: paths of intact files, to be loaded.
+/* cache.c - compiled kernels on disk: shared objects and cubins by name, checked before use.
+ * In: names that say all that an object depends on.  Out: intact files, to be loaded.
  * Invariants: an entry is the object, then a trailer with its size and checksum, so that what was
  * cut or damaged is made again; entries come by rename, so that any number of processes may fill
  * the cache at once; kernels of one object are hard links to one file. Without it all is slower.
@@ -54,10 +54,20 @@ static bool is_intact(const char *path) {
 char *cache_find(Arena *arena, const char *name) {
     char *folder = open_folder(arena);
     if (!folder) return NULL;
-    char *path = arena_print(arena, "%s/%s.so", folder, name);
+    char *path = arena_print(arena, "%s/%s", folder, name);
     struct stat facts;
     if (stat(path, &facts) || facts.st_uid != geteuid()) return NULL;
     return is_intact(path) ? path : NULL;
+}
+
+void *cache_read(Arena *arena, const char *name, size_t *size) {
+    const char *path = cache_find(arena, name);
+    FileBytes bytes;
+    if (!path || file_map(path, &bytes)) return NULL;
+    *size = bytes.size - (size_t)min_i64(sizeof(Trailer), (int64_t)bytes.size);
+    void *content = arena_copy(arena, bytes.at, *size);
+    file_unmap(&bytes);
+    return content;
 }
 
 static char *warn_once(void) {
@@ -84,10 +94,10 @@ char *cache_add(Arena *arena, int count, const char *const *name, const void *by
     Text content = text_new(arena);
     text_add_bytes(&content, bytes, size);
     text_add_bytes(&content, (const char *)&trailer, sizeof trailer);
-    char *first = arena_print(arena, "%s/%s.so", folder, name[0]);
+    char *first = arena_print(arena, "%s/%s", folder, name[0]);
     if (file_write(first, content.at, content.count)) return warn_once();
     for (int i = 1; i < count; i++)
-        if (add_name(arena, first, arena_print(arena, "%s/%s.so", folder, name[i]), &content))
+        if (add_name(arena, first, arena_print(arena, "%s/%s", folder, name[i]), &content))
             return warn_once();
     return first;
 }

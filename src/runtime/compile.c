@@ -137,13 +137,11 @@ static pid_t start_compiler(Arena *arena, const char *compiler, const char *opti
     return -1;
 }
 
-// The line that says what is wrong, else the first one.
-static const char *first_error(Arena *arena, const char *log) {
-    const char *text = file_read(arena, log, NULL);
-    if (!text || !*text) return "it said nothing";
-    const char *at = strstr(text, "error");
-    if (!at) at = text;
-    while (at > text && at[-1] != '\n') at--;
+const char *compiler_error(Arena *arena, const char *log) {
+    if (!log || !*log) return "it said nothing";
+    const char *at = strstr(log, "error");
+    if (!at) at = log;
+    while (at > log && at[-1] != '\n') at--;
     return arena_print(arena, "%.*s", (int)min_i64((int64_t)strcspn(at, "\n"), 400), at);
 }
 
@@ -159,7 +157,8 @@ static int finish_compiler(Arena *arena, pid_t process, const char *compiler, co
     if (clock_seconds() > limit)
         return fail("%s did not end. Hint: PG_CC names another, PG_CC_SECONDS gives it longer",
                     compiler);
-    return fail("%s could not compile a kernel: %s", compiler, first_error(arena, log));
+    return fail("%s could not compile a kernel: %s", compiler,
+                compiler_error(arena, file_read(arena, log, NULL)));
 }
 
 // ---- a folder to work in -----------------------------------------------------------------------
@@ -363,8 +362,8 @@ static int compile_all(Batch *batch) {
         batch->compiler[i] = unit->compiler ? unit->compiler : usual;
         if (last != batch->compiler[i]) key = compiler_key(batch->arena, last = batch->compiler[i]);
         if (!key) return -1;
-        batch->name[i] =
-            arena_print(batch->arena, "%s-%016lx", unit->symbol, hash_bytes(key, strlen(key), 0));
+        batch->name[i] = arena_print(batch->arena, "%s-%016lx.so", unit->symbol,
+                                     hash_bytes(key, strlen(key), 0));
     }
     int *missing = arena_array(batch->arena, int, batch->count);
     int count = find_missing(batch, missing);

@@ -76,6 +76,30 @@ void compile_forget(CompileUnit *unit, int count);
 char *compiler_key(Arena *arena, const char *path);  // path, mtime, size, flags; NULL: a message
 // For PG_DEBUG; NULL with the compiler's first error.
 char *compiler_assembly(Arena *arena, const char *source);
+// Of a compiler's log the line that says what is wrong, else the first one.
+const char *compiler_error(Arena *arena, const char *log);
+
+// ---- nvrtc.c: CUDA C++ to machine code of an NVIDIA GPU ----------------------------------------
+typedef struct {
+    const char *name;  // extern "C", as the text has it
+    int registers;     // of a thread
+    int64_t stack;     // bytes of a thread, spills and arrays that are indexed at run time
+    int64_t spill_stores, spill_loads;
+    int64_t shared;  // bytes of a block, without what a launch adds
+} NvrtcKernel;
+typedef struct {
+    const char *name;  // for messages
+    const char *source;
+    const char *arch;     // "sm_80"
+    const void *cubin;    // filled in, as is what follows; in the arena
+    size_t size;          // of the cubin, bytes
+    NvrtcKernel *kernel;  // in the compiler's order
+    int kernels;
+    bool from_cache;
+} NvrtcUnit;
+bool nvrtc_available(void);  // if not, error_text says how to get it
+// Units on all threads at once; -1 with the first error: the unit's name, the line, what is wrong.
+int nvrtc_compile(Arena *arena, NvrtcUnit *unit, int count);
 
 // ---- simt.c: a GPU on the CPU ------------------------------------------------------------------
 // What a kernel of prelude_gpu.c's is given, which declares the same.
@@ -121,7 +145,8 @@ int cache_info(Arena *arena, CacheInfo *info);  // -1 if there can be no cache
 int64_t cache_clear(void);                      // how many entries were removed
 // The path of an entry whose content is what was added, else NULL.
 char *cache_find(Arena *arena, const char *name);
-// One shared object under several names. Returns the path of the first; NULL, with one warning a
+void *cache_read(Arena *arena, const char *name, size_t *size);  // that content, else NULL
+// One file under several names. Returns the path of the first; NULL, with one warning a
 // process, if the cache cannot be written.
 char *cache_add(Arena *arena, int count, const char *const *name, const void *bytes, size_t size);
 
