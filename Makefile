@@ -159,9 +159,11 @@ run:    ## set up, build, get a small model, generate text
 
 deps:   ## install what is missing, or say which command would
 	@scripts/deps.sh
+	@scripts/nvrtc.sh
 
 test:   ## set up, build, run every test
 	@scripts/deps.sh test
+	@scripts/nvrtc.sh
 	@$(MAKE) --no-print-directory build
 	@$(BUILD)/picograd models pull smollm2 || echo "note: tests that need smollm2 will be skipped" >&2
 	@$(MAKE) --no-print-directory check

@@ -12,6 +12,9 @@ mkdir -p "$logs"
 # Impossible allocations must reach picograd's own check.
 export ASAN_OPTIONS=allocator_may_return_null=1:${ASAN_OPTIONS:-}
 export UBSAN_OPTIONS=print_stacktrace=1:${UBSAN_OPTIONS:-}
+# Tests have caches of their own, and NVRTC may lie in the usual one.
+nvrtc=${PG_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/picograd}/nvrtc/libnvrtc.so.13
+[ -z "${PG_NVRTC:-}" ] && [ -e "$nvrtc" ] && export PG_NVRTC=$nvrtc
 
 passed=0 failed=0 skipped=0
 reasons=()

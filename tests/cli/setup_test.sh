@@ -30,4 +30,18 @@ if [ "$(id -u)" != 0 ]; then
     PATH=$work:$PATH scripts/deps.sh >"$work/out" 2>&1 || wrong "what is optional is required"
     grep -q 'as root: *apt-get update && apt-get install' "$work/out" || wrong "no command is printed"
 fi
+
+# NVRTC where nothing has it and nothing can be had, and where it is.
+stand_in ldconfig ''
+stand_in python3 'echo "ERROR: No matching distribution" >&2; exit 1'
+nvrtc() {
+    env -u PG_NVRTC -u CUDA_HOME PATH="$work:$PATH" PG_CACHE="$work/cache" "$@" >"$work/out" 2>&1
+}
+nvrtc scripts/nvrtc.sh || wrong "NVRTC is required"
+grep -q '^note: without NVRTC.*: ERROR: No matching distribution$' "$work/out" ||
+    wrong "NVRTC lacks a note"
+[ -z "$(ls "$work/cache")" ] || wrong "half an NVRTC is left"
+mkdir "$work/lib64" && : >"$work/lib64/libnvrtc.so.13"
+nvrtc env CUDA_HOME="$work" scripts/nvrtc.sh || wrong "NVRTC of a toolkit fails"
+[ -s "$work/out" ] && wrong "NVRTC is fetched though a toolkit has it"
 echo "set-up says what it lacks"
