@@ -126,6 +126,27 @@ enum { SIMT_UNWRITTEN = 0x7fdead00, SIMT_UNDER_WAY = 0x7fdead01 };
 int simt_launch(SimtFunction *function, int64_t blocks, int threads, int64_t shared_bytes,
                 void *const *param);
 
+// ---- pool.c: memory of a device, kept and used again -------------------------------------------
+typedef struct {
+    uint64_t at;    // an address of the device, a multiple of 512
+    int64_t bytes;  // as they were asked for
+} DeviceMemory;
+typedef struct {
+    int (*get)(void *context, int64_t bytes, uint64_t *at);  // -1 where there is no room
+    void (*put)(void *context, uint64_t at);
+    int (*settle)(void *context);  // until nothing uses what was put back; -1: not now
+    void *context;
+} PoolSource;
+typedef struct Pool Pool;  // thread-safe
+Pool *pool_new(const PoolSource *source);
+void pool_free(Pool *pool);
+// NULL if there is no room, also after all that is free went back to the source.
+const DeviceMemory *pool_get(Pool *pool, int64_t bytes);
+void pool_put(Pool *pool, const DeviceMemory *memory);
+int64_t pool_give_back(Pool *pool);   // segments without a used block; their bytes
+int64_t pool_live_bytes(Pool *pool);  // asked for and not put back
+int64_t pool_held_bytes(Pool *pool);  // from the source
+
 // ---- target.c: the CPU -------------------------------------------------------------------------
 typedef struct {
     const char *name;  // "avx512", "avx2", "c", "amx-c"
