@@ -120,6 +120,44 @@ typedef struct {
 } Bound;
 Bound kernel_bound(Kernel *kernel, const Machine *machine, const int64_t *var, double cold_bytes);
 
+// gpu.c: GPUs by name, as rows of data, with the sources of their figures.
+enum { GPU_WARP = 32 };
+typedef struct {
+    const char *name, *product, *architecture;  // h100, H100 SXM5 80 GB, sm_90a
+    int sms;
+    double clock;                  // boost, a second
+    int lanes;                     // FP32 lanes of an SM
+    double tf32;                   // operations of tensor cores a second, dense
+    int threads, blocks;           // at once on an SM
+    int registers;                 // of an SM
+    int64_t shared, block_shared;  // bytes of shared memory of an SM, and that a block may ask for
+    double l1_rate;                // bytes a clock of an SM's L1; its shared memory gives 128
+    double l2_rate, memory_rate;   // bytes a second
+    double l2_bytes, memory_bytes;
+    double l1_clocks, l2_clocks, memory_clocks;  // until a load's value is there
+} GpuTarget;
+const GpuTarget *gpu_target(const char *name);  // NULL if there is none
+const GpuTarget *gpu_target_at(int i);          // NULL behind the last one
+// What of a launch is on one SM at a time, and why not more. registers: of a thread; 0: unknown.
+typedef enum { GPU_BY_THREADS, GPU_BY_BLOCKS, GPU_BY_REGISTERS, GPU_BY_SHARED } GpuLimit;
+typedef struct {
+    int blocks, warps;  // 0: such a block cannot be launched
+    double share;       // of the warps that an SM can hold
+    GpuLimit limit;
+} GpuOccupancy;
+GpuOccupancy gpu_occupancy(const GpuTarget *target, int threads, int registers,
+                           int64_t shared_bytes);
+const char *gpu_limit_name(GpuLimit limit);
+// What one instruction of a warp asks for, where the lanes in `active` access `bytes` each, 1 to
+// 16: of global memory, distinct lines of 128 bytes and sectors of 32; of shared memory, whose byte
+// 0 is in bank 0, the clocks that it takes: lanes that want one word share it, 8 bytes a lane are
+// done by halves of a warp and 16 by quarters.
+typedef struct {
+    int lines, sectors;
+} GpuLines;
+GpuLines gpu_lines(const uint64_t address[GPU_WARP], uint32_t active, int bytes);
+int gpu_wavefronts(const uint64_t address[GPU_WARP], uint32_t active, int bytes);
+
 // ---- transforms: from a kernel to a faster one -------------------------------------------------
 // accumulate.c: from unscheduled to explicit form. A REDUCE becomes an accumulator in a register,
 // with init, update and finish statements:
