@@ -75,8 +75,7 @@ const GpuTarget *gpu_target(const char *name) {
 enum {
     BLOCK_THREADS = 1024,
     THREAD_REGISTERS = 255,
-    REGISTER_UNIT = 256,    // registers are given to warps in such pieces,
-    PARTITIONS = 4,         // each of which has a quarter of the SM's
+    REGISTER_UNIT = 256,    // registers are given to warps in such pieces, of a quarter of the SM's
     SHARED_UNIT = 128,      // bytes
     SHARED_RESERVED = 1024  // of each block, by the driver
 };
@@ -86,8 +85,8 @@ static int blocks_by_registers(const GpuTarget *target, int warps, int registers
     if (registers > THREAD_REGISTERS) return 0;
     int of_warp = (int)round_up((int64_t)registers * GPU_WARP, REGISTER_UNIT);
     // The check at launch takes a block's warps to be spread over all partitions.
-    if (of_warp * round_up(warps, PARTITIONS) > target->registers) return 0;
-    return target->registers / PARTITIONS / of_warp * PARTITIONS / warps;
+    if (of_warp * round_up(warps, GPU_SCHEDULERS) > target->registers) return 0;
+    return target->registers / GPU_SCHEDULERS / of_warp * GPU_SCHEDULERS / warps;
 }
 
 static int blocks_by_shared(const GpuTarget *target, int64_t bytes) {

@@ -121,7 +121,7 @@ typedef struct {
 Bound kernel_bound(Kernel *kernel, const Machine *machine, const int64_t *var, double cold_bytes);
 
 // gpu.c: GPUs by name, as rows of data, with the sources of their figures.
-enum { GPU_WARP = 32 };
+enum { GPU_WARP = 32, GPU_SCHEDULERS = 4 };  // lanes; schedulers of an SM
 typedef struct {
     const char *name, *product, *architecture;  // h100, H100 SXM5 80 GB, sm_90a
     int sms;
@@ -157,6 +157,60 @@ typedef struct {
 } GpuLines;
 GpuLines gpu_lines(const uint64_t address[GPU_WARP], uint32_t active, int bytes);
 int gpu_wavefronts(const uint64_t address[GPU_WARP], uint32_t active, int bytes);
+
+// gpu_roofline.c: how long a kernel must take on a GPU, and what stands in its way.
+// Counted over all of a launch. Instructions and requests are of warps; a request is a load or
+// store of global or shared memory, by gpu_lines and gpu_wavefronts.
+typedef struct {
+    double flops, tensor_flops;  // a multiply-add is two
+    double instructions;         // of all kinds; what is counted below is part of them
+    double loads, load_lines, load_sectors;
+    double stores, store_lines, store_sectors;
+    double l2_sectors;                         // that L1 asks L2 for; 0: unknown, so all of them
+    double memory_bytes;                       // distinct: what memory gives and takes at least
+    double shared, wavefronts, conflict_free;  // requests; wavefronts; those of no bank conflicts
+    // Instructions of a warp that do not wait for each other: accumulators of a thread, loads that
+    // run ahead. Less than 1 is 1: each waits for the one before.
+    double independent;
+} GpuCounts;
+typedef struct {
+    const char *name;
+    int64_t blocks;
+    int threads, registers;  // of a block; of a thread, 0: unknown
+    int64_t shared_bytes;    // of a block
+    GpuCounts counts;
+} GpuProfile;
+typedef enum {
+    GPU_FP32,
+    GPU_TENSOR,
+    GPU_ISSUE,  // of instructions, one a clock and scheduler
+    GPU_L1,     // and shared memory
+    GPU_L2,
+    GPU_MEMORY,
+    GPU_ROOFS
+} GpuRoof;
+typedef enum { GPU_COMPUTE, GPU_BANDWIDTH, GPU_LATENCY, GPU_NO_FIT } GpuVerdict;
+typedef struct {
+    GpuOccupancy occupancy;
+    struct {
+        double amount, rate;  // of the whole GPU, a second
+        double seconds;       // if nothing else took time
+    } roof[GPU_ROOFS];
+    GpuRoof slowest;
+    // Estimates, by the model in gpu_roofline.c:
+    double rounds;           // blocks of the SM that has most, by those of an even share
+    double warps, latency;   // of a scheduler; clocks until a warp's next instruction
+    double seconds;          // of the kernel
+    double compute, memory;  // shares of these seconds that the slowest roof of that kind takes
+    double stalled;          // share of a scheduler's clocks in which it has no warp to issue
+    GpuVerdict verdict;
+    const char *reason;  // a sentence
+} GpuRoofline;
+GpuRoofline gpu_roofline(Arena *arena, const GpuTarget *target, const GpuProfile *profile);
+// Verdict and reason of what the other fields say.
+void gpu_judge(Arena *arena, const GpuTarget *target, const GpuProfile *profile, GpuRoofline *line);
+const char *gpu_roof_name(GpuRoof roof, const char **unit);
+const char *gpu_verdict_name(GpuVerdict verdict);
 
 // ---- transforms: from a kernel to a faster one -------------------------------------------------
 // accumulate.c: from unscheduled to explicit form. A REDUCE becomes an accumulator in a register,
