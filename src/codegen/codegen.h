@@ -20,14 +20,24 @@ typedef enum {
     STEP_GET,      // value = variable
     STEP_SET,      // variable = source[0], or one lane of it
     STEP_STORE,    // buffer[index] = source[0], if (or in the lanes where) condition
+    STEP_LAUNCH,   // of a GPU: it is one of `index` blocks of `threads` threads
     STEP_FOR,      // 0 <= it < index, and < limit
     STEP_IF,       // condition
     STEP_ONCE,     // thread 0 alone
-    STEP_END,      // of the innermost FOR, IF or ONCE
+    STEP_END,      // of the innermost LAUNCH, FOR, IF or ONCE
+    STEP_FOLD,     // value = source[0] of all threads that share, folded by op
     STEP_BARRIER,  // all threads meet; they all come here
     STEP_AHEAD,    // asks for the cache line that lies `integer` bytes behind buffer[index]
     STEP_TILE,     // tile[0] = rows of buffer[index], or those = tile[0], or tile[0] += product
 } StepKind;
+// Whose the iterations of a loop are; who folds or meets.
+typedef enum {
+    SHARE_NONE,
+    SHARE_THREADS,  // of a CPU: each has a part
+    SHARE_BLOCK,    // iteration t is thread t's of the block; those behind the last wrap around
+    SHARE_WARPS,    // warp w's of the block
+    SHARE_LANES,    // thread t's of the warp
+} Share;
 typedef struct {
     StepKind kind;
     Op op;              // LET: CONST INDEX LOAD VEC LANE PERM CAST BITCAST, or an elementwise one
@@ -38,16 +48,17 @@ typedef struct {
     int32_t lane;       // LANE, SET: which (SET: -1 for all). PERM: lane l takes l ^ lane
     Index index;        // LOAD, STORE, INDEX: where lanes differ, of lane_atom. FOR: the extent
     Index limit;        // FOR; -1: none
-    bool share;         // FOR: threads share the iterations
-    int32_t counter;   // share: they take them as they come, by this one of the barrier's counters;
-                       // -1: each has a fixed part, as thread_share gives it
-    int32_t steps;     // FOR: iterations that the C compiler is told to unroll; 0: as it likes
-    const char *name;  // FOR
-    TileKind does;     // TILE
-    int32_t tile[3];   // TILE: variables; PRODUCT: the sum, then its factors
-    int64_t stride;    // TILE: elements from row to row
-    double number;     // CONST f32
-    int64_t integer;   // CONST of the other dtypes
+    Share share;        // FOR, FOLD, BARRIER, ONCE
+    int32_t counter;    // SHARE_THREADS: they take them as they come, by this one of the barrier's
+                        // counters; -1: each has a fixed part, as thread_share gives it
+    int32_t threads;    // LAUNCH
+    int32_t steps;      // FOR: iterations that the C compiler is told to unroll; 0: as it likes
+    const char *name;   // FOR
+    TileKind does;      // TILE
+    int32_t tile[3];    // TILE: variables; PRODUCT: the sum, then its factors
+    int64_t stride;     // TILE: elements from row to row
+    double number;      // CONST f32
+    int64_t integer;    // CONST of the other dtypes
 } Step;
 typedef struct {
     const char *name;
@@ -58,6 +69,7 @@ typedef struct {
     bool restricted;  // while the program runs, its memory is changed through this name alone
     bool streams;     // whole vectors are stored past the caches
     int64_t offset;   // THREAD, SHARED: bytes into the thread's, the shared part of the workspace
+    bool on_chip;     // SHARED: bytes into the memory of a GPU's block
 } ProgramBuffer;
 typedef struct {
     const char *name;
@@ -73,12 +85,17 @@ typedef struct {
     LIST(Variable) variables;
     LIST(Step) steps;
     int64_t own_bytes, shared_bytes;  // of workspace: a thread's, and for all; multiples of 64
+    int64_t chip_bytes;               // of the memory of a GPU's block
 } Program;
 static inline bool type_is_tile(ValueType type) {
     return type.lanes * dtypes[type.dtype].bytes == UNIT_ROWS * UNIT_BYTES;
 }
 static inline bool step_has_value(const Step *step) {
-    return step->kind == STEP_LET || step->kind == STEP_GET;
+    return step->kind == STEP_LET || step->kind == STEP_GET || step->kind == STEP_FOLD;
+}
+static inline bool step_opens(const Step *step) {
+    return step->kind == STEP_FOR || step->kind == STEP_IF || step->kind == STEP_ONCE ||
+           step->kind == STEP_LAUNCH;
 }
 DType dtype_computed(DType dtype);                     // f32 for f16, i32 for u8, ...
 Index lane_atom(IndexTable *indices, int lanes);       // the lane's number, in a vector of so many
@@ -92,6 +109,7 @@ void program_verify(const Program *program);  // fatal with the step: scopes, ty
 typedef struct {
     // By PARAM: its memory is another PARAM's too, and is written. NULL: of none.
     const bool *aliased;
+    bool gpu;  // launches of blocks, scalars; else threads of a CPU, and vectors
 } LowerOptions;
 // The kernel is in explicit form: no REDUCE, no EXP2, LOG2 or SIN are left.
 Program *lower(Arena *arena, const Kernel *kernel, const LowerOptions *options);
@@ -103,7 +121,8 @@ Program *lower(Arena *arena, const Kernel *kernel, const LowerOptions *options);
 enum { SYMBOL_SIZE = 24 };
 char *render_c(Arena *arena, const Program *program, const char *comment, char symbol[SYMBOL_SIZE]);
 // The types and functions that `body` uses, by their names: f32x8, fma_f32x8, f16_to_f32x8 ...
-void prelude_add(Text *text, Arena *arena, const char *body);
+// cuda: as C and as CUDA C, with what a GPU's threads do together (prelude_gpu.c).
+void prelude_add(Text *text, Arena *arena, const char *body, bool cuda);
 bool prelude_has(const char *name);  // a name of its own
 
 // ---- prelude_gpu.c: what kernels for GPUs are written with beside it ----------------------------
@@ -111,4 +130,16 @@ bool prelude_has(const char *name);  // a name of its own
 // u32 and i64. One text for NVRTC (__CUDACC__) and, with a SimtThread *self, for the C compiler.
 void prelude_gpu_add(Text *text, Arena *arena, const char *body);
 bool prelude_gpu_has(const char *name);  // a name of its own
+
+// Bytes of memory on the chip that a block of a GPU takes.
+int64_t program_block_bytes(const Program *program);
+
+// ---- scalars.c, render_cuda.c: programs for GPUs -----------------------------------------------
+// The same program without vectors, but for loads and stores of 4, 8 or 16 bytes at once.
+Program *program_scalars(Arena *arena, const Program *program);
+// The common subset of C11 and CUDA C++: a kernel pg_k_<hash>_<n> for each launch n, which takes the
+// PARAMs, the workspace and the VARs; where __CUDACC__ is not defined also simt_<hash>, an array of
+// functions that take them as cuLaunchKernel does, by launch.
+char *render_cuda(Arena *arena, const Program *program, const char *comment,
+                  char symbol[SYMBOL_SIZE]);
 #endif

@@ -200,6 +200,13 @@ Index mapped(Lower *lower, Index index) {
                       lower);
 }
 
+Index mapped_element(Lower *lower, int32_t buffer, Index index) {
+    if (lower->gpu && !space_is_common(lower->kernel->buffers.at[buffer].space))
+        index = kernel_own_element(lower->kernel, &lower->promotion[buffer].spread, lower->warp,
+                                   lower->thread, index);
+    return mapped(lower, index);
+}
+
 int32_t variable_of(const Lower *lower, int32_t buffer, Index index, int *lane) {
     IndexTable *indices = lower->program->indices;
     Promotion promotion = lower->promotion[buffer];
@@ -271,13 +278,13 @@ static int32_t load_words(Lower *lower, int32_t buffer, Index index) {
 static int32_t load(Lower *lower, const Node *node) {
     int32_t buffer = (int32_t)node->arg[0];
     int32_t condition = node->sources ? expression(lower, node->source[0]) : -1;
-    Index index = mapped(lower, (Index)node->arg[1]);
+    Index index = mapped_element(lower, buffer, (Index)node->arg[1]);
     if (lower->promotion[buffer].lanes) return load_variable(lower, buffer, index, condition);
     condition = both(lower, condition, lower->mask);
     int lanes = index_lanes(lower->program, index);
     if (lanes == 1) lanes = lanes_of(lower, condition);
-    ask_ahead(lower, buffer, index);
-    int32_t word = condition < 0 ? load_words(lower, buffer, index) : -1;
+    if (!lower->gpu) ask_ahead(lower, buffer, index);
+    int32_t word = condition < 0 && !lower->gpu ? load_words(lower, buffer, index) : -1;
     if (word >= 0) return word;
     Step step = step_let(OP_LOAD, lower->kernel->buffers.at[buffer].dtype, lanes);
     step.of = lower->place[buffer];

@@ -13,17 +13,15 @@ enum {
     STACK_BYTES_MAX = 1 << 14,  // of an array that is not promoted; larger ones go to the workspace
 };
 
-static void lower_list(Lower *lower, const Statement *list);
-
 static const Loop *loop_of(const Lower *lower, const Statement *statement) {
     return &lower->kernel->loops.at[statement->loop];
 }
 
-static int32_t open_block(Lower *lower, StepKind kind, int32_t condition) {
+int32_t lower_open(Lower *lower, StepKind kind, int32_t condition) {
     return step_add(lower, (Step){.kind = kind, .condition = condition, .index = -1, .limit = -1});
 }
 
-static void close_block(Lower *lower) { step_add(lower, (Step){.kind = STEP_END}); }
+void lower_close(Lower *lower) { step_add(lower, (Step){.kind = STEP_END}); }
 
 // ---- stores ------------------------------------------------------------------------------------
 
@@ -45,14 +43,14 @@ static void store_variable(Lower *lower, const Statement *store, Index index, in
         set_variable(lower, variable, lane, let_lane(lower, value, lower->lanes - 1));
     } else {
         for (int i = 0; i < lower->lanes; i++) {
-            open_block(lower, STEP_IF, let_lane(lower, lower->mask, i));
+            lower_open(lower, STEP_IF, let_lane(lower, lower->mask, i));
             set_variable(lower, variable, lane, let_lane(lower, value, i));
-            close_block(lower);
+            lower_close(lower);
         }
     }
 }
 
-static void store_value(Lower *lower, const Statement *store, Index index, int32_t value) {
+void lower_value(Lower *lower, const Statement *store, Index index, int32_t value) {
     if (lower->promotion[store->buffer].lanes) {
         store_variable(lower, store, index, value);
         return;
@@ -93,13 +91,7 @@ static bool reads_old_value(const Lower *lower, const Statement *store, Id value
     return false;
 }
 
-typedef struct {
-    Op op;
-    Id old, x, y;  // element = old op x, or old + x * y
-} Fold;
-
-// Whether all lanes fold into the one element that they write; fatal if they carry it on otherwise.
-static bool fold_of(const Lower *lower, const Statement *store, Fold *fold) {
+bool lower_fold_of(const Lower *lower, const Statement *store, Fold *fold) {
     if (!reads_old_value(lower, store, store->value)) return false;
     const Node *node = graph_node(lower->kernel->graph, store->value);
     *fold = (Fold){.op = node->op, .old = -1, .y = -1};
@@ -114,11 +106,17 @@ static bool fold_of(const Lower *lower, const Statement *store, Fold *fold) {
         graph_node(lower->kernel->graph, fold->old)->sources ||
         reads_old_value(lower, store, fold->x) ||
         (fold->y >= 0 && reads_old_value(lower, store, fold->y)))
-        fatal(
-            "lower: `%s` in kernel %s carries a value from lane to lane. Hint: a vector loop folds "
-            "by add, max or mul; else RFACTOR it",
-            statement_text(lower->arena, lower->kernel, store), lower->kernel->name);
+        fatal("lower: `%s` in kernel %s carries a value from iteration to iteration. Hint: a loop "
+              "over lanes or threads folds by add, max or mul; else RFACTOR it",
+              statement_text(lower->arena, lower->kernel, store), lower->kernel->name);
     return true;
+}
+
+int32_t lower_identity(Lower *lower, Op fold, DType dtype) {
+    Scalar identity = scalar_identity(fold, dtype);
+    return dtype_computed(dtype) == DT_F32
+               ? let_number(lower, identity.real)
+               : let_integer(lower, dtype_computed(dtype), identity.integer);
 }
 
 static void store_fold(Lower *lower, const Statement *store, Index index, const Fold *fold) {
@@ -128,23 +126,15 @@ static void store_fold(Lower *lower, const Statement *store, Index index, const 
     if (fold->y >= 0) value = apply(lower, OP_MUL, dtype, value, expression(lower, fold->y), -1);
     value = widened(lower, value, lower->lanes);
     if (mask >= 0) {
-        Scalar identity = scalar_identity(fold->op, dtype);
-        Step step = {
-            .kind = STEP_LET, .op = OP_CONST, .type = {computes, 1}, .source = {-1, -1, -1}};
-        step.condition = step.index = step.limit = -1;
-        if (computes == DT_F32)
-            step.number = identity.real;
-        else
-            step.integer = identity.integer;
-        value = let(lower, OP_WHERE, computes, mask, value, step_add(lower, step));
+        value = let(lower, OP_WHERE, computes, mask, value, lower_identity(lower, fold->op, dtype));
     }
     value = fold_lanes(lower, fold->op, dtype, value);
-    if (mask >= 0) open_block(lower, STEP_IF, fold_lanes(lower, OP_OR, DT_BOOL, mask));
+    if (mask >= 0) lower_open(lower, STEP_IF, fold_lanes(lower, OP_OR, DT_BOOL, mask));
     lower->mask = -1;
     value = apply(lower, fold->op, dtype, expression(lower, fold->old), value, -1);
-    store_value(lower, store, index, value);
+    lower_value(lower, store, index, value);
     lower->mask = mask;
-    if (mask >= 0) close_block(lower);
+    if (mask >= 0) lower_close(lower);
 }
 
 static void lower_store(Lower *lower, const Statement *store) {
@@ -152,16 +142,22 @@ static void lower_store(Lower *lower, const Statement *store) {
     if (store->condition >= 0) condition = expression(lower, store->condition);
     bool guarded = condition >= 0 && lanes_of(lower, condition) == 1;
     if (guarded)
-        open_block(lower, STEP_IF, condition);
+        lower_open(lower, STEP_IF, condition);
     else
         lower->mask = both(lower, mask, condition);
-    Index index = mapped(lower, store->index);
+    if (lower_thread_fold(lower, store)) {
+        if (guarded) lower_close(lower);
+        lower->mask = mask;
+        return;
+    }
+    Index index = mapped_element(lower, store->buffer, store->index);
     Fold fold;
-    if (lower->lanes > 1 && index_lanes(lower->program, index) == 1 && fold_of(lower, store, &fold))
+    if (lower->lanes > 1 && index_lanes(lower->program, index) == 1 &&
+        lower_fold_of(lower, store, &fold))
         store_fold(lower, store, index, &fold);
     else
-        store_value(lower, store, index, expression(lower, store->value));
-    if (guarded) close_block(lower);
+        lower_value(lower, store, index, expression(lower, store->value));
+    if (guarded) lower_close(lower);
     lower->mask = mask;
 }
 
@@ -204,17 +200,14 @@ static int32_t counter_for(Lower *lower, const Statement *statement) {
     return lower->counters++;
 }
 
-static void lower_for(Lower *lower, const Statement *statement) {
+void lower_body(Lower *lower, const Statement *statement, Share share, int counter) {
     const Loop *loop = loop_of(lower, statement);
     IndexTable *indices = lower->program->indices;
-    bool share = loop->kind == LOOP_THREAD, inside = lower->inside;
-    if (share && inside)
-        fatal("lower: thread loop %s of kernel %s is inside another. Hint: FUSE them", loop->name,
-              lower->kernel->name);
+    bool inside = lower->inside;
     Step step = {.kind = STEP_FOR,
                  .name = loop->name,
                  .share = share,
-                 .counter = share ? counter_for(lower, statement) : -1,
+                 .counter = counter,
                  .steps = loop->kind == LOOP_UNROLL ? loop->steps : 0,
                  .limit = -1,
                  .condition = -1};
@@ -223,12 +216,27 @@ static void lower_for(Lower *lower, const Statement *statement) {
     int32_t id = step_add(lower, step);
     int64_t last = index_high(indices, step.index) - 1;
     lower->loop_value[statement->loop] = index_atom(indices, ATOM_LOOP, id, 0, max_i64(last, 0));
-    lower->inside |= share;
+    lower->inside |= loop->kind == LOOP_THREAD;
     lower->around++;
     lower_list(lower, statement->body);
     lower->around--;
     lower->inside = inside;
-    close_block(lower);
+    lower_close(lower);
+}
+
+static void lower_for(Lower *lower, const Statement *statement) {
+    const Loop *loop = loop_of(lower, statement);
+    bool share = loop->kind == LOOP_THREAD;
+    if (share && lower->inside)
+        fatal("lower: thread loop %s of kernel %s is inside another. Hint: FUSE them", loop->name,
+              lower->kernel->name);
+    if (share && lower->gpu)
+        lower_thread(lower, statement);
+    else if (loop->kind == LOOP_WARP)
+        lower_warp(lower, statement);
+    else
+        lower_body(lower, statement, share ? SHARE_THREADS : SHARE_NONE,
+                   share ? counter_for(lower, statement) : -1);
 }
 
 static void lower_unrolled(Lower *lower, const Statement *statement) {
@@ -239,9 +247,9 @@ static void lower_unrolled(Lower *lower, const Statement *statement) {
     for (int64_t i = 0; i < extent && index_high(indices, limit) > i; i++) {
         lower->loop_value[statement->loop] = index_const(indices, i);
         int32_t condition = below(lower, i, limit);
-        if (condition >= 0) open_block(lower, STEP_IF, condition);
+        if (condition >= 0) lower_open(lower, STEP_IF, condition);
         lower_list(lower, statement->body);
-        if (condition >= 0) close_block(lower);
+        if (condition >= 0) lower_close(lower);
     }
 }
 
@@ -312,24 +320,26 @@ static bool meets_before(const Lower *lower, const Statement *statement) {
     return false;
 }
 
-static void lower_list(Lower *lower, const Statement *list) {
+void lower_list(Lower *lower, const Statement *list) {
     bool once = false;
     for (; list; list = list->next) {
         bool meets = !lower->inside || once ? meets_before(lower, list) : false;
         bool alone = scan_is_for_one(lower->kernel, list);
         if (once && (meets || !alone)) {
-            close_block(lower);
+            lower_close(lower);
             once = lower->inside = false;
         }
-        if (meets) step_add(lower, (Step){.kind = STEP_BARRIER, .condition = -1});
+        Share who = !lower->gpu ? SHARE_NONE : lower->warp >= 0 ? SHARE_LANES : SHARE_BLOCK;
+        if (meets) step_add(lower, (Step){.kind = STEP_BARRIER, .share = who, .condition = -1});
         if (alone && !lower->inside) {
-            open_block(lower, STEP_ONCE, -1);
+            int32_t open = lower_open(lower, STEP_ONCE, -1);
+            lower->program->steps.at[open].share = who;
             once = lower->inside = true;
         }
         lower_statement(lower, list);
     }
     if (once) {
-        close_block(lower);
+        lower_close(lower);
         lower->inside = false;
     }
 }
@@ -351,7 +361,8 @@ static void add_variables(Lower *lower, int32_t buffer) {
     Promotion *promotion = &lower->promotion[buffer];
     ValueType type = {from->dtype, promotion->lanes};
     if (!type_is_tile(type)) type.dtype = dtype_computed(from->dtype);
-    int64_t count = (from->size + promotion->lanes - 1) / promotion->lanes;
+    int64_t size = kernel_own_size(&promotion->spread, from->size);
+    int64_t count = (size + promotion->lanes - 1) / promotion->lanes;
     promotion->first = lower->program->variables.count;
     for (int64_t i = 0; i < count; i++) {
         const char *name =
@@ -374,13 +385,20 @@ static void add_buffers(Lower *lower) {
             add_variables(lower, i);
             continue;
         }
-        if (from->space == SPACE_REGISTER &&
+        if (lower->gpu && !space_is_common(from->space)) {
+            buffer.space = SPACE_REGISTER;
+            buffer.size = kernel_own_size(&lower->promotion[i].spread, from->size);
+        }
+        if (!lower->gpu && from->space == SPACE_REGISTER &&
             from->size > STACK_BYTES_MAX / dtypes[from->dtype].bytes)
             buffer.space = SPACE_THREAD;
         if (from->space == SPACE_ONCE) buffer.space = SPACE_SHARED;
         if (buffer.space == SPACE_THREAD)
             buffer.offset = reserve(lower->kernel, from, &program->own_bytes);
-        if (buffer.space == SPACE_SHARED)
+        buffer.on_chip = lower->gpu && from->space == SPACE_SHARED && lower_on_chip(lower, i);
+        if (buffer.on_chip)
+            buffer.offset = reserve(lower->kernel, from, &program->chip_bytes);
+        else if (buffer.space == SPACE_SHARED)
             buffer.offset = reserve(lower->kernel, from, &program->shared_bytes);
         lower->place[i] = program->buffers.count;
         *list_add(lower->arena, &program->buffers) = buffer;
@@ -417,17 +435,22 @@ Program *lower(Arena *arena, const Kernel *kernel, const LowerOptions *options) 
                    .loop_value = arena_array(arena, Index, kernel->loops.count),
                    .lanes = 1,
                    .mask = -1,
+                   .gpu = options->gpu,
+                   .warp = -1,
+                   .thread = -1,
                    .value = arena_array(arena, int32_t, graph_count(kernel->graph)),
                    .valued_in = arena_array(arena, int32_t, graph_count(kernel->graph))};
     add_buffers(&lower);
-    if (scan_has_thread_loop(kernel, kernel->body)) {
+    if (lower.gpu) {
+        lower_launches(&lower);
+    } else if (scan_has_thread_loop(kernel, kernel->body)) {
         lower_list(&lower, kernel->body);
     } else {  // all of it is thread 0's
         lower.inside = true;
-        open_block(&lower, STEP_ONCE, -1);
+        lower_open(&lower, STEP_ONCE, -1);
         lower_list(&lower, kernel->body);
-        close_block(&lower);
+        lower_close(&lower);
     }
     set_restricted(program, options->aliased);
-    return program;
+    return lower.gpu ? program_scalars(arena, program) : program;
 }

@@ -7,8 +7,16 @@
 typedef struct {
     int lanes;
     int32_t first;  // variable
+    Spread spread;  // among a block's threads
 } Promotion;
 typedef LIST(const Statement *) StatementList;
+typedef struct {  // a store of a thread loop that folds into what all threads share
+    const Statement *store;
+    int32_t variable;  // what this thread has folded
+    Op op;
+    Id value;  // what is folded into it: x, or x * y
+    Id y;      // -1: none
+} ThreadFold;
 typedef struct {  // a load in this block has asked for the cache line there
     int32_t buffer;
     Index moving;  // the index but for its constant
@@ -29,6 +37,10 @@ typedef struct {
     int around;              // loops around what is lowered
     int counters;            // of the barrier's that have a loop
     LIST(Asked) asked;
+    bool gpu;
+    int32_t threads;       // of the launch
+    int32_t warp, thread;  // the kernel's loops over warps and threads around; -1: none
+    LIST(ThreadFold) folds;
     int32_t statement;   // counts them: values are remembered within one
     int32_t *value;      // by node of the kernel
     int32_t *valued_in;  // by node: the statement that its value belongs to
@@ -40,6 +52,29 @@ Promotion *scan_promotions(Arena *arena, const Kernel *kernel);  // by buffer, `
 StatementList scan_barriers(Arena *arena, const Kernel *kernel, const bool *aliased);
 bool scan_has_thread_loop(const Kernel *kernel, const Statement *list);
 bool scan_is_for_one(const Kernel *kernel, const Statement *statement);  // to be run by thread 0
+
+// lower.c
+void lower_list(Lower *lower, const Statement *list);
+void lower_value(Lower *lower, const Statement *store, Index index, int32_t value);  // stores it
+int32_t lower_open(Lower *lower, StepKind kind, int32_t condition);                  // IF, ONCE
+void lower_close(Lower *lower);
+// The loop whose iterations lower_list will run, as a FOR that is shared so.
+void lower_body(Lower *lower, const Statement *statement, Share share, int counter);
+int32_t lower_identity(Lower *lower, Op fold, DType dtype);
+// Whether the store is `element = element (op) x`, or + x * y; fatal if it carries on otherwise.
+typedef struct {
+    Op op;
+    Id old, x, y;
+} Fold;
+bool lower_fold_of(const Lower *lower, const Statement *store, Fold *fold);
+
+// lower_gpu.c: launches, and loops over blocks, warps and threads
+void lower_launches(Lower *lower);
+void lower_thread(Lower *lower, const Statement *statement);
+void lower_warp(Lower *lower, const Statement *statement);
+bool lower_on_chip(const Lower *lower, int32_t buffer);  // only one launch uses it
+// A store by all threads together, in a loop over them; false if it is an ordinary one.
+bool lower_thread_fold(Lower *lower, const Statement *store);
 
 // expression.c: steps that give values; conditions are values, -1 being true
 int32_t step_add(Lower *lower, Step step);  // its id
@@ -57,6 +92,7 @@ int32_t both(Lower *lower, int32_t a, int32_t b);         // of two conditions
 int32_t apply(Lower *lower, Op op, DType dtype, int32_t x, int32_t y, int32_t z);
 int32_t stored(Lower *lower, int32_t value, DType dtype);  // as it lies in memory
 Index mapped(Lower *lower, Index index);                   // a kernel's index, in the program
+Index mapped_element(Lower *lower, int32_t buffer, Index index);  // also if it is each thread's own
 // Where an element of a promoted buffer is: the lane of a variable, or (-1) all of it.
 int32_t variable_of(const Lower *lower, int32_t buffer, Index index, int *lane);
 int32_t expression(Lower *lower, Id node);  // of dtype_computed(its dtype)

@@ -3,8 +3,8 @@
  * Invariants: a name says all, `name_type`: fma_f32x8 is fma for 8 lanes of f32, f16_to_f32x8
  * converts; the compiler's own macros choose among alternatives, so that one text serves every
  * target; a text may stand in a file twice.
- * In a row: $T the type in the name, $E its element, $N lanes, $M its masks, $B the bits of an
- * element less 1; $F $I $U are f32, i32 and u32 of $N lanes; for conversions $S is what is
+ * In a row: $T the type in the name, $E its element, $N lanes, $W its bytes, $M its masks, $B the
+ * bits of an element less 1; $F $I $U are f32, i32 and u32 of $N lanes; for conversions $S is what is
  * converted; $L(e) is e for each lane @; $R the whole name.                                    */
 #include "codegen/codegen.h"
 
@@ -31,10 +31,49 @@ typedef struct {
     "#endif\n"                                                                      \
     "}\n"
 
+#define WARP_FOLD(op)                                          \
+    "$T $R(SELF $T x) {\n"                                     \
+    "    for (i32 distance = 16; distance; distance /= 2) {\n" \
+    "        const $T other = shuffle_xor_$E(x, distance);\n"  \
+    "        x = " op ";\n"                                    \
+    "    }\n"                                                  \
+    "    return x;\n"                                          \
+    "}\n"
+#define BLOCK_FOLD(name, op)                                             \
+    "$T $R(SELF $T x, char *memory, i32 threads) {\n"                    \
+    "    $T *part = ($T *)memory;\n"                                     \
+    "    x = warp_" name "_$E(ME x);\n"                                  \
+    "    if (threads == 32) return x;\n"                                 \
+    "    barrier();\n"                                                   \
+    "    if (thread_index() % 32 == 0) part[thread_index() / 32] = x;\n" \
+    "    barrier();\n"                                                   \
+    "    x = part[0];\n"                                                 \
+    "    for (i32 i = 1; i < threads / 32; i++) x = " op ";\n"           \
+    "    return x;\n"                                                    \
+    "}\n"
+
 static const Helper helpers[] = {
     {"vec", "", NULL, "$T $R($E x) {\n    return ($T){$L(x)};\n}\n"},
-    {"load", "", NULL, "$T $R(const void *at) {\n    return *(const $T_at *)at;\n}\n"},
-    {"store", "", NULL, "void $R(void *at, $T x) {\n    *($T_at *)at = x;\n}\n"},
+    {"load", "", NULL,
+     "$T $R(const void *at) {\n"
+     "#ifdef __CUDACC__\n"
+     "    union { wide_$W words; $T x; } all;\n"
+     "    all.words = *(const wide_$W *)at;\n"
+     "    return all.x;\n"
+     "#else\n"
+     "    return *(const $T_at *)at;\n"
+     "#endif\n"
+     "}\n"},
+    {"store", "", NULL,
+     "void $R(void *at, $T x) {\n"
+     "#ifdef __CUDACC__\n"
+     "    union { $T x; wide_$W words; } all;\n"
+     "    all.x = x;\n"
+     "    *(wide_$W *)at = all.words;\n"
+     "#else\n"
+     "    *($T_at *)at = x;\n"
+     "#endif\n"
+     "}\n"},
     // Past the caches, to aligned memory; `streamed` before other threads may read it.
     {"stream", "", NULL,
      "void $R(void *at, $T x) {\n"
@@ -101,7 +140,9 @@ static const Helper helpers[] = {
     // leaves enough of it to be rounded to float correctly.
     {"fma", "",
      "f32 $R(f32 x, f32 y, f32 z) {\n"
-     "#ifdef __FMA__\n"
+     "#if defined(__CUDACC__)\n"
+     "    return __fmaf_rn(x, y, z);\n"
+     "#elif defined(__FMA__)\n"
      "    return __builtin_fmaf(x, y, z);\n"
      "#else\n"
      "    double product = (double)x * y, sum = product + z, part = sum - product;\n"
@@ -123,11 +164,20 @@ static const Helper helpers[] = {
      "    return ($T){$L(fma_f32(x[@], y[@], z[@]))};\n"
      "#endif\n"
      "}\n"},
-    {"sqrt", "", "f32 $R(f32 x) {\n    return __builtin_sqrtf(x);\n}\n",
+    {"sqrt", "",
+     "f32 $R(f32 x) {\n"
+     "#ifdef __CUDACC__\n"
+     "    return __fsqrt_rn(x);\n"
+     "#else\n"
+     "    return __builtin_sqrtf(x);\n"
+     "#endif\n"
+     "}\n",
      "$T $R($T x) {\n    return ($T){$L(__builtin_sqrtf(x[@]))};\n}\n"},
     {"trunc", "",
      "f32 $R(f32 x) {\n"
-     "#ifdef __SSE4_1__\n"
+     "#if defined(__CUDACC__)\n"
+     "    return truncf(x);\n"
+     "#elif defined(__SSE4_1__)\n"
      "    return __builtin_truncf(x);\n"
      "#else\n"
      "    return __builtin_fabsf(x) < 0x1p23f ? __builtin_copysignf((f32)(i32)x, x) : x;\n"
@@ -159,7 +209,9 @@ static const Helper helpers[] = {
     // Indices, which are never negative here.
     {"quotient", "u32", "i64 $R(i64 x, i64 by) {\n    return (u32)x / (u32)by;\n}\n", NULL},
     {"rest", "u32", "i64 $R(i64 x, i64 by) {\n    return (u32)x % (u32)by;\n}\n", NULL},
-    {"min", "i64", "i64 $R(i64 x, i64 y) {\n    return x < y ? x : y;\n}\n", NULL},
+    {"quotient", "i32", "i32 $R(i32 x, i32 by) {\n    return (i32)((u32)x / (u32)by);\n}\n", NULL},
+    {"rest", "i32", "i32 $R(i32 x, i32 by) {\n    return (i32)((u32)x % (u32)by);\n}\n", NULL},
+    {"min", "i32 i64", "$T $R($T x, $T y) {\n    return x < y ? x : y;\n}\n", NULL},
     {"share", "i64",
      "i64 $R(i64 count, i64 thread, i64 threads) {  // where a thread's part begins\n"
      "    if (count < 0) return 0;\n"
@@ -191,7 +243,20 @@ static const Helper helpers[] = {
      "    return 1;\n"
      "}\n",
      NULL},
-    {"*_as", "", "$T $R($S x) {\n    return (union { $S from; $T to; }){x}.to;\n}\n", NULL},
+    {"*_as", "",
+     "$T $R($S x) {\n"
+     "    union { $S from; $T to; } bits;\n"
+     "    bits.from = x;\n"
+     "    return bits.to;\n"
+     "}\n",
+     NULL},
+    // All threads of a warp, of a block, in a fixed tree; each of them has the result.
+    {"warp_add", "", WARP_FOLD("x + other"), NULL},
+    {"warp_mul", "", WARP_FOLD("x * other"), NULL},
+    {"warp_max", "", WARP_FOLD("x > other || x != x ? x : other"), NULL},
+    {"block_add", "", BLOCK_FOLD("add", "x + part[i]"), NULL},
+    {"block_mul", "", BLOCK_FOLD("mul", "x * part[i]"), NULL},
+    {"block_max", "", BLOCK_FOLD("max", "x > part[i] || x != x ? x : part[i]"), NULL},
     // Floats to integers saturate, NaN gives 0.
     {"f32_to", "i32",
      "i32 $R(f32 x) {\n"
@@ -212,7 +277,16 @@ static const Helper helpers[] = {
      "    return x >= -0x1p63f ? (i64)x : x != x ? 0 : -0x7fffffffffffffff - 1;\n"
      "}\n",
      "$T $R($F x) {\n    return ($T){$L(f32_to_i64(x[@]))};\n}\n"},
-    {"f32_to", "f16", "f16 $R(f32 x) {\n    return f32_to_f16x4((f32x4){x})[0];\n}\n",
+    {"f32_to", "f16",
+     "f16 $R(f32 x) {\n"
+     "#ifdef __CUDACC__\n"
+     "    f16 half;\n"
+     "    asm(\"cvt.rn.f16.f32 %0, %1;\" : \"=h\"(half) : \"f\"(x));\n"
+     "    return half;\n"
+     "#else\n"
+     "    return f32_to_f16x4((f32x4){x})[0];\n"
+     "#endif\n"
+     "}\n",
      "$T $R($F x) {\n"
      "#if defined(__F16C__) && $N == 8\n"
      "    return ($T)__builtin_ia32_vcvtps2ph256(x, 0);\n"
@@ -233,12 +307,25 @@ static const Helper helpers[] = {
      "    return __builtin_convertvector(sign | rest, $T);\n"
      "#endif\n"
      "}\n"},
-    {"f32_to", "bf16", "bf16 $R(f32 x) {\n    return f32_to_bf16x4((f32x4){x})[0];\n}\n",
+    {"f32_to", "bf16",
+     "bf16 $R(f32 x) {\n"
+     "    const u32 bits = f32_as_u32(x);\n"
+     "    return (bf16)(x != x ? bits >> 16 | 0x40 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16);\n"
+     "}\n",
      "$T $R($F x) {\n"
      "    $U bits = ($U)x, even = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;\n"
      "    return __builtin_convertvector(select_u32x$N(x != x, bits >> 16 | 0x40, even), $T);\n"
      "}\n"},
-    {"f16_to", "f32", "f32 $R(f16 x) {\n    return f16_to_f32x4((f16x4){x})[0];\n}\n",
+    {"f16_to", "f32",
+     "f32 $R(f16 x) {\n"
+     "#ifdef __CUDACC__\n"
+     "    f32 whole;\n"
+     "    asm(\"cvt.f32.f16 %0, %1;\" : \"=f\"(whole) : \"h\"(x));\n"
+     "    return whole;\n"
+     "#else\n"
+     "    return f16_to_f32x4((f16x4){x})[0];\n"
+     "#endif\n"
+     "}\n",
      "$T $R($S x) {\n"
      "#if defined(__F16C__) && ($N == 8 || $N == 4)\n"
      "    typedef short part __attribute__((vector_size(16)));\n"
@@ -401,6 +488,7 @@ typedef struct {
     Arena *arena;
     Text types, functions;
     Map *seen;  // hash of a name => 0
+    bool cuda;
 } Prelude;
 
 static bool is_new(Prelude *prelude, const char *name, size_t length) {
@@ -459,6 +547,7 @@ static char *instantiate(Prelude *prelude, const Helper *helper, const Name *nam
             break;
         case 'E': text_add(&raw, "%s", element); break;
         case 'N': text_add(&raw, "%d", name->lanes); break;
+        case 'W': text_add(&raw, "%d", name->lanes * dtypes[name->dtype].bytes); break;
         case 'B': text_add(&raw, "%d", 8 * dtypes[name->dtype].bytes - 1); break;
         case 'M': text_add(&raw, "i%dx%d", masked_bits(name->dtype), name->lanes); break;
         case 'S': text_add(&raw, "%s", vector_name(arena, source, name->lanes)); break;
@@ -485,11 +574,20 @@ static void add_names(Prelude *prelude, const char *text);
 static void add_type(Prelude *prelude, const char *name, size_t length, DType dtype, int lanes,
                      bool memory) {
     if (!is_new(prelude, name, length)) return;
+    if (prelude->cuda) {
+        text_add(&prelude->types, "#ifdef __CUDACC__\n");
+        if (lanes > 1)
+            text_add(&prelude->types, "typedef struct {\n    %s at[%d];\n} %.*s;\n",
+                     dtypes[dtype].text, lanes, (int)length, name);
+        else
+            text_add(&prelude->types, "typedef %s %.*s;\n", dtypes[dtype].text, (int)length, name);
+        text_add(&prelude->types, "#else\n");
+    }
     text_add(&prelude->types, "typedef %s %.*s __attribute__((", dtypes[dtype].text, (int)length,
              name);
     if (lanes > 1) text_add(&prelude->types, "vector_size(%d)", lanes * dtypes[dtype].bytes);
     if (memory) text_add(&prelude->types, "%saligned(1), may_alias", lanes > 1 ? ", " : "");
-    text_add(&prelude->types, "));\n");
+    text_add(&prelude->types, prelude->cuda ? "));\n#endif\n" : "));\n");
 }
 
 static void add_helper(Prelude *prelude, const Helper *helper, const Name *name, const char *called,
@@ -498,8 +596,13 @@ static void add_helper(Prelude *prelude, const Helper *helper, const Name *name,
     char *text = instantiate(prelude, helper, name);
     add_names(prelude, text);
     int size = (int)length;
-    text_add(&prelude->functions, "#ifndef %.*s\n#define %.*s %.*s\nstatic inline %s#endif\n\n",
-             size, called, size, called, size, called, text);
+    bool both = name->lanes == 1 || !strcmp(helper->name, "load") || !strcmp(helper->name, "store");
+    text_add(&prelude->functions,
+             prelude->cuda && !both ? "#if !defined(%.*s) && !defined(__CUDACC__)\n"
+                                    : "#ifndef %.*s\n",
+             size, called);
+    text_add(&prelude->functions, "#define %.*s %.*s\n", size, called, size, called);
+    text_add(&prelude->functions, "static inline %s#endif\n\n", text);
 }
 
 static void add_name(Prelude *prelude, const char *at, size_t length) {
@@ -527,15 +630,27 @@ static void add_names(Prelude *prelude, const char *text) {
 bool prelude_has(const char *name) {
     DType dtype;
     int lanes;
-    return !strncmp(name, "tile_", 5) || type_parse(name, strlen(name), &dtype, &lanes) ||
+    return !strncmp(name, "tile_", 5) || prelude_gpu_has(name) ||
+           type_parse(name, strlen(name), &dtype, &lanes) ||
            helper_parse(name, strlen(name), &(Name){.lanes = 1});
 }
 
-void prelude_add(Text *text, Arena *arena, const char *body) {
-    Prelude prelude = {arena, text_new(arena), text_new(arena), map_new(arena)};
+// What lies side by side in memory, as CUDA C moves it and as C does.
+static const char wide_types[] = "#ifdef __CUDACC__\n"
+                                 "typedef u32 wide_4;\n"
+                                 "typedef uint2 wide_8;\n"
+                                 "typedef uint4 wide_16;\n"
+                                 "#define lane_of(x, lane) (x).at[lane]\n"
+                                 "#else\n"
+                                 "#define lane_of(x, lane) (x)[lane]\n"
+                                 "#endif\n";
+
+void prelude_add(Text *text, Arena *arena, const char *body, bool cuda) {
+    Prelude prelude = {arena, text_new(arena), text_new(arena), map_new(arena), cuda};
     bool has_tiles = strstr(body, "tile_begin");
     if (has_tiles) add_names(&prelude, tiles);
     add_names(&prelude, body);
-    text_add(text, "%s%s\n%s%s", scalar_types, prelude.types.at, prelude.functions.at,
-             has_tiles ? tiles : "");
+    text_add(text, "%s%s\n%s", scalar_types, cuda ? wide_types : "", prelude.types.at);
+    if (cuda) prelude_gpu_add(text, arena, arena_print(arena, "%s%s", prelude.functions.at, body));
+    text_add(text, "%s%s", prelude.functions.at, has_tiles ? tiles : "");
 }

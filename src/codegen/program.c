@@ -58,6 +58,15 @@ bool *program_used(Arena *arena, const Program *program) {
     return used;
 }
 
+// Folds of a block pass through memory behind all else: a value of 8 bytes at most for each warp.
+int64_t program_block_bytes(const Program *program) {
+    enum { FOLD_BYTES = 8 * BLOCK_THREADS_MAX / WARP_THREADS };
+    for (int32_t i = 0; i < program->steps.count; i++)
+        if (program->steps.at[i].kind == STEP_FOLD && program->steps.at[i].share == SHARE_BLOCK)
+            return program->chip_bytes + FOLD_BYTES;
+    return program->chip_bytes;
+}
+
 // ---- text --------------------------------------------------------------------------------------
 
 // Names are asked for by messages about broken programs, too.
@@ -109,9 +118,11 @@ static void add_let(Text *text, const Program *program, const Step *step) {
     if (step->op == OP_LANE || step->op == OP_PERM) text_add(text, " %d", step->lane);
 }
 
+static const char *const share_texts[] = {"", "share ", "threads ", "warps ", "lanes "};
+
 static void add_for(Text *text, const Program *program, const Step *step) {
     if (step->steps) text_add(text, "unroll %d ", step->steps);
-    text_add(text, "%sfor %s < ", step->share ? "share " : "", step->name);
+    text_add(text, "%sfor %s < ", share_texts[step->share], step->name);
     add_index(text, program, step->index);
     if (step->limit >= 0) {
         text_add(text, ", ");
@@ -152,11 +163,21 @@ static void add_step(Text *text, const Program *program, int32_t id) {
         add_place(text, program, step);
         text_add(text, " %%%d", step->source[0]);
         break;
+    case STEP_LAUNCH:
+        text_add(text, "launch %s < ", step->name);
+        add_index(text, program, step->index);
+        text_add(text, " of %d threads {", step->threads);
+        break;
+    case STEP_FOLD:
+        add_type(text, step->type);
+        text_add(text, " fold %s%s %%%d", share_texts[step->share], ops[step->op].text,
+                 step->source[0]);
+        break;
     case STEP_FOR: add_for(text, program, step); break;
     case STEP_IF: text_add(text, "if %%%d {", step->condition); break;
-    case STEP_ONCE: text_add(text, "once {"); break;
+    case STEP_ONCE: text_add(text, "%sonce {", share_texts[step->share]); break;
     case STEP_END: text_add(text, "}"); break;
-    case STEP_BARRIER: text_add(text, "barrier"); break;
+    case STEP_BARRIER: text_add(text, "%sbarrier", share_texts[step->share]); break;
     case STEP_AHEAD:
         text_add(text, "ahead %ld", step->integer);
         add_place(text, program, step);
@@ -171,7 +192,7 @@ static void add_buffer(Text *text, const ProgramBuffer *buffer) {
     text_add(text, "%s %s %s[%ld]", param && buffer->written ? "out" : spaces[buffer->space],
              buffer->name, dtypes[buffer->dtype].text, buffer->size);
     if (buffer->space == SPACE_THREAD || buffer->space == SPACE_SHARED)
-        text_add(text, " at %ld", buffer->offset);
+        text_add(text, buffer->on_chip ? " on chip at %ld" : " at %ld", buffer->offset);
     if (buffer->streams) text_add(text, " streams");
     text_add(text, buffer->restricted ? "\n" : " unrestricted\n");
 }
@@ -198,7 +219,7 @@ char *program_print(Arena *arena, const Program *program) {
         text_add(&text, "%*s", 2 * depth, "");
         add_step(&text, program, id);
         text_add(&text, "\n");
-        depth += kind == STEP_FOR || kind == STEP_IF || kind == STEP_ONCE;
+        depth += step_opens(&program->steps.at[id]);
     }
     return text.at;
 }
@@ -356,6 +377,12 @@ static void check_step(const Verifier *verifier) {
     case STEP_TILE: check_tile(verifier, step); break;
     case STEP_STORE: check_place(verifier, type_of(verifier, step->source[0])); break;
     case STEP_AHEAD: check_index(verifier, step->index, 1); break;
+    case STEP_FOLD:
+        if (!type_is(type_of(verifier, step->source[0]), step->type.dtype, 1) || lanes != 1 ||
+            step->share < SHARE_BLOCK)
+            refuse(verifier, "threads fold a scalar each");
+        break;
+    case STEP_LAUNCH:
     case STEP_FOR:
         check_index(verifier, step->index, 1);
         if (step->limit >= 0) check_index(verifier, step->limit, 1);
@@ -374,13 +401,14 @@ void program_verify(const Program *program) {
         StepKind kind = program->steps.at[id].kind;
         verifier.id = id;
         check_step(&verifier);
+        if (kind == STEP_LAUNCH && block >= 0) refuse(&verifier, "a launch is in nothing else");
         if (kind == STEP_END) {
             if (block < 0) refuse(&verifier, "it ends nothing");
             verifier.open[block] = false;
             block = verifier.block[block];
         }
         verifier.block[id] = block;
-        if (kind == STEP_FOR || kind == STEP_IF || kind == STEP_ONCE) {
+        if (step_opens(&program->steps.at[id])) {
             verifier.open[id] = true;
             block = id;
         }

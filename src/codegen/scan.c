@@ -13,7 +13,7 @@ enum { VARIABLES_MAX = 256 };  // of one buffer; far above any register file
 
 // How many lanes an access moves: those of the vector loop around it; 1 if it does not depend on
 // that loop; 0 if it is not constant once unrolled, or its lanes do not fill a variable.
-static int access_lanes(const Kernel *kernel, const Access *access) {
+static int access_lanes(const Kernel *kernel, const Access *access, bool in_blocks) {
     IndexTable *table = graph_indices(kernel->graph);
     LoopSet loops = kernel_loops_of_index(kernel, access->index);
     Index zero = index_const(table, 0), first = access->index, constant;
@@ -29,16 +29,24 @@ static int access_lanes(const Kernel *kernel, const Access *access) {
         lanes = (int)extent;
     }
     constant = first;
-    for (int32_t loop = 0; loop < kernel->loops.count; loop++)
-        if (loop_set_has(&loops, loop) && kernel->loops.at[loop].kind == LOOP_UNROLL &&
-            !kernel->loops.at[loop].steps)
+    for (int32_t loop = 0; loop < kernel->loops.count; loop++) {
+        const Loop *info = &kernel->loops.at[loop];
+        bool written_out = info->kind == LOOP_UNROLL && !info->steps;
+        bool spread = in_blocks && (info->kind == LOOP_THREAD || info->kind == LOOP_WARP);
+        if (loop_set_has(&loops, loop) && (written_out || spread))
             constant = index_replace(table, constant, ATOM_LOOP, loop, zero);
+    }
     return index_is_const(table, constant, &(int64_t){0}) ? lanes : 0;
 }
 
 Promotion *scan_promotions(Arena *arena, const Kernel *kernel) {
     Promotion *promotion = arena_array(arena, Promotion, kernel->buffers.count);
+    bool in_blocks = kernel_has_blocks(kernel);
     for (int32_t buffer = 0; buffer < kernel->buffers.count; buffer++) {
+        Spread *spread = &promotion[buffer].spread;
+        bool own = !space_is_common(kernel->buffers.at[buffer].space);
+        if (in_blocks && own && kernel_spread(kernel, buffer, spread))
+            fatal("lower: kernel %s was not verified", kernel->name);
         if (kernel->buffers.at[buffer].space != SPACE_REGISTER) continue;
         AccessList accesses = kernel_accesses(arena, kernel, kernel->body, buffer);
         int lanes = 1;
@@ -48,10 +56,11 @@ Promotion *scan_promotions(Arena *arena, const Kernel *kernel) {
             continue;
         }
         for (int i = 0; lanes && i < accesses.count; i++) {
-            int moves = access_lanes(kernel, &accesses.at[i]);
+            int moves = access_lanes(kernel, &accesses.at[i], in_blocks);
             if (moves != 1) lanes = moves && (lanes == 1 || lanes == moves) ? moves : 0;
         }
-        if (lanes && kernel->buffers.at[buffer].size > (int64_t)lanes * VARIABLES_MAX) lanes = 0;
+        int64_t size = kernel_own_size(spread, kernel->buffers.at[buffer].size);
+        if (lanes && size > (int64_t)lanes * VARIABLES_MAX) lanes = 0;
         promotion[buffer].lanes = lanes;
     }
     return promotion;
@@ -186,8 +195,18 @@ static void scan_list(Scan *scan, const Statement *list, uint8_t *done) {
             memset(done, 0, buffers);
             continue;
         }
-        bool mixed = list->kind == STATEMENT_LOOP && !scan_is_for_one(scan->kernel, list) &&
-                     scan->kernel->loops.at[list->loop].kind != LOOP_THREAD;
+        LoopKind kind =
+            list->kind == STATEMENT_LOOP ? scan->kernel->loops.at[list->loop].kind : LOOP_THREAD;
+        if (kind == LOOP_BLOCK) {  // launched for itself
+            memset(done, 0, buffers);
+            scan_list(scan, list->body, done);
+            memset(done, 0, buffers);
+            continue;
+        }
+        if (kind == LOOP_WARP)  // meets the others as a whole, and itself inside
+            scan_list(scan, list->body, arena_array(scan->arena, uint8_t, (int64_t)buffers));
+        bool mixed =
+            kind != LOOP_THREAD && kind != LOOP_WARP && !scan_is_for_one(scan->kernel, list);
         // Threads meet once before a loop if that saves them from meeting in each of its passes.
         bool whole = !mixed || !scan_has_thread_loop(scan->kernel, list->body);
         const uint8_t *now = accesses_of(scan, list);

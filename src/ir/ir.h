@@ -252,10 +252,12 @@ typedef enum {
     LOOP_THREAD,
     LOOP_VECTOR,
     LOOP_UNROLL,
-    LOOP_TILE,  // it and the loops in it, around one store, are one instruction of a matrix unit
+    LOOP_TILE,   // it and the loops in it, around one store, are one instruction of a matrix unit
+    LOOP_BLOCK,  // of a GPU: outermost; an iteration is a block of threads that share memory
+    LOOP_WARP,   // in a block: warp w runs iteration w; thread loops in it are over its 32 threads
     LOOP_KINDS
 } LoopKind;
-enum { LOOP_STEPS_MAX = 64 };
+enum { LOOP_STEPS_MAX = 64, WARP_THREADS = 32, BLOCK_THREADS_MAX = 1024 };
 typedef struct {
     const char *name;
     Index extent;  // of constants and VARs; runs 0 <= loop < extent
@@ -399,6 +401,28 @@ typedef struct {
 const char *kernel_tile(const Kernel *kernel, const Statement *loop,
                         TileUse *tile);  // or what is wrong
 const Statement *kernel_tile_around(const Kernel *kernel, const Statement *statement);  // or NULL
+
+// kernel_spread.c: blocks of a GPU. Inside a block loop, iteration t of a thread loop is run by
+// thread t, and a buffer in registers is each thread's: one whose index moves with the loops over
+// warps and threads is spread, so that each holds its own elements; any other is the same in all of
+// them, and a thread loop may fold into it, all together.
+typedef struct {
+    int64_t stride, extent;  // of an index that is stride * loop + rest; extent 0: it is not
+} Digit;
+typedef struct {
+    Digit warp, thread;
+    bool folded;  // a thread loop folds into it
+} Spread;
+bool kernel_has_blocks(const Kernel *kernel);
+// The innermost loop of that kind around the statement; NULL if there is none.
+const Statement *kernel_around(const Kernel *kernel, const Statement *statement, LoopKind kind);
+// Or what is wrong. A launch is a block loop, or statements in a row outside of those.
+const char *kernel_spread(const Kernel *kernel, int32_t buffer, Spread *spread);
+// An element of a spread buffer, inside these loops over warps and threads (-1: none), among those
+// that its thread holds; how many that are.
+Index kernel_own_element(const Kernel *kernel, const Spread *spread, int32_t warp, int32_t thread,
+                         Index element);
+int64_t kernel_own_size(const Spread *spread, int64_t size);
 
 // kernel_change.c: expressions and statements again, with other loops and nodes in them
 typedef struct {

@@ -12,7 +12,8 @@
 #include <string.h>
 
 static const char *const role_texts[ROLES] = {"", "init ", "update ", "finish "};
-static const char *const kind_texts[LOOP_KINDS] = {"", "thread ", "vector ", "unroll ", "tile "};
+static const char *const kind_texts[LOOP_KINDS] = {"",      "thread ", "vector ", "unroll ",
+                                                   "tile ", "grid ",   "warp "};
 static const char *const space_texts[SPACES] = {"in", "register", "own", "shared", "once"};
 
 // ---- print -------------------------------------------------------------------------------------
@@ -577,7 +578,7 @@ static Statement *parse_loop(Parser *parser, LoopKind kind) {
 
 static Statement *parse_statement(Parser *parser) {
     for (int kind = 1; kind < LOOP_KINDS; kind++) {
-        const char *words[] = {"", "thread", "vector", "unroll", "tile"};
+        const char *words[] = {"", "thread", "vector", "unroll", "tile", "grid", "warp"};
         if (!reader_take(&parser->in, words[kind])) continue;
         return parse_loop(parser, (LoopKind)kind);
     }

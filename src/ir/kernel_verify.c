@@ -2,7 +2,7 @@
  * In: a kernel.  Out: nothing, or a fatal that names the statement.
  * Invariant: checked here, relied on by lowering: loops are in scope and run once, dtypes match,
  * every index lies in its buffer or is guarded, vector loops are innermost, thread loops do not
- * nest, and no two threads meet in one element.
+ * nest, block loops are outermost, and no two threads meet in one element.
  *   for k1 < 32, 100 - 32*k0 { .. a[32*k0 + k1] .. }   needs 100 elements of a, not 128       */
 #include "ir/ir.h"
 
@@ -14,8 +14,9 @@ typedef struct {
     LIST(Index) facts;           // each is at most 0 wherever its loops run
     LoopSet running, seen, run;  // loops around the statement; met so far; run by some statement
     const Statement *at;
-    int32_t thread, vector;  // the loop of that kind around the statement; -1 if none
-    bool never;              // inside a loop that has no iteration
+    // the loop of that kind around the statement; -1 if none
+    int32_t block, warp, thread, vector;
+    bool never;  // inside a loop that has no iteration
 } Verifier;
 
 static void refuse(const Verifier *verifier, const char *format, ...) PRINTF(2, 3);
@@ -157,15 +158,20 @@ static void check_role(const Verifier *verifier, IdList nodes) {
     if (store->role == ROLE_INIT && reads) refuse(verifier, "an init reads what it initialises");
 }
 
-static void check_race(const Verifier *verifier) {
-    const KernelBuffer *buffer = &verifier->kernel->buffers.at[verifier->at->buffer];
-    bool common = space_is_common(buffer->space);
+static void check_apart(const Verifier *verifier, int32_t loop, const char *who) {
     LoopSet used = kernel_loops_of_index(verifier->kernel, verifier->at->index);
-    if (!common || verifier->thread < 0 || loop_set_has(&used, verifier->thread)) return;
-    Index extent = verifier->kernel->loops.at[verifier->thread].extent;
-    if (index_high(verifier->table, extent) > 1)
-        refuse(verifier, "all threads of loop %s write the same element",
-               loop_name(verifier, verifier->thread));
+    if (loop < 0 || loop_set_has(&used, loop)) return;
+    if (index_high(verifier->table, verifier->kernel->loops.at[loop].extent) > 1)
+        refuse(verifier, "all %s of loop %s write the same element", who,
+               loop_name(verifier, loop));
+}
+
+static void check_race(const Verifier *verifier) {
+    Space space = verifier->kernel->buffers.at[verifier->at->buffer].space;
+    if (!space_is_common(space)) return;
+    check_apart(verifier, verifier->thread, "threads");
+    check_apart(verifier, verifier->warp, "warps");
+    if (space == SPACE_PARAM) check_apart(verifier, verifier->block, "blocks");
 }
 
 static void check_store(Verifier *verifier) {
@@ -195,10 +201,23 @@ static void check_store(Verifier *verifier) {
 
 static void check_list(Verifier *verifier, const Statement *list);
 
+static void check_place(const Verifier *verifier, const Loop *loop, bool constant, int64_t extent) {
+    bool lanes = loop->kind == LOOP_THREAD && verifier->warp >= 0;
+    if (loop->kind == LOOP_BLOCK && !loop_set_within(verifier->running, (LoopSet){0}))
+        refuse(verifier, "a block loop is outermost");
+    if (loop->kind == LOOP_WARP &&
+        (verifier->block < 0 || verifier->warp >= 0 || verifier->thread >= 0))
+        refuse(verifier, "a warp loop is in a block, and in no other loop over warps or threads");
+    if ((loop->kind == LOOP_WARP || lanes) && (!constant || extent > WARP_THREADS))
+        refuse(verifier, "a block has up to %d warps, and a warp %d threads", WARP_THREADS,
+               WARP_THREADS);
+}
+
 static void check_kind(const Verifier *verifier, const Statement *statement) {
     const Loop *loop = &verifier->kernel->loops.at[statement->loop];
     int64_t extent = 0;
     bool constant = index_is_const(verifier->table, loop->extent, &extent);
+    check_place(verifier, loop, constant, extent);
     if (verifier->vector >= 0)
         refuse(verifier, "the vector loop %s is not innermost",
                loop_name(verifier, verifier->vector));
@@ -228,6 +247,8 @@ static void check_loop(Verifier *verifier, const Statement *statement) {
     check_kind(verifier, statement);
     if (!statement->body) refuse(verifier, "an empty loop");
     loop_set_add(&verifier->running, statement->loop);
+    if (loop->kind == LOOP_BLOCK) verifier->block = statement->loop;
+    if (loop->kind == LOOP_WARP) verifier->warp = statement->loop;
     if (loop->kind == LOOP_THREAD) verifier->thread = statement->loop;
     if (loop->kind == LOOP_VECTOR) verifier->vector = statement->loop;
     verifier->never |= index_high(verifier->table, loop->extent) <= 0;
@@ -235,6 +256,8 @@ static void check_loop(Verifier *verifier, const Statement *statement) {
     check_list(verifier, statement->body);
     verifier->facts.count = before.facts.count;
     verifier->running = before.running;
+    verifier->block = before.block;
+    verifier->warp = before.warp;
     verifier->thread = before.thread;
     verifier->vector = before.vector;
     verifier->never = before.never;
@@ -294,12 +317,24 @@ static void check_threads(Verifier *verifier) {
     }
 }
 
+static void check_spreads(Verifier *verifier) {
+    verifier->at = NULL;
+    for (int32_t i = 0; i < verifier->kernel->buffers.count; i++) {
+        Spread spread;
+        if (space_is_common(verifier->kernel->buffers.at[i].space)) continue;
+        const char *wrong = kernel_spread(verifier->kernel, i, &spread);
+        if (wrong) refuse(verifier, "%s %s", verifier->kernel->buffers.at[i].name, wrong);
+    }
+}
+
 void kernel_verify(const Kernel *kernel) {
     Verifier verifier = {.kernel = kernel,
                          .graph = kernel->graph,
                          .table = graph_indices(kernel->graph),
                          .arena = graph_arena(kernel->graph),
                          .run = kernel_loops_inside(kernel->body),
+                         .block = -1,
+                         .warp = -1,
                          .thread = -1,
                          .vector = -1};
     for (int32_t loop = 0; loop < kernel->loops.count; loop++)
@@ -312,5 +347,8 @@ void kernel_verify(const Kernel *kernel) {
             refuse(&verifier, "%s streams, but it is no result", buffer->name);
     }
     check_list(&verifier, kernel->body);
-    check_threads(&verifier);
+    if (kernel_has_blocks(kernel))
+        check_spreads(&verifier);
+    else
+        check_threads(&verifier);
 }

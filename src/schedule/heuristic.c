@@ -189,7 +189,8 @@ int32_t thread_loop(Heuristic *to) {
     for (int i = 0; i < to->loops; i++) {
         int64_t extent = largest_extent(to, to->chain[i]);
         if (extent < 2 ||
-            legal_parallel(to->kernel, kernel_loop_statement(to->kernel, to->chain[i])))
+            legal_parallel(to->kernel, kernel_loop_statement(to->kernel, to->chain[i]),
+                           LOOP_THREAD))
             continue;
         if (best < 0 || extent > largest_extent(to, best)) best = to->chain[i];
         if (extent >= 8) break;

@@ -231,7 +231,12 @@ Id fold_into(Graph *graph, Op fold, Id x, Id old);
 //                                to a sum (zero)
 //   ORDER k0 i0 j0               the loops of one perfect nest, outermost first
 //   FUSE i j                     i, and j directly inside it, become one loop i_j
-//   THREAD i                     the iterations are shared among the threads
+//   THREAD i                     the iterations are shared among the threads; in a block, thread t
+//                                runs iteration t, all threads may fold into one register, and
+//                                several loops named together may use registers that are each
+//                                thread's own
+//   BLOCK i                      the iterations are a GPU's blocks of threads
+//   WARP w                       in a block, warp w runs iteration w
 //   VECTORIZE j                  the iterations are the lanes of vectors
 //   UNROLL k [8]                 the iterations are written out; 8: a loop over 8 at a time is left
 //   PIPELINE w 4096              a load of w asks for what lies 4096 bytes further
@@ -308,10 +313,10 @@ Space line_space(const ScheduleLine *line, int word);
 // The list that `at i0` or `at top` means.
 Statement **line_place(const ScheduleLine *line, int word);
 typedef void Transform(const ScheduleLine *line);
-Transform transform_split, transform_fuse, transform_order, transform_thread, transform_vectorize,
-    transform_unroll, transform_pipeline, transform_stream, transform_stage, transform_compute_at,
-    transform_reuse, transform_rfactor, transform_distribute, transform_tensorcore, transform_spill,
-    transform_tabulate;
+Transform transform_split, transform_fuse, transform_order, transform_thread, transform_block,
+    transform_warp, transform_vectorize, transform_unroll, transform_pipeline, transform_stream,
+    transform_stage, transform_compute_at, transform_reuse, transform_rfactor, transform_distribute,
+    transform_tensorcore, transform_spill, transform_tabulate;
 void transform_stage_copy(const ScheduleLine *line);  // STAGE with `over`
 // Cuts a loop's iterations into pieces of `factor`; returns the inner loop. tail: "guard", "peel",
 // "pad".
@@ -333,9 +338,9 @@ bool legal_fold(const Kernel *kernel, const Statement *store, Op *fold);
 bool legal_folds(Kernel *kernel, Statement *list, int32_t buffer, Op *fold);
 // By buffer: it is local and used only in this list, each run of which stores what it reads.
 bool *legal_privates(Kernel *kernel, Statement *list);
-// May all iterations run on different threads; as one vector; in any order? NULL, or a statement
-// that stands against it.
-Statement *legal_parallel(Kernel *kernel, Statement *loop);
+// May all iterations run on different threads, blocks or warps (kind); as one vector; in any order?
+// NULL, or a statement that stands against it.
+Statement *legal_parallel(Kernel *kernel, Statement *loop, LoopKind kind);
 Statement *legal_vector(Kernel *kernel, Statement *loop);
 Statement *legal_reorder(Kernel *kernel, LoopSet nest, Statement *body);
 

@@ -15,6 +15,8 @@ static const struct {
     {"ORDER", transform_order},
     {"FUSE", transform_fuse},
     {"THREAD", transform_thread},
+    {"BLOCK", transform_block},
+    {"WARP", transform_warp},
     {"VECTORIZE", transform_vectorize},
     {"UNROLL", transform_unroll},
     {"PIPELINE", transform_pipeline},

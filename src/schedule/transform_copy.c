@@ -302,8 +302,9 @@ static void check_written(const Copy *copy) {
 static void check_threads(const Copy *copy) {
     Statement *at = *copy->place;
     while ((at = kernel_parent(copy->kernel, at))) {
-        bool threads = copy->kernel->loops.at[at->loop].kind == LOOP_THREAD;
-        Statement *against = threads ? legal_parallel(copy->kernel, at) : NULL;
+        LoopKind kind = copy->kernel->loops.at[at->loop].kind;
+        bool threads = kind == LOOP_THREAD || kind == LOOP_BLOCK || kind == LOOP_WARP;
+        Statement *against = threads ? legal_parallel(copy->kernel, at, kind) : NULL;
         if (against)
             line_refuse(copy->line, against, "threads of loop %s would meet in it",
                         copy->kernel->loops.at[at->loop].name);

@@ -383,20 +383,37 @@ static bool is_stored(const AccessList *accesses, int32_t buffer) {
     return false;
 }
 
-Statement *legal_parallel(Kernel *kernel, Statement *loop) {
+// Whether each iteration has the buffer for itself: all of it, memory that a block's threads share
+// as well if iterations are blocks.
+static bool is_own(Kernel *kernel, Statement *loop, int32_t buffer, LoopKind kind) {
+    Space space = kernel->buffers.at[buffer].space;
+    bool local = !space_is_common(space) || (kind == LOOP_BLOCK && space == SPACE_SHARED);
+    return local && is_private(kernel, loop->body, buffer);
+}
+
+// All threads of a block, or of a warp, fold into it together.
+static bool is_folded(Kernel *kernel, Statement *loop, int32_t buffer) {
+    Op fold;
+    AccessList accesses = kernel_accesses(graph_arena(kernel->graph), kernel, loop->body, buffer);
+    for (int i = 0; i < accesses.count; i++) {
+        LoopSet used = kernel_loops_of_index(kernel, accesses.at[i].index);
+        if (loop_set_has(&used, loop->loop)) return false;
+    }
+    return legal_folds(kernel, loop->body, buffer, &fold);
+}
+
+Statement *legal_parallel(Kernel *kernel, Statement *loop, LoopKind kind) {
     AccessList accesses = kernel_accesses(graph_arena(kernel->graph), kernel, loop->body, -1);
     LoopSet varying = kernel_loops_inside(loop->body);
+    bool in_block = kernel_around(kernel, loop, LOOP_BLOCK);
     for (int32_t buffer = 0; buffer < kernel->buffers.count; buffer++) {
-        Space space = kernel->buffers.at[buffer].space;
-        bool own = space == SPACE_REGISTER || space == SPACE_THREAD;
-        if (!is_stored(&accesses, buffer) || (own && is_private(kernel, loop->body, buffer)))
-            continue;
-        if (own) {
-            for (int i = 0; i < accesses.count; i++)
-                if (accesses.at[i].buffer == buffer) return accesses.at[i].statement;
-        }
+        bool own = !space_is_common(kernel->buffers.at[buffer].space);
+        if (!is_stored(&accesses, buffer) || is_own(kernel, loop, buffer, kind)) continue;
+        for (int i = 0; own && !in_block && i < accesses.count; i++)
+            if (accesses.at[i].buffer == buffer) return accesses.at[i].statement;
         Statement *against = meets(kernel, &accesses, loop->loop, varying, buffer);
-        if (against) return against;
+        bool folds = own && in_block && kind == LOOP_THREAD && is_folded(kernel, loop, buffer);
+        if (against && !folds) return against;
     }
     return NULL;
 }

@@ -1,4 +1,4 @@
-/* transform_order.c - ORDER, THREAD, VECTORIZE, UNROLL, PIPELINE: which iterations run when, and
+/* transform_order.c - ORDER, THREAD, BLOCK, WARP, VECTORIZE, UNROLL, PIPELINE: which iterations run when, and
  * where.
  * In: loops by name.  Out: the nest's loops in another order; a loop of another kind. PIPELINE:
  * when what a buffer holds is asked for.
@@ -48,28 +48,35 @@ void transform_order(const ScheduleLine *line) {
     for (int word = 1; word < line->words; word++, top = top->body) top->loop = order[word];
 }
 
-static Statement *serial_loop(const ScheduleLine *line) {
-    int32_t loop = line_loop(line, line_word(line, 1));
+static Statement *serial_loop(const ScheduleLine *line, int word) {
+    int32_t loop = line_loop(line, line_word(line, word));
     Statement *at = kernel_loop_statement(line->kernel, loop);
     if (line->kernel->loops.at[loop].kind != LOOP_SERIAL)
         line_refuse(line, at, "it has a kind already");
     return at;
 }
 
-void transform_thread(const ScheduleLine *line) {
+static void set_parallel(const ScheduleLine *line, LoopKind kind, const char *who) {
     Kernel *kernel = line->kernel;
-    Statement *at = serial_loop(line);
-    Statement *against = legal_parallel(kernel, at);
-    if (against)
-        line_refuse(line, against,
-                    "threads of loop %s would meet in it. Hint: RFACTOR a fold first",
-                    kernel->loops.at[at->loop].name);
-    kernel->loops.at[at->loop].kind = LOOP_THREAD;
+    for (int word = 1; word < line->words || word == 1; word++) {
+        Statement *at = serial_loop(line, word);
+        Statement *against = legal_parallel(kernel, at, kind);
+        if (against)
+            line_refuse(line, against, "%s of loop %s would meet in it. Hint: RFACTOR a fold first",
+                        who, kernel->loops.at[at->loop].name);
+        kernel->loops.at[at->loop].kind = kind;
+    }
 }
+
+void transform_thread(const ScheduleLine *line) { set_parallel(line, LOOP_THREAD, "threads"); }
+
+void transform_block(const ScheduleLine *line) { set_parallel(line, LOOP_BLOCK, "blocks"); }
+
+void transform_warp(const ScheduleLine *line) { set_parallel(line, LOOP_WARP, "warps"); }
 
 void transform_vectorize(const ScheduleLine *line) {
     Kernel *kernel = line->kernel;
-    Statement *at = serial_loop(line);
+    Statement *at = serial_loop(line, 1);
     Loop *loop = &kernel->loops.at[at->loop];
     int64_t lanes = 0;
     if (!index_is_const(graph_indices(kernel->graph), loop->extent, &lanes) ||
@@ -111,7 +118,7 @@ void transform_stream(const ScheduleLine *line) {
 
 void transform_unroll(const ScheduleLine *line) {
     Kernel *kernel = line->kernel;
-    Statement *at = serial_loop(line);
+    Statement *at = serial_loop(line, 1);
     Loop *loop = &kernel->loops.at[at->loop];
     int64_t extent, steps = line->words > 2 ? line_number(line, 2) : 0;
     if (steps == 1 || steps > LOOP_STEPS_MAX)

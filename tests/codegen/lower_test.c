@@ -186,7 +186,7 @@ TEST(aliased_params_are_not_restrict) {
                                   "kernel k\nin a f32[8]\nout c f32[8]\nin b f32[8]\n"
                                   "for i < 8 { c[i] = (add a[i] b[i]) }\n");
     bool aliased[] = {true, true, false};
-    Program *program = lower(arena, kernel, &(LowerOptions){aliased});
+    Program *program = lower(arena, kernel, &(LowerOptions){.aliased = aliased});
     char symbol[SYMBOL_SIZE], *source = render_c(arena, program, NULL, symbol);
     CHECK(strstr(source, "const f32_at *a, f32_at *c, const f32_at *restrict b"));
     arena_free(arena);
