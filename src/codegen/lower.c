@@ -70,7 +70,7 @@ void lower_value(Lower *lower, const Statement *store, Index index, int32_t valu
 // ---- folds over lanes --------------------------------------------------------------------------
 
 // x[0] op ... op x[L - 1] in a fixed tree: halves, then halves of the half.
-static int32_t fold_lanes(Lower *lower, Op op, DType dtype, int32_t value) {
+int32_t lower_lanes(Lower *lower, Op op, DType dtype, int32_t value) {
     for (int half = lanes_of(lower, value) / 2; half; half /= 2) {
         int32_t other = let(lower, OP_PERM, dtype_computed(dtype), value, -1, -1);
         lower->program->steps.at[other].lane = half;
@@ -128,8 +128,8 @@ static void store_fold(Lower *lower, const Statement *store, Index index, const 
     if (mask >= 0) {
         value = let(lower, OP_WHERE, computes, mask, value, lower_identity(lower, fold->op, dtype));
     }
-    value = fold_lanes(lower, fold->op, dtype, value);
-    if (mask >= 0) lower_open(lower, STEP_IF, fold_lanes(lower, OP_OR, DT_BOOL, mask));
+    value = lower_lanes(lower, fold->op, dtype, value);
+    if (mask >= 0) lower_open(lower, STEP_IF, lower_lanes(lower, OP_OR, DT_BOOL, mask));
     lower->mask = -1;
     value = apply(lower, fold->op, dtype, expression(lower, fold->old), value, -1);
     lower_value(lower, store, index, value);

@@ -60,6 +60,7 @@ int32_t lower_open(Lower *lower, StepKind kind, int32_t condition);             
 void lower_close(Lower *lower);
 // The loop whose iterations lower_list will run, as a FOR that is shared so.
 void lower_body(Lower *lower, const Statement *statement, Share share, int counter);
+int32_t lower_lanes(Lower *lower, Op op, DType dtype, int32_t value);  // folded into one
 int32_t lower_identity(Lower *lower, Op fold, DType dtype);
 // Whether the store is `element = element (op) x`, or + x * y; fatal if it carries on otherwise.
 typedef struct {

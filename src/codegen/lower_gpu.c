@@ -18,8 +18,16 @@ static bool is_block(const Lower *lower, const Statement *statement) {
 
 // ---- launches ----------------------------------------------------------------------------------
 
-// Threads that the loops of a block ask for: as many as have an iteration each; loops longer than
-// any block, or of an extent that changes, take what there is.
+static bool uses_spread(const Lower *lower, Statement *list) {
+    AccessList accesses = kernel_accesses(lower->arena, lower->kernel, list, -1);
+    for (int i = 0; i < accesses.count; i++)
+        if (lower->promotion[accesses.at[i].buffer].spread.thread.extent) return true;
+    return false;
+}
+
+// Threads that the loops of a block ask for: as many as have an iteration each, if those hold
+// registers of their own; other long loops, and those of an extent that changes, take what there
+// is.
 static int64_t threads_for(const Lower *lower, const Statement *list, int64_t warps) {
     enum { USUAL = 256 };
     int64_t most = 1;
@@ -31,7 +39,9 @@ static int64_t threads_for(const Lower *lower, const Statement *list, int64_t wa
         if (loop->kind == LOOP_WARP && fixed) of = extent;
         if (of) most = max_i64(most, of * WARP_THREADS);
         if (loop->kind == LOOP_THREAD && !warps)
-            most = max_i64(most, fixed && extent <= BLOCK_THREADS_MAX ? extent : USUAL);
+            most =
+                max_i64(most, fixed && (extent <= USUAL || uses_spread(lower, list->body)) ? extent
+                                                                                           : USUAL);
         most = max_i64(most, threads_for(lower, list->body, of));
     }
     return most;
@@ -193,12 +203,14 @@ bool lower_thread_fold(Lower *lower, const Statement *store) {
         const ThreadFold *fold = &lower->folds.at[i];
         if (fold->store != store) continue;
         DType dtype = lower->kernel->buffers.at[store->buffer].dtype;
-        if (lower->lanes > 1)
-            fatal("lower: kernel %s folds over lanes and threads at once. Hint: UNROLL the lanes",
-                  lower->kernel->name);
         int32_t own = let_get(lower, fold->variable), value = expression(lower, fold->value);
-        value = fold->y < 0 ? apply(lower, fold->op, dtype, own, value, -1)
-                            : apply(lower, OP_FMA, dtype, value, expression(lower, fold->y), own);
+        if (lower->lanes > 1 && fold->y >= 0)
+            value = apply(lower, OP_MUL, dtype, value, expression(lower, fold->y), -1);
+        if (lower->lanes > 1)
+            value = lower_lanes(lower, fold->op, dtype, widened(lower, value, lower->lanes));
+        value = fold->y < 0 || lower->lanes > 1
+                    ? apply(lower, fold->op, dtype, own, value, -1)
+                    : apply(lower, OP_FMA, dtype, value, expression(lower, fold->y), own);
         set(lower, fold->variable, value);
         return true;
     }

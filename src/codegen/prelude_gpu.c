@@ -32,6 +32,7 @@ static const char c_head[] =
     "    u32 word[16];\n"
     "} SimtLane;\n"
     "typedef struct SimtThread SimtThread;\n"
+    "typedef void SimtFunction(SimtThread *self, void *const *param);\n"
     "struct SimtThread {\n"
     "    i32 thread, block, blocks, threads;\n"
     "    char *shared;\n"

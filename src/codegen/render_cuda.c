@@ -234,5 +234,9 @@ char *render_cuda(Arena *arena, const Program *program, const char *comment,
     Render *render = render_new(arena, program, true);
     int launches = 0;
     for (int32_t id = 0; id < program->steps.count; id++) id = add_kernel(render, id, launches++);
+    render_line(render, "#ifndef __CUDACC__");
+    render_line(render, "SimtFunction *const simt_" RENDER_HASH "[] = {");
+    for (int i = 0; i < launches; i++) render_line(render, "    simt_" RENDER_HASH "_%d,", i);
+    render_line(render, "};\n#endif");
     return render_file(render, comment, symbol);
 }

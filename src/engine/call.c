@@ -48,6 +48,7 @@ static int check_distinct(const Compiled *compiled, int32_t slot) {
 }
 
 static void bind_launches(Compiled *compiled, const int64_t *var, void *workspace) {
+    compiled->workspace = workspace;
     for (int32_t i = 0; i < compiled->launches; i++) {
         Launch *launch = &compiled->launch[i];
         launch->args.var = var;
@@ -70,9 +71,14 @@ int engine_call(Compiled *compiled, const int64_t *param, const int64_t *var, in
             workspace = buffer_scratch((size_t)shared);
     bind_made(compiled, buffer_data(block), result);
     bind_launches(compiled, var, buffer_data(workspace));
-    thread_run(replay, compiled);
+    int status = 0;
+    if (compiled->indices)
+        status = gpu_replay(compiled, var);
+    else
+        thread_run(replay, compiled);
     if (compiled->seconds) dump_times(compiled, var);
     buffer_release(block);
     buffer_release(workspace);
-    return 0;
+    for (int i = 0; i < compiled->outputs && status < 0; i++) buffer_release(result[i]);
+    return status;
 }

@@ -19,6 +19,7 @@ typedef struct {
     char *source;
     char symbol[SYMBOL_SIZE];
     KernelFunction *function;
+    SimtFunction *const *simt;  // of each launch
     OnceList once;
     int32_t *once_unit;  // of each: the unit that makes it
 } Unit;
@@ -30,9 +31,21 @@ typedef struct {
     int64_t temporary_bytes;  // of the memory plan
 } CompiledInfo;
 
+// What a GPU is given for one kernel: blocks of threads, one launch after the other.
+typedef struct {
+    Index blocks;  // in Compiled's indices
+    int32_t threads;
+    SimtFunction *function;
+} Grid;
+
 // One kernel of a replay.
 typedef struct {
     KernelFunction *function;
+    int32_t grids;
+    Grid *grid;  // on a GPU
+    int64_t block_bytes;
+    void **param;  // of each PARAM, of the workspace and of each VAR: where the value is
+    int32_t vars;
     int32_t params, *slot;  // slot: of each PARAM
     void **buffer;          // each PARAM's memory in this call
     PgArgs args;
@@ -57,6 +70,8 @@ struct Compiled {
     int32_t *result;                  // slot of each output
     bool *written;                    // of each slot: some kernel writes it
     void **memory;                    // of each slot
+    void *workspace;                  // in this call
+    IndexTable *indices;              // of grids
     int64_t own_bytes, shared_bytes;  // of workspace: each thread's, and for all
     double *seconds;                  // of each launch, if the passes' work is still there
 };
@@ -77,6 +92,12 @@ int64_t once_live_bytes(void);  // of all that is laid out, for tests and metric
 // realize.c: from unscheduled to explicit form, as schedules take it; what the heuristic aims at.
 void unit_explicit(Kernel *kernel);
 ScheduleTarget unit_target(void);
+
+// gpu.c: units and calls on a GPU
+bool unit_is_gpu(void);  // what is compiled now is for one
+int gpu_compile(Compiled *compiled);
+void gpu_keep(Compiled *compiled, int32_t call, Launch *launch);
+int gpu_replay(Compiled *compiled, const int64_t *var);  // -1 with what a kernel did wrong
 
 // dump.c
 void dump_pass(const Compiled *compiled, const Pass *pass);

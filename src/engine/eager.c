@@ -339,9 +339,38 @@ static void run_reference(const Graph *graph, int outputs, const Id *output, int
     }
 }
 
+// On a GPU each call's graph is compiled; a graph that was there before is found in the caches.
+static void run_compiled(const Graph *graph, int outputs, const Id *output, int64_t *result) {
+    Arena *arena = arena_new();
+    Id *value = arena_array(arena, Id, outputs), *effect = arena_array(arena, Id, outputs);
+    int64_t *made = arena_array(arena, int64_t, outputs);
+    int values = 0, effects = 0;
+    for (int i = 0; i < outputs; i++)
+        if (graph_node(graph, output[i])->op == OP_ASSIGN)
+            effect[effects++] = output[i];
+        else
+            value[values++] = output[i];
+    Compiled *compiled = engine_compile(graph, values, value, effects, effect);
+    if (!compiled || engine_call(compiled, NULL, NULL, made) < 0)
+        fatal("%s: %s", device()->name, error_text());
+    engine_free(compiled);
+    for (int i = 0, next = 0; i < outputs; i++) {
+        const Node *node = graph_node(graph, output[i]);
+        if (node->op == OP_ASSIGN)
+            buffer_retain(result[i] = node->arg[0]);
+        else
+            result[i] = made[next++];
+    }
+    arena_free(arena);
+}
+
 void engine_eager(const Graph *graph, int outputs, const Id *output, int64_t *result) {
     if (!strcmp(env_text("ISA", ""), "ref")) {
         run_reference(graph, outputs, output, result);
+        return;
+    }
+    if (device()->kind != DEVICE_CPU) {
+        run_compiled(graph, outputs, output, result);
         return;
     }
     Arena *arena = arena_new();

@@ -52,7 +52,7 @@ static void make_matrices(void) {
 static void apply_winograd(Compiled *compiled) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     int64_t where = env_int("WINOGRAD", -1);  // 0: nowhere; 1: wherever it can be; else if it pays
-    if (!where) return;
+    if (!where || unit_is_gpu()) return;
     pthread_once(&once, make_matrices);
     Graph *graph = winograd(compiled->arena, compiled->graph, compiled->outputs + compiled->effects,
                             compiled->output, matrix, where == 1);
@@ -72,7 +72,7 @@ static int pass_rewrite(Compiled *compiled) {
 static int pass_fuse(Compiled *compiled) {
     compiled->module = fuse(compiled->arena, compiled->graph, compiled->outputs, compiled->output,
                             compiled->effects, compiled->effect,
-                            unit_target().tiles ? 1 : PRODUCTS_MAX);  // tiles hold one product
+                            unit_target().tiles || unit_is_gpu() ? 1 : PRODUCTS_MAX);
     return 0;
 }
 
@@ -130,10 +130,14 @@ static int pass_unify(Compiled *compiled) {  // equal kernels are compiled once
     return 0;
 }
 
-static int pass_tune(Compiled *compiled) { return search_units(compiled); }
+static int pass_tune(Compiled *compiled) { return unit_is_gpu() ? 0 : search_units(compiled); }
+
+bool unit_is_gpu(void) { return device()->kind != DEVICE_CPU; }
 
 ScheduleTarget unit_target(void) {
     ScheduleTarget row = *schedule_target(target()->lanes);
+    row.gpu = unit_is_gpu();
+    if (row.gpu) return row;
     if (engine_tf32() && target()->amx) row.tiles = "amx_bf16";
     return row;
 }
@@ -216,7 +220,7 @@ static int pass_plan(Compiled *compiled) {
 }
 
 static void lower_unit(Unit *unit) {
-    unit->program = lower(unit->arena, unit->kernel, &(LowerOptions){0});
+    unit->program = lower(unit->arena, unit->kernel, &(LowerOptions){.gpu = unit_is_gpu()});
     program_verify(unit->program);
 }
 
@@ -226,7 +230,8 @@ static int pass_lower(Compiled *compiled) {
 }
 
 static void render_unit(Unit *unit) {
-    unit->source = render_c(unit->arena, unit->program, unit->text, unit->symbol);
+    unit->source = unit_is_gpu() ? render_cuda(unit->arena, unit->program, unit->text, unit->symbol)
+                                 : render_c(unit->arena, unit->program, unit->text, unit->symbol);
 }
 
 static int pass_render(Compiled *compiled) {
@@ -235,6 +240,7 @@ static int pass_render(Compiled *compiled) {
 }
 
 static int pass_compile(Compiled *compiled) {
+    if (unit_is_gpu()) return gpu_compile(compiled);
     CompileUnit *unit = arena_array(compiled->arena, CompileUnit, compiled->units.count);
     for (int32_t i = 0; i < compiled->units.count; i++)
         unit[i] = (CompileUnit){.symbol = compiled->units.at[i].symbol,
@@ -324,6 +330,7 @@ static void keep_launches(Compiled *compiled) {
                            .buffer = arena_array(kept, void *, call->params)};
         launch->slot = arena_copy(kept, call->slot, sizeof *call->slot * (size_t)call->params);
         launch->args = (PgArgs){.buffer = launch->buffer, .wait = barrier_wait};
+        if (unit_is_gpu()) gpu_keep(compiled, i, launch);
         for (int32_t j = 0; j < call->params; j++)
             compiled->written[call->slot[j]] |=
                 compiled->units.at[compiled->unit[i]].kernel->buffers.at[j].written;

@@ -147,6 +147,16 @@ int64_t pool_give_back(Pool *pool);   // segments without a used block; their by
 int64_t pool_live_bytes(Pool *pool);  // asked for and not put back
 int64_t pool_held_bytes(Pool *pool);  // from the source
 
+// ---- device.c: where compiled functions run ----------------------------------------------------
+typedef enum { DEVICE_CPU, DEVICE_SIMT, DEVICE_CUDA } DeviceKind;
+typedef struct {
+    DeviceKind kind;
+    int number;
+    const char *name;
+} Device;
+int device_set(const char *name);  // of all that is compiled from now on; -1 with what to do
+const Device *device(void);        // the CPU, unless PG_DEVICE or device_set says another
+
 // ---- target.c: the CPU -------------------------------------------------------------------------
 typedef struct {
     const char *name;  // "avx512", "avx2", "c", "amx-c"

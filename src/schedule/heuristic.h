@@ -85,6 +85,10 @@ const char *flat_schedule(Heuristic *to);
 // heuristic_tiles.c: a product of matrices on a unit of tiles.
 const char *tiles_schedule(Heuristic *to);
 
+// heuristic_gpu.c: for GPUs
+const char *gpu_schedule(Heuristic *to);
+const char *gpu_plain_schedule(Heuristic *to);
+
 // heuristic_attention.c: of what online() made.
 const char *attention_schedule(Heuristic *to);
 #endif

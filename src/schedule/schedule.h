@@ -88,6 +88,7 @@ typedef struct {
     int tile_m, tile_n;  // of the unit
     const char *tiles;   // a unit of tiles, where tf32 is asked for and there is one; NULL: none
     int depth, block;    // of a packed panel: rows; of rows that a thread takes: how many
+    bool gpu;            // blocks of threads; what is above does not count
 } ScheduleTarget;
 enum { CANDIDATES_MAX = 9 };
 int schedule_candidates(Arena *arena, Kernel *kernel, const ScheduleTarget *target,
@@ -235,7 +236,8 @@ Id fold_into(Graph *graph, Op fold, Id x, Id old);
 //                                runs iteration t, all threads may fold into one register, and
 //                                several loops named together may use registers that are each
 //                                thread's own
-//   BLOCK i                      the iterations are a GPU's blocks of threads
+//   BLOCK i                      the iterations are a GPU's blocks of threads; `BLOCK top`: all is
+//                                one block's
 //   WARP w                       in a block, warp w runs iteration w
 //   VECTORIZE j                  the iterations are the lanes of vectors
 //   UNROLL k [8]                 the iterations are written out; 8: a loop over 8 at a time is left

@@ -7,6 +7,8 @@
  *       for k { for i { for j { update s[16*i + j] = .. } } }                                    */
 #include "schedule/schedule.h"
 
+#include <string.h>
+
 // The outermost loop statement among those named; they must be one perfect nest.
 static Statement *find_nest(const ScheduleLine *line, LoopSet named) {
     const Kernel *kernel = line->kernel;
@@ -70,7 +72,21 @@ static void set_parallel(const ScheduleLine *line, LoopKind kind, const char *wh
 
 void transform_thread(const ScheduleLine *line) { set_parallel(line, LOOP_THREAD, "threads"); }
 
-void transform_block(const ScheduleLine *line) { set_parallel(line, LOOP_BLOCK, "blocks"); }
+// All statements are one block's.
+static void block_all(const ScheduleLine *line) {
+    Kernel *kernel = line->kernel;
+    int32_t loop = kernel_loop(kernel, "all", 1);
+    if (kernel_has_blocks(kernel)) line_refuse(line, kernel->body, "there are blocks already");
+    kernel->loops.at[loop].kind = LOOP_BLOCK;
+    kernel->body = statement_loop(kernel, loop, kernel->body);
+}
+
+void transform_block(const ScheduleLine *line) {
+    if (!strcmp(line_word(line, 1), "top"))
+        block_all(line);
+    else
+        set_parallel(line, LOOP_BLOCK, "blocks");
+}
 
 void transform_warp(const ScheduleLine *line) { set_parallel(line, LOOP_WARP, "warps"); }
 
