@@ -239,7 +239,7 @@ static int load_unit(CompileUnit *unit, const char *path, const char *name) {
 
 typedef struct {
     Paths paths;
-    const char *compiler;
+    const char *compiler, *flags;
     LIST(int) units;
     Text source;
     pid_t process;
@@ -273,7 +273,10 @@ static int find_missing(Batch *batch, int *missing) {
     return count;
 }
 
-// As many files for a compiler as there are cores; a unit goes to the one with least text so far.
+static const char *flags_of(const CompileUnit *unit) { return unit->flags ? unit->flags : ""; }
+
+// As many files for a compiler and its flags as there are cores; a unit goes to the one with least
+// text so far.
 static void share_out(Batch *batch, const int *missing, int count, const char *folder) {
     batch->file = arena_array(batch->arena, File, count);
     for (int i = 0; i < count; i++) {
@@ -283,6 +286,7 @@ static void share_out(Batch *batch, const int *missing, int count, const char *f
         for (int f = 0; f < batch->files; f++) {
             File *file = &batch->file[f];
             if (strcmp(file->compiler, batch->compiler[missing[i]])) continue;
+            if (strcmp(file->flags, flags_of(unit))) continue;
             of_compiler++;
             if (!least || file->source.count < least->source.count) least = file;
         }
@@ -290,6 +294,7 @@ static void share_out(Batch *batch, const int *missing, int count, const char *f
             least = &batch->file[batch->files];
             *least = (File){.paths = paths_of(batch->arena, folder, batch->files++, "so"),
                             .compiler = batch->compiler[missing[i]],
+                            .flags = flags_of(unit),
                             .source = text_new(batch->arena)};
         }
         text_add(&least->source, "%s\n", unit->source);
@@ -337,8 +342,9 @@ static int compile_missing(Batch *batch, const int *missing, int count) {
     for (int f = 0; f < batch->files; f++) {
         File *file = &batch->file[f];
         file->process = -1;
+        const char *options = arena_print(batch->arena, "-shared -nostdlib %s", file->flags);
         if (!file_write(file->paths.source, file->source.at, file->source.count))
-            file->process = start_compiler(batch->arena, file->compiler, "-shared -nostdlib",
+            file->process = start_compiler(batch->arena, file->compiler, options,
                                            file->paths.source, file->paths.object, file->paths.log);
     }
     int result = 0;
@@ -362,8 +368,9 @@ static int compile_all(Batch *batch) {
         batch->compiler[i] = unit->compiler ? unit->compiler : usual;
         if (last != batch->compiler[i]) key = compiler_key(batch->arena, last = batch->compiler[i]);
         if (!key) return -1;
-        batch->name[i] = arena_print(batch->arena, "%s-%016lx.so", unit->symbol,
-                                     hash_bytes(key, strlen(key), 0));
+        const char *flags = flags_of(unit);
+        uint64_t hash = hash_bytes(flags, strlen(flags), hash_bytes(key, strlen(key), 0));
+        batch->name[i] = arena_print(batch->arena, "%s-%016lx.so", unit->symbol, hash);
     }
     int *missing = arena_array(batch->arena, int, batch->count);
     int count = find_missing(batch, missing);

@@ -59,6 +59,7 @@ typedef struct {
     const char *symbol;        // pg_k_<hash of the source>
     const char *source;        // C, without includes
     const char *compiler;      // its path; NULL: compiler_path's
+    const char *flags;         // more of them, which win; NULL: none
     KernelFunction *function;  // filled in; stays loaded until the process ends
     void *object;              // filled in, for compile_forget
     bool from_cache;           // filled in

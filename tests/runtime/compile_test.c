@@ -144,6 +144,23 @@ TEST(another_compiler_or_target_is_another_entry) {
     arena_free(arena);
 }
 
+TEST(flags_are_of_a_unit) {
+    Arena *arena = fresh_cache();
+    CompileUnit unit[3];
+    for (int i = 0; i < 3; i++) unit[i] = unit_of(arena, i == 2 ? "flagged" : "flags", 3);
+    for (int i = 0; i < 3; i++)
+        unit[i].source =
+            arena_print(arena, "#ifndef THREE\n#define THREE 3\n#endif\n%.*sTHREE;\n}\n",
+                        (int)(strrchr(unit[i].source, '3') - unit[i].source), unit[i].source);
+    unit[1].flags = "-O0 -DTHREE=4";
+    CHECK_INT(compile_units(unit, 3), 0);
+    CHECK_INT(value_of(&unit[0]), 3);
+    CHECK_INT(value_of(&unit[1]), 4);
+    CHECK_INT(value_of(&unit[2]), 3);
+    CHECK_INT(entries(arena), 3);
+    arena_free(arena);
+}
+
 TEST(processes_fill_the_cache_together) {
     Arena *arena = fresh_cache();
     fflush(stdout);
