@@ -117,6 +117,8 @@ struct SimtThread {
     void (*copy)(SimtThread *self, void *to, const void *from, int32_t bytes, int32_t there);
     void (*commit)(SimtThread *self);
     void (*settle)(SimtThread *self, int32_t groups);
+    void (*access)(SimtThread *self, const void *at, int64_t bytes, int32_t write,
+                   const void *site);  // of texts that were compiled for checks
 };
 typedef void SimtFunction(SimtThread *self, void *const *param);
 enum { SIMT_WARP = 32, SIMT_THREADS_MAX = 1024, SIMT_SHARED_MAX = 227 << 10 };  // bytes: sm_90's
@@ -126,6 +128,33 @@ enum { SIMT_UNWRITTEN = 0x7fdead00, SIMT_UNDER_WAY = 0x7fdead01 };
 // in it, after which results are undefined.
 int simt_launch(SimtFunction *function, int64_t blocks, int threads, int64_t shared_bytes,
                 void *const *param);
+
+// ---- simt_check.c: the same, slowly, where every access is told --------------------------------
+// CompileUnit.flags for it. A helper's accesses are those of its caller's line, so all that may be
+// is inlined; the tab keeps the definition one word.
+#define SIMT_CHECKED_FLAGS \
+    "-O0 -fsanitize=thread -DSIMT_CHECKED -Dinline=inline\t__attribute__((always_inline))"
+typedef struct {
+    const char *name;  // for messages
+    const void *at;
+    int64_t bytes;
+    int grain;  // bytes of an element: two threads may write to neighbours
+} SimtRange;    // memory that a kernel is given
+typedef struct {
+    // Requests are of a warp, bytes what its lanes asked for; by gpu_lines and gpu_wavefronts.
+    int64_t loads, load_lines, load_sectors, load_bytes;
+    int64_t stores, store_lines, store_sectors, store_bytes;
+    int64_t
+        memory_bytes;  // of elements that were read before they were written, and of written ones
+    int64_t shared, wavefronts, conflict_free, shared_bytes;  // requests of shared memory
+    // Instructions of a warp. A copy is also a load and a request of shared memory.
+    int64_t barriers, warp_barriers, shuffles, ballots, mmas, copies;
+} SimtCounts;
+// -1 also for what hardware lets pass: an access outside of the ranges, of shared memory that
+// nothing was written to, of what a copy is still under way to; two threads' accesses to a place,
+// one of them a write, with no barrier between; threads that meet at different places.
+int simt_check(SimtFunction *function, int64_t blocks, int threads, int64_t shared_bytes,
+               void *const *param, int ranges, const SimtRange *range, SimtCounts *counts);
 
 // ---- pool.c: memory of a device, kept and used again -------------------------------------------
 typedef struct {

@@ -6,11 +6,10 @@
  * destination holds NaNs until then, as does shared memory that nothing was written to.
  *   simt_launch(function, 4096 / 256, 256, 0, (void *[]){&a, &c, &n})                            */
 #define _GNU_SOURCE
-#include "runtime/runtime.h"
+#include "runtime/simt.h"
 
 #include <dlfcn.h>
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -20,65 +19,14 @@
 #endif
 
 enum {
-    STACK_BYTES = 1 << 16,  // a fiber's; aligned to itself, its first page is not mapped
     PAGE_BYTES = 4096,
-    WARPS_MAX = SIMT_THREADS_MAX / SIMT_WARP,
     // A stack is two of the 65530 mappings that a process may have.
     WORKERS_MAX = 16,
 };
 
-// Where a thread is: in one of prelude_gpu.c's places, or in none of them.
-enum { RUNS, BARRIER, WARP_BARRIER, SHUFFLE, BALLOT, MMA, ENDED, PLACES };
 static const char *const place_text[PLACES] = {"nowhere",   "a barrier", "a warp's barrier",
                                                "a shuffle", "a ballot",  "a matrix product",
                                                "the end"};
-
-typedef struct Worker Worker;
-typedef struct {
-    void *to;
-    const void *from;
-    int32_t bytes, there, group;
-} Copy;
-typedef struct {
-    SimtThread self;  // first: what the kernel gets is a Thread's address
-    Worker *worker;
-    void *sp;  // of its fiber, which does not run
-    int where;
-    int turn;   // which of two places it gives to others from: the last may still be read
-    int group;  // of its next copy
-    LIST(Copy) copies;
-} Thread;
-
-typedef struct {
-    SimtFunction *function;
-    void *const *param;
-    int64_t blocks;
-    int threads;
-    int64_t shared_bytes, piece;
-    uint64_t seed;
-    _Atomic int64_t next;  // block that nobody has begun
-    atomic_bool failed;
-    pthread_mutex_t lock;
-    char message[ERROR_SIZE];  // the first
-} Launch;
-
-struct Worker {
-    Worker *next;  // among those that are free
-    Launch *launch;
-    Arena *arena;
-    char *stacks, *shared;
-    int stacks_made, free_count;
-    char *free_stack[SIMT_THREADS_MAX];
-    Thread thread[SIMT_THREADS_MAX];
-    SimtLane lane[2][SIMT_THREADS_MAX];
-    void *home;  // stack pointer of run_block
-    uint64_t random;
-    int32_t first, step, started;  // the next to start is (first + started * step) % threads
-    int32_t ready[SIMT_THREADS_MAX], ready_at, ready_count;  // a ring of those that may go on
-    int at_barrier, ended, in_warp[WARPS_MAX], warp_where[WARPS_MAX];
-    bool stopped;  // the message says why
-    char message[ERROR_SIZE];
-};
 
 static struct {
     pthread_mutex_t lock;
@@ -143,13 +91,15 @@ static bool some_unstarted(const Worker *worker) {
 static void fiber_main(void);
 
 // A thread on a stack of its own: simt_change_fiber enters it as if it had left from fiber_main's
-// first instruction: six registers, that address, and a stack that is aligned as after a call.
+// first instruction: six registers, that address, and a stack that is aligned as after a call. The
+// stacks' tops lie apart, or all would be in the same few sets of the caches.
 static Thread *start_fiber(Worker *worker) {
     char *stack = stack_take(worker);
     if (!stack) return NULL;
     Thread *thread = next_unstarted(worker);
     *stack_owner((uintptr_t)stack) = thread;
-    void **top = (void **)(stack + STACK_BYTES - 32);
+    size_t number = (size_t)(stack - worker->stacks) / STACK_BYTES;
+    void **top = (void **)(stack + STACK_BYTES - 32 - number * 5 * 64 % (STACK_BYTES / 8));
     *top = (void *)(uintptr_t)fiber_main;
     thread->sp = memset(top - 6, 0, 6 * sizeof *top);
     return thread;
@@ -173,8 +123,19 @@ static void leave(Worker *worker, void **sp, const Thread *self, bool rather_new
     simt_change_fiber(sp, next ? next->sp : worker->home);
 }
 
+ON_FIBER _Noreturn void simt_refuse(Thread *thread, const char *format, ...) {
+    char message[ERROR_SIZE];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(message, sizeof message, format, arguments);
+    va_end(arguments);
+    stop(thread->worker, "%s", message);
+    leave(thread->worker, &thread->sp, thread, false);
+    __builtin_unreachable();  // nobody changes to a fiber after a stop
+}
+
 // Threads that come to their end without a wait run one after another on one fiber.
-static void fiber_main(void) {
+ON_FIBER static void fiber_main(void) {
     Thread **owner = stack_owner((uintptr_t)__builtin_frame_address(0));
     Worker *worker = (*owner)->worker;
     for (void *nowhere;;) {
@@ -229,14 +190,20 @@ static void release(Worker *worker, int from, int count) {
 
 // ---- what kernels call -------------------------------------------------------------------------
 
-static void arrive(Worker *worker, int number, int where) {
+static void met(Thread *last, int where, int first, int count) {
+    if (last->worker->launch->check) check_met(last, where, first, count);
+    release(last->worker, first, count);
+}
+
+static void arrive(Thread *thread, int where) {
+    Worker *worker = thread->worker;
     if (where == BARRIER) {
         if (++worker->at_barrier < worker->launch->threads) return;
         worker->at_barrier = 0;
-        release(worker, 0, worker->launch->threads);
+        met(thread, where, 0, worker->launch->threads);
         return;
     }
-    int warp = number / SIMT_WARP;
+    int warp = thread->self.thread / SIMT_WARP;
     if (!worker->in_warp[warp]) worker->warp_where[warp] = where;
     if (worker->warp_where[warp] != where) {  // this thread waits for what the others are not at
         worker->in_warp[warp] = 0;
@@ -244,7 +211,7 @@ static void arrive(Worker *worker, int number, int where) {
     }
     if (++worker->in_warp[warp] < SIMT_WARP) return;
     worker->in_warp[warp] = 0;
-    release(worker, warp * SIMT_WARP, SIMT_WARP);
+    met(thread, where, warp * SIMT_WARP, SIMT_WARP);
 }
 
 static const SimtLane *meet(SimtThread *self, int32_t where) {
@@ -254,7 +221,8 @@ static const SimtLane *meet(SimtThread *self, int32_t where) {
     thread->turn ^= 1;
     self->give = &worker->lane[thread->turn][self->thread];
     thread->where = where;
-    arrive(worker, self->thread, where);
+    thread->site = __builtin_return_address(0);
+    arrive(thread, where);
     leave(worker, &thread->sp, thread, false);
     return given;
 }
@@ -263,39 +231,47 @@ static void fill(void *at, size_t bytes, uint32_t value) {
     for (size_t i = 0; i + 4 <= bytes; i += 4) memcpy((char *)at + i, &value, 4);
 }
 
-static void copy(SimtThread *self, void *to, const void *from, int32_t bytes, int32_t there) {
+ON_FIBER static void copy(SimtThread *self, void *to, const void *from, int32_t bytes,
+                          int32_t there) {
     Thread *thread = (Thread *)self;
     Worker *worker = thread->worker;
     uintptr_t places = (uintptr_t)to | (there ? (uintptr_t)from : 0);
     int64_t at = (char *)to - self->shared;
     if (places % bytes)
-        stop(worker, "thread %d copies %d bytes from or to where they are not aligned",
-             self->thread, bytes);
-    else if (at < 0 || at > worker->launch->shared_bytes - bytes)
-        stop(worker, "thread %d copies %d bytes to %ld, of %ld bytes of shared memory",
-             self->thread, bytes, (long)at, (long)worker->launch->shared_bytes);
-    if (worker->stopped) leave(worker, &thread->sp, thread, false);
+        simt_refuse(thread, "thread %d copies %d bytes from or to where they are not aligned",
+                    self->thread, bytes);
+    if (at < 0 || at > worker->launch->shared_bytes - bytes)
+        simt_refuse(thread, "thread %d copies %d bytes to %ld, of %ld bytes of shared memory",
+                    self->thread, bytes, (long)at, (long)worker->launch->shared_bytes);
+    Copy one = {to, from, bytes, there, thread->group};
+    if (worker->launch->check) check_copy(thread, &one, __builtin_return_address(0));
     fill(to, bytes, SIMT_UNDER_WAY);
-    *list_add(worker->arena, &thread->copies) = (Copy){to, from, bytes, there, thread->group};
+    *list_add(worker->arena, &thread->copies) = one;
 }
 
 static void commit(SimtThread *self) { ((Thread *)self)->group++; }
 
+static void finish_copy(Thread *thread, const Copy *one) {
+    if (one->there)
+        memcpy(one->to, one->from, one->bytes);
+    else
+        memset(one->to, 0, one->bytes);
+    if (thread->worker->launch->check) check_copied(thread, one);
+}
+
 // The other threads run first: who relies on this one's copies without meeting it sees what is
 // there before them.
-static void settle(SimtThread *self, int32_t groups) {
+ON_FIBER static void settle(SimtThread *self, int32_t groups) {
     Thread *thread = (Thread *)self;
     ready_add(thread->worker, self->thread);
     leave(thread->worker, &thread->sp, thread, true);
     int kept = 0;
     for (int i = 0; i < thread->copies.count; i++) {
-        Copy *one = &thread->copies.at[i];
-        if (one->group >= thread->group - groups)
-            thread->copies.at[kept++] = *one;
-        else if (one->there)
-            memcpy(one->to, one->from, one->bytes);
+        Copy one = thread->copies.at[i];
+        if (one.group < thread->group - groups)
+            finish_copy(thread, &one);
         else
-            memset(one->to, 0, one->bytes);
+            thread->copies.at[kept++] = one;
     }
     thread->copies.count = kept;
 }
@@ -328,7 +304,9 @@ static void run_block(Worker *worker, int64_t block) {
     memset(worker->in_warp, 0, sizeof worker->in_warp);
     for (int i = 0; i < launch->threads; i++) worker->thread[i].self.block = (int32_t)block;
     fill(worker->shared, (size_t)launch->shared_bytes, SIMT_UNWRITTEN);
+    if (launch->check) check_block(launch->check, worker, block);
     leave(worker, &worker->home, NULL, true);
+    if (launch->check) check_block_end(launch->check);
     if (worker->ended < launch->threads) stop_divergent(worker);
 }
 
@@ -368,6 +346,7 @@ static Worker *worker_take(Launch *launch) {
                                     .meet = meet,
                                     .copy = copy,
                                     .commit = commit,
+                                    .access = check_access,
                                     .settle = settle};
     }
     return worker;
@@ -413,25 +392,32 @@ static void run_blocks(void *context, int thread, int threads, Barrier *barrier)
     worker_give(worker);
 }
 
+int simt_run(Launch *launch) {
+    if (launch->blocks < 0 || launch->blocks > INT32_MAX || launch->threads < 1 ||
+        launch->threads > SIMT_THREADS_MAX)
+        return fail("cannot launch %ld blocks of %d threads. Hint: 2^31 - 1 of %d at most",
+                    (long)launch->blocks, launch->threads, SIMT_THREADS_MAX);
+    if (launch->shared_bytes < 0 || launch->shared_bytes > SIMT_SHARED_MAX)
+        return fail("cannot launch with %ld bytes of shared memory. Hint: %d at most",
+                    (long)launch->shared_bytes, SIMT_SHARED_MAX);
+    pthread_mutex_init(&launch->lock, NULL);
+    launch->seed = (uint64_t)env_int("SIMT_SEED", 1);
+    launch->piece = max_i64(launch->blocks / (8 * thread_count()), 1);
+    // One thread keeps the books of a check; to wake others for one block takes longer than most.
+    if (launch->check || launch->blocks == 1)
+        run_blocks(launch, 0, 1, NULL);
+    else
+        thread_run(run_blocks, launch);
+    pthread_mutex_destroy(&launch->lock);
+    return launch->failed ? fail("%s", launch->message) : 0;
+}
+
 int simt_launch(SimtFunction *function, int64_t blocks, int threads, int64_t shared_bytes,
                 void *const *param) {
-    if (blocks < 0 || blocks > INT32_MAX || threads < 1 || threads > SIMT_THREADS_MAX)
-        return fail("cannot launch %ld blocks of %d threads. Hint: 2^31 - 1 of %d at most",
-                    (long)blocks, threads, SIMT_THREADS_MAX);
-    if (shared_bytes < 0 || shared_bytes > SIMT_SHARED_MAX)
-        return fail("cannot launch with %ld bytes of shared memory. Hint: %d at most",
-                    (long)shared_bytes, SIMT_SHARED_MAX);
     Launch launch = {.function = function,
                      .param = param,
                      .blocks = blocks,
                      .threads = threads,
-                     .shared_bytes = shared_bytes,
-                     .lock = PTHREAD_MUTEX_INITIALIZER,
-                     .seed = (uint64_t)env_int("SIMT_SEED", 1)};
-    launch.piece = max_i64(blocks / (8 * thread_count()), 1);
-    if (blocks == 1)
-        run_blocks(&launch, 0, 1, NULL);  // waking the others takes longer than most such kernels
-    else
-        thread_run(run_blocks, &launch);
-    return launch.failed ? fail("%s", launch.message) : 0;
+                     .shared_bytes = shared_bytes};
+    return simt_run(&launch);
 }

@@ -1,52 +1,16 @@
 /* simt_test.c - kernels in the common subset of C11 and CUDA C++, written by hand, on the CPU: what
  * they compute, and what is found wrong in them. */
 #include "codegen/codegen.h"
-#include "runtime/runtime.h"
-#include "test.h"
+#include "simt_kernel.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-// What prelude.c declares for every text.
-static const char types[] = "#ifndef PG_TEST_TYPES\n#define PG_TEST_TYPES\n"
-                            "typedef float f32;\ntypedef int i32;\ntypedef unsigned int u32;\n"
-                            "typedef long i64;\n#endif\n";
-
-// The kernel `body` with up to three buffers a, b, c and a number n, as a renderer would write it.
-static SimtFunction *kernel(const char *body) {
-    Arena *arena = arena_new();
-    Text text = text_new(arena);
-    const char *symbol =
-        arena_print(arena, "simt_%016lx_0", (unsigned long)hash_bytes(body, strlen(body), 0));
-    text_add(&text, "%s", types);
-    prelude_gpu_add(&text, arena, body);
-    text_add(&text,
-             "KERNEL(1024) pg_k_%s(SELF const f32 *__restrict__ a, const f32 *__restrict__ b,\n"
-             "                     f32 *__restrict__ c, i64 n) {\n%s\n}\n"
-             "#ifndef __CUDACC__\n"
-             "void %s(SimtThread *self, void *const *param) {\n"
-             "    pg_k_%s(self, *(const f32 **)param[0], *(const f32 **)param[1],\n"
-             "            *(f32 **)param[2], *(const i64 *)param[3]);\n"
-             "}\n#endif\n",
-             symbol + 5, body, symbol, symbol + 5);
-    CompileUnit unit = {.symbol = symbol, .source = text.at};
-    if (compile_units(&unit, 1)) fatal("%s", error_text());
-    arena_free(arena);
-    return (SimtFunction *)(uintptr_t)unit.function;
-}
-
 static int launch(SimtFunction *function, int64_t blocks, int threads, int64_t shared,
                   const float *a, const float *b, float *c, int64_t n) {
     void *param[] = {&a, &b, &c, &n};
     return simt_launch(function, blocks, threads, shared, param);
-}
-
-static float *values(int64_t count, int seed) {
-    float *at = malloc((size_t)count * sizeof *at);
-    for (int64_t i = 0; i < count; i++)
-        at[i] = (float)(int64_t)(hash_bytes(&i, sizeof i, (uint64_t)seed) % 2001 - 1000) / 1000;
-    return at;
 }
 
 static uint32_t bits_of(float x) {
@@ -63,9 +27,9 @@ static float float_of(uint32_t bits) {
 
 TEST(elementwise_in_many_blocks) {
     enum { N = 100000 };
-    SimtFunction *add = kernel("    i64 i = (i64)block_index() * 256 + thread_index();\n"
-                               "    if (i < n) c[i] = a[i] + b[i] + 0 * block_count();");
-    float *a = values(N, 1), *b = values(N, 2), *c = values(N + 1, 3);
+    SimtFunction *add = simt_kernel("    i64 i = (i64)block_index() * 256 + thread_index();\n"
+                                    "    if (i < n) c[i] = a[i] + b[i] + 0 * block_count();");
+    float *a = simt_values(N, 1), *b = simt_values(N, 2), *c = simt_values(N + 1, 3);
     float behind = c[N];
     CHECK_INT(launch(add, (N + 255) / 256, 256, 0, a, b, c, N), 0);
     for (int i = 0; i < N; i++) CHECK(c[i] == a[i] + b[i]);
@@ -75,7 +39,7 @@ TEST(elementwise_in_many_blocks) {
 }
 
 TEST(a_launch_that_no_gpu_takes_is_refused) {
-    SimtFunction *nothing = kernel("    (void)n;");
+    SimtFunction *nothing = simt_kernel("    (void)n;");
     CHECK_FAIL(launch(nothing, 1, 1025, 0, NULL, NULL, NULL, 0), "1025 threads");
     CHECK_FAIL(launch(nothing, 1, 0, 0, NULL, NULL, NULL, 0), "0 threads");
     CHECK_FAIL(launch(nothing, -1, 1, 0, NULL, NULL, NULL, 0), "-1 blocks");
@@ -99,8 +63,8 @@ static const char block_sum[] =
 
 TEST(sums_of_blocks_do_not_depend_on_the_seed) {
     enum { BLOCKS = 40, THREADS = 1024 };
-    SimtFunction *sum = kernel(block_sum);
-    float *a = values(BLOCKS * THREADS, 4), c[BLOCKS], first[BLOCKS];
+    SimtFunction *sum = simt_kernel(block_sum);
+    float *a = simt_values(BLOCKS * THREADS, 4), c[BLOCKS], first[BLOCKS];
     for (int seed = 0; seed < 4; seed++) {
         char text[8];
         snprintf(text, sizeof text, "%d", seed);
@@ -120,10 +84,10 @@ TEST(sums_of_blocks_do_not_depend_on_the_seed) {
 
 // Threads note when they were there, without atomics: one worker runs a block.
 TEST(the_order_of_threads_is_the_seeds) {
-    SimtFunction *order = kernel("    i32 *at = (i32 *)shared_at(0);\n"
-                                 "    if (thread_index() == 0) *at = 0;\n"
-                                 "    barrier();\n"
-                                 "    c[(*at)++] = thread_index();\n");
+    SimtFunction *order = simt_kernel("    i32 *at = (i32 *)shared_at(0);\n"
+                                      "    if (thread_index() == 0) *at = 0;\n"
+                                      "    barrier();\n"
+                                      "    c[(*at)++] = thread_index();\n");
     float c[2][96], again[96];
     for (int seed = 0; seed < 2; seed++) {
         setenv("PG_SIMT_SEED", seed ? "11" : "12", 1);
@@ -139,21 +103,21 @@ TEST(the_order_of_threads_is_the_seeds) {
 }
 
 TEST(shuffles_of_all_types_and_ballots) {
-    SimtFunction *all =
-        kernel("    const i32 thread = thread_index(), lane = thread % 32;\n"
-               "    const i64 wide = shuffle_i64((i64)thread << 40 | 5, lane + 1);\n"
-               "    const i64 wide_xor = shuffle_xor_i64((i64)thread << 40, 3);\n"
-               "    const u32 word = shuffle_u32(thread * 2u, 31 - lane);\n"
-               "    const u32 votes = ballot(a[thread] > 0), none = ballot(0), all = ballot(7);\n"
-               "    warp_barrier();\n"
-               "    const f32 number = shuffle_f32(a[thread], 4);\n"
-               "    c[thread] = (wide >> 40) + 1000 * (wide & 7) + (wide_xor >> 32);\n"
-               "    c[64 + thread] = word + shuffle_xor_u32(1u, 1);\n"
-               "    c[128 + thread] = shuffle_i32(-thread, 7) + shuffle_xor_i32(0, 1);\n"
-               "    c[192 + thread] = votes >> lane & 1;\n"
-               "    c[256 + thread] = number;\n"
-               "    c[320 + thread] = none == 0 && all == 0xffffffffu;");
-    float *a = values(64, 5), c[384];
+    SimtFunction *all = simt_kernel(
+        "    const i32 thread = thread_index(), lane = thread % 32;\n"
+        "    const i64 wide = shuffle_i64((i64)thread << 40 | 5, lane + 1);\n"
+        "    const i64 wide_xor = shuffle_xor_i64((i64)thread << 40, 3);\n"
+        "    const u32 word = shuffle_u32(thread * 2u, 31 - lane);\n"
+        "    const u32 votes = ballot(a[thread] > 0), none = ballot(0), all = ballot(7);\n"
+        "    warp_barrier();\n"
+        "    const f32 number = shuffle_f32(a[thread], 4);\n"
+        "    c[thread] = (wide >> 40) + 1000 * (wide & 7) + (wide_xor >> 32);\n"
+        "    c[64 + thread] = word + shuffle_xor_u32(1u, 1);\n"
+        "    c[128 + thread] = shuffle_i32(-thread, 7) + shuffle_xor_i32(0, 1);\n"
+        "    c[192 + thread] = votes >> lane & 1;\n"
+        "    c[256 + thread] = number;\n"
+        "    c[320 + thread] = none == 0 && all == 0xffffffffu;");
+    float *a = simt_values(64, 5), c[384];
     CHECK_INT(launch(all, 1, 64, 0, a, NULL, c, 0), 0);
     for (int i = 0; i < 64; i++) {
         int warp = i / 32 * 32, lane = i % 32;
@@ -170,22 +134,22 @@ TEST(shuffles_of_all_types_and_ballots) {
 TEST(matmul_in_tiles_of_shared_memory) {
     enum { N = 64 };
     SimtFunction *matmul =
-        kernel("    f32 *left = (f32 *)shared_at(0), *right = (f32 *)shared_at(1024);\n"
-               "    const i32 row = thread_index() / 16, column = thread_index() % 16;\n"
-               "    const i64 tiles = n / 16;\n"
-               "    const i64 i = block_index() / tiles * 16 + row;\n"
-               "    const i64 j = block_index() % tiles * 16 + column;\n"
-               "    f32 sum = 0;\n"
-               "    for (i64 k = 0; k < n; k += 16) {\n"
-               "        left[16 * row + column] = a[n * i + k + column];\n"
-               "        right[16 * row + column] = b[n * (k + row) + j];\n"
-               "        barrier();\n"
-               "        for (i32 p = 0; p < 16; p++) sum += left[16 * row + p] * "
-               "right[16 * p + column];\n"
-               "        barrier();\n"
-               "    }\n"
-               "    c[n * i + j] = sum;");
-    float *a = values(N * N, 6), *b = values(N * N, 7), *c = values(N * N, 8);
+        simt_kernel("    f32 *left = (f32 *)shared_at(0), *right = (f32 *)shared_at(1024);\n"
+                    "    const i32 row = thread_index() / 16, column = thread_index() % 16;\n"
+                    "    const i64 tiles = n / 16;\n"
+                    "    const i64 i = block_index() / tiles * 16 + row;\n"
+                    "    const i64 j = block_index() % tiles * 16 + column;\n"
+                    "    f32 sum = 0;\n"
+                    "    for (i64 k = 0; k < n; k += 16) {\n"
+                    "        left[16 * row + column] = a[n * i + k + column];\n"
+                    "        right[16 * row + column] = b[n * (k + row) + j];\n"
+                    "        barrier();\n"
+                    "        for (i32 p = 0; p < 16; p++) sum += left[16 * row + p] * "
+                    "right[16 * p + column];\n"
+                    "        barrier();\n"
+                    "    }\n"
+                    "    c[n * i + j] = sum;");
+    float *a = simt_values(N * N, 6), *b = simt_values(N * N, 7), *c = simt_values(N * N, 8);
     CHECK_INT(launch(matmul, N * N / 256, 256, 2048, a, b, c, N), 0);
     for (int i = 0; i < N; i++)
         for (int j = 0; j < N; j++) {
@@ -198,28 +162,28 @@ TEST(matmul_in_tiles_of_shared_memory) {
 
 // Two buffers in shared memory: while one is summed, the other is filled.
 TEST(copies_into_two_buffers) {
-    SimtFunction *sum =
-        kernel("    f32 *at = (f32 *)shared_at(0);\n"
-               "    const i32 thread = thread_index();\n"
-               "    f32 total = 0;\n"
-               "    copy_async_16(at + 4 * thread, a + 4 * thread);\n"
-               "    copy_async_commit();\n"
-               "    for (i64 step = 0; step < n; step++) {\n"
-               "        const i32 here = (step & 1) * 256, there = 256 - here;\n"
-               "        const i32 more = step + 1 < n;\n"
-               "        copy_async_16_if(at + there + 4 * thread,\n"
-               "                         a + (more ? 256 * (step + 1) : 0) + 4 * thread, more);\n"
-               "        copy_async_commit();\n"
-               "        copy_async_wait(1);\n"
-               "        barrier();\n"
-               "        for (i32 i = 0; i < 4; i++) total += at[here + (thread ^ 5) + 64 * i];\n"
-               "        barrier();\n"
-               "    }\n"
-               "    copy_async_wait(0);\n"
-               "    barrier();\n"
-               "    c[thread] = total;\n"
-               "    c[64 + thread] = at[(n & 1) * 256 + thread];");
-    float *a = values(256 * 5, 9), c[128];
+    SimtFunction *sum = simt_kernel(
+        "    f32 *at = (f32 *)shared_at(0);\n"
+        "    const i32 thread = thread_index();\n"
+        "    f32 total = 0;\n"
+        "    copy_async_16(at + 4 * thread, a + 4 * thread);\n"
+        "    copy_async_commit();\n"
+        "    for (i64 step = 0; step < n; step++) {\n"
+        "        const i32 here = (step & 1) * 256, there = 256 - here;\n"
+        "        const i32 more = step + 1 < n;\n"
+        "        copy_async_16_if(at + there + 4 * thread,\n"
+        "                         a + (more ? 256 * (step + 1) : 0) + 4 * thread, more);\n"
+        "        copy_async_commit();\n"
+        "        copy_async_wait(1);\n"
+        "        barrier();\n"
+        "        for (i32 i = 0; i < 4; i++) total += at[here + (thread ^ 5) + 64 * i];\n"
+        "        barrier();\n"
+        "    }\n"
+        "    copy_async_wait(0);\n"
+        "    barrier();\n"
+        "    c[thread] = total;\n"
+        "    c[64 + thread] = at[(n & 1) * 256 + thread];");
+    float *a = simt_values(256 * 5, 9), c[128];
     CHECK_INT(launch(sum, 1, 64, 2048, a, NULL, c, 5), 0);
     for (int thread = 0; thread < 64; thread++) {
         float total = 0;
@@ -232,21 +196,21 @@ TEST(copies_into_two_buffers) {
 }
 
 TEST(what_is_not_there_yet_reads_as_nan) {
-    SimtFunction *early = kernel("    u32 *at = (u32 *)shared_at(0), *to = (u32 *)c;\n"
-                                 "    to[0] = at[0];\n"
-                                 "    at[0] = 1;\n"
-                                 "    copy_async_4(at, a);\n"
-                                 "    copy_async_commit();\n"
-                                 "    copy_async_4_if(at + 1, a, 0);\n"
-                                 "    copy_async_commit();\n"
-                                 "    copy_async_4(at + 2, a + 1);\n"
-                                 "    to[1] = at[0];\n"
-                                 "    copy_async_wait(1);\n"
-                                 "    to[2] = at[0];\n"
-                                 "    to[3] = at[1];\n"
-                                 "    copy_async_wait(0);\n"
-                                 "    to[4] = at[1];\n"
-                                 "    to[5] = at[2];");
+    SimtFunction *early = simt_kernel("    u32 *at = (u32 *)shared_at(0), *to = (u32 *)c;\n"
+                                      "    to[0] = at[0];\n"
+                                      "    at[0] = 1;\n"
+                                      "    copy_async_4(at, a);\n"
+                                      "    copy_async_commit();\n"
+                                      "    copy_async_4_if(at + 1, a, 0);\n"
+                                      "    copy_async_commit();\n"
+                                      "    copy_async_4(at + 2, a + 1);\n"
+                                      "    to[1] = at[0];\n"
+                                      "    copy_async_wait(1);\n"
+                                      "    to[2] = at[0];\n"
+                                      "    to[3] = at[1];\n"
+                                      "    copy_async_wait(0);\n"
+                                      "    to[4] = at[1];\n"
+                                      "    to[5] = at[2];");
     uint32_t c[6], a[] = {0x3f800000, 0x40000000};
     CHECK_INT(launch(early, 1, 1, 16, (float *)a, NULL, (float *)c, 0), 0);
     CHECK_INT(c[0], SIMT_UNWRITTEN);
@@ -259,8 +223,8 @@ TEST(what_is_not_there_yet_reads_as_nan) {
 }
 
 TEST(copies_that_hardware_refuses) {
-    SimtFunction *across = kernel("    copy_async_16(shared_at(0), a + n);");
-    SimtFunction *behind = kernel("    copy_async_16(shared_at(n), a);");
+    SimtFunction *across = simt_kernel("    copy_async_16(shared_at(0), a + n);");
+    SimtFunction *behind = simt_kernel("    copy_async_16(shared_at(n), a);");
     _Alignas(16) float a[8] = {0};
     CHECK_INT(launch(across, 1, 1, 16, a, NULL, NULL, 4), 0);
     CHECK_FAIL(launch(across, 1, 1, 16, a, NULL, NULL, 1), "not aligned");
@@ -271,18 +235,18 @@ TEST(copies_that_hardware_refuses) {
 // All 16 x 8 elements and all 8 steps of k, by PTX's figure of who holds which of them.
 TEST(matrix_product_of_a_warp) {
     SimtFunction *mma =
-        kernel("    const i32 group = thread_index() / 4, place = thread_index() % 4;\n"
-               "    f32 x[4], y[2], z[4];\n"
-               "    for (i32 i = 0; i < 4; i++)\n"
-               "        x[i] = a[8 * (group + 8 * (i % 2)) + place + 4 * (i / 2)];\n"
-               "    for (i32 i = 0; i < 2; i++) y[i] = b[8 * (place + 4 * i) + group];\n"
-               "    for (i32 i = 0; i < 4; i++)\n"
-               "        z[i] = c[8 * (group + 8 * (i / 2)) + 2 * place + i % 2];\n"
-               "    mma_tf32_16x8x8(z, x, y);\n"
-               "    for (i32 i = 0; i < 4; i++)\n"
-               "        c[8 * (group + 8 * (i / 2)) + 2 * place + i % 2] = z[i];");
-    float *a = values(128, 10), *b = values(64, 11), *c = values(128, 12),
-          *before = values(128, 12);
+        simt_kernel("    const i32 group = thread_index() / 4, place = thread_index() % 4;\n"
+                    "    f32 x[4], y[2], z[4];\n"
+                    "    for (i32 i = 0; i < 4; i++)\n"
+                    "        x[i] = a[8 * (group + 8 * (i % 2)) + place + 4 * (i / 2)];\n"
+                    "    for (i32 i = 0; i < 2; i++) y[i] = b[8 * (place + 4 * i) + group];\n"
+                    "    for (i32 i = 0; i < 4; i++)\n"
+                    "        z[i] = c[8 * (group + 8 * (i / 2)) + 2 * place + i % 2];\n"
+                    "    mma_tf32_16x8x8(z, x, y);\n"
+                    "    for (i32 i = 0; i < 4; i++)\n"
+                    "        c[8 * (group + 8 * (i / 2)) + 2 * place + i % 2] = z[i];");
+    float *a = simt_values(128, 10), *b = simt_values(64, 11), *c = simt_values(128, 12),
+          *before = simt_values(128, 12);
     CHECK_INT(launch(mma, 1, 32, 0, a, b, c, 0), 0);
     for (int i = 0; i < 16; i++)
         for (int j = 0; j < 8; j++) {
@@ -309,7 +273,7 @@ TEST(rounding_to_tf32) {
         {0x7f7fefff, 0x7f7fe000}, {0x7f7ff000, 0x7f800000}, {0xff7fffff, 0xff800000},  // to inf
         {0x7f800000, 0x7f800000}, {0xff800000, 0xff800000}, {0x7fc00000, 0},
         {0x7f800001, 0},          {0xffffffff, 0}};
-    SimtFunction *round = kernel("    c[thread_index()] = round_tf32(a[thread_index()]);");
+    SimtFunction *round = simt_kernel("    c[thread_index()] = round_tf32(a[thread_index()]);");
     float a[COUNT_OF(rows)], c[COUNT_OF(rows)];
     for (int i = 0; i < COUNT_OF(rows); i++) a[i] = float_of(rows[i].from);
     CHECK_INT(launch(round, 1, COUNT_OF(rows), 0, a, NULL, c, 0), 0);
@@ -322,34 +286,34 @@ TEST(rounding_to_tf32) {
 
 // And what is told of it; the process goes on.
 TEST(threads_that_do_not_meet) {
-    SimtFunction *half = kernel("    if (thread_index() < n) barrier();");
+    SimtFunction *half = simt_kernel("    if (thread_index() < n) barrier();");
     CHECK_INT(launch(half, 100, 64, 0, NULL, NULL, NULL, 64), 0);
     CHECK_FAIL(launch(half, 1, 64, 0, NULL, NULL, NULL, 32),
                "block 0: not all threads meet: threads 0 to 31 at a barrier, threads 32 to 63 "
                "at the end");
-    SimtFunction *mixed = kernel("    if (thread_index() < n) barrier();\n"
-                                 "    else if (thread_index() == n) ballot(1);\n"
-                                 "    else shuffle_i32(1, 1);");
+    SimtFunction *mixed = simt_kernel("    if (thread_index() < n) barrier();\n"
+                                      "    else if (thread_index() == n) ballot(1);\n"
+                                      "    else shuffle_i32(1, 1);");
     CHECK_FAIL(launch(mixed, 1, 64, 0, NULL, NULL, NULL, 40),
                "threads 0 to 39 at a barrier, thread 40 at a ballot, threads 41 to 63 at a "
                "shuffle");
-    SimtFunction *few = kernel("    shuffle_i32(1, 1);");
+    SimtFunction *few = simt_kernel("    shuffle_i32(1, 1);");
     CHECK_FAIL(launch(few, 3, 16, 0, NULL, NULL, NULL, 0), "threads 0 to 15 at a shuffle");
     CHECK_FAIL(launch(few, 1, 16, 0, NULL, NULL, NULL, 0), "simt_");
-    SimtFunction *odd = kernel("    if (thread_index() % 2) barrier();");
+    SimtFunction *odd = simt_kernel("    if (thread_index() % 2) barrier();");
     CHECK_FAIL(launch(odd, 1, 64, 0, NULL, NULL, NULL, 0), "thread 7 at a barrier, and others");
     CHECK_INT(launch(half, 100, 1024, 0, NULL, NULL, NULL, 1024), 0);
 }
 
 // Each lane runs ahead of the others as far as it may: what it gave last is still there.
 TEST(shuffles_in_a_row) {
-    SimtFunction *row = kernel("    i32 x = thread_index();\n"
-                               "    for (i64 i = 0; i < n; i++) {\n"
-                               "        x = shuffle_i32(x, thread_index() + 1) + 1;\n"
-                               "        if (i % 3 == 0) warp_barrier();\n"
-                               "        if (i % 5 == 0) barrier();\n"
-                               "    }\n"
-                               "    c[thread_index()] = x;");
+    SimtFunction *row = simt_kernel("    i32 x = thread_index();\n"
+                                    "    for (i64 i = 0; i < n; i++) {\n"
+                                    "        x = shuffle_i32(x, thread_index() + 1) + 1;\n"
+                                    "        if (i % 3 == 0) warp_barrier();\n"
+                                    "        if (i % 5 == 0) barrier();\n"
+                                    "    }\n"
+                                    "    c[thread_index()] = x;");
     float c[128];
     CHECK_INT(launch(row, 1, 128, 0, NULL, NULL, c, 50), 0);
     for (int i = 0; i < 128; i++) CHECK(c[i] == (float)(i / 32 * 32 + (i + 50) % 32 + 50));

@@ -1,0 +1,82 @@
+/* simt.h - what the two parts of simt share: simt.c, which runs blocks, and simt_check.c, which is
+ * told of every access. */
+#ifndef PICOGRAD_SIMT_H
+#define PICOGRAD_SIMT_H
+#include "runtime/runtime.h"
+
+#include <pthread.h>
+
+enum { WARPS_MAX = SIMT_THREADS_MAX / SIMT_WARP };
+// A fiber's stack: aligned to its size, its first page is not mapped. prelude_gpu.c counts on it.
+enum { STACK_BYTES = 1 << 18 };
+
+// Where a thread is: in one of prelude_gpu.c's places, or in none of them.
+enum { RUNS, BARRIER, WARP_BARRIER, SHUFFLE, BALLOT, MMA, ENDED, PLACES };
+
+typedef struct Worker Worker;
+typedef struct Check Check;
+typedef struct {
+    void *to;
+    const void *from;
+    int32_t bytes, there, group;
+} Copy;
+typedef struct {
+    SimtThread self;  // first: what the kernel gets is a Thread's address
+    Worker *worker;
+    void *sp;  // of its fiber, which does not run
+    int where;
+    const void *site;  // of the call that it waits in
+    int turn;          // which of two places it gives to others from: the last may still be read
+    int group;         // of its next copy
+    LIST(Copy) copies;
+} Thread;
+
+typedef struct {
+    SimtFunction *function;
+    void *const *param;
+    int64_t blocks;
+    int threads;
+    int64_t shared_bytes, piece;
+    uint64_t seed;
+    Check *check;          // NULL: nobody is told
+    _Atomic int64_t next;  // block that nobody has begun
+    atomic_bool failed;
+    pthread_mutex_t lock;
+    char message[ERROR_SIZE];  // the first
+} Launch;
+
+struct Worker {
+    Worker *next;  // among those that are free
+    Launch *launch;
+    Arena *arena;
+    char *stacks, *shared;
+    int stacks_made, free_count;
+    char *free_stack[SIMT_THREADS_MAX];
+    Thread thread[SIMT_THREADS_MAX];
+    SimtLane lane[2][SIMT_THREADS_MAX];
+    void *home;  // stack pointer of run_block
+    uint64_t random;
+    int32_t first, step, started;  // the next to start is (first + started * step) % threads
+    int32_t ready[SIMT_THREADS_MAX], ready_at, ready_count;  // a ring of those that may go on
+    int at_barrier, ended, in_warp[WARPS_MAX], warp_where[WARPS_MAX];
+    bool stopped;  // the message says why
+    char message[ERROR_SIZE];
+};
+
+// Of functions with locals, in which a fiber may be left for good: the address sanitizer's marks
+// around them would stay on a stack that others get.
+#define ON_FIBER __attribute__((no_sanitize("address")))
+
+int simt_run(Launch *launch);  // the fields up to check are filled in
+// Called on a thread's fiber: the launch ends here.
+_Noreturn void simt_refuse(Thread *thread, const char *format, ...) PRINTF(2, 3);
+
+// ---- simt_check.c, told by simt.c where launch->check is not NULL ------------------------------
+void check_access(SimtThread *self, const void *at, int64_t bytes, int32_t write, const void *site);
+void check_copy(Thread *thread, const Copy *copy, const void *site);  // begins
+void check_copied(Thread *thread, const Copy *copy);
+// Threads first to first + count - 1 met; `last` is the one that came last.
+void check_met(Thread *last, int where, int first, int count);
+void check_block(Check *check, const Worker *worker, int64_t block);  // begins
+void check_block_end(Check *check);
+#endif

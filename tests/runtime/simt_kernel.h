@@ -1,0 +1,11 @@
+/* simt_kernel.h - kernels for GPUs that tests write by hand, as a renderer would. */
+#ifndef PICOGRAD_TESTS_SIMT_KERNEL_H
+#define PICOGRAD_TESTS_SIMT_KERNEL_H
+#include "runtime/runtime.h"
+#include "test.h"
+
+// The body of a kernel with const f32 *a, *b and f32 *c, which do not overlap, and i64 n.
+SimtFunction *simt_kernel(const char *body);
+SimtFunction *simt_checked(const char *body);  // for simt_check
+float *simt_values(int64_t count, int seed);   // in thousandths from -1 to 1; for free
+#endif
