@@ -73,7 +73,7 @@ static void print_processors(Arena *arena, const Machine *machine) {
 static void print_gpus(Arena *arena, const Machine *machine) {
     if (machine->cuda) print_line("cuda", "%s", machine->cuda);
     for (int32_t i = 0; i < machine->gpus.count; i++) {
-        const Gpu *gpu = &machine->gpus.at[i];
+        const CudaInfo *gpu = &machine->gpus.at[i];
         print_line("cuda", "%s, %s, compute capability %d.%d: this build does not run on it",
                    gpu->name, size_text(arena, gpu->memory), gpu->major, gpu->minor);
     }
@@ -129,7 +129,7 @@ static void add_lists(Text *to, const Machine *machine) {
     }
     text_add(to, "],\n  \"gpus\": [");
     for (int32_t i = 0; i < machine->gpus.count; i++) {
-        const Gpu *gpu = &machine->gpus.at[i];
+        const CudaInfo *gpu = &machine->gpus.at[i];
         text_add(to, "%s{\"name\": ", i ? ", " : "");
         quote_json_text(to, gpu->name);
         text_add(to, ", \"memory_bytes\": %lld, \"compute_capability\": \"%d.%d\"}",

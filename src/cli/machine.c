@@ -4,9 +4,7 @@
  * needs to be there.                                                                           */
 #define _GNU_SOURCE
 #include "cli/machine.h"
-#include "runtime/runtime.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -199,61 +197,19 @@ static void find_compiler(Machine *machine, Arena *arena) {
 }
 
 // ---- CUDA --------------------------------------------------------------------------------------
-// The driver's calls, by the names and numbers of cuda.h; a CUdevice and a CUresult are ints.
-typedef struct {
-    int (*init)(unsigned flags);
-    int (*version)(int *version);
-    int (*count)(int *count);
-    int (*get)(int *device, int number);
-    int (*name)(char *name, int size, int device);
-    int (*memory)(size_t *bytes, int device);
-    int (*attribute)(int *value, int attribute, int device);
-} Cuda;
-enum { COMPUTE_CAPABILITY_MAJOR = 75, COMPUTE_CAPABILITY_MINOR = 76 };
-
-static bool cuda_load(Cuda *cuda, void *library) {
-    static const char *const names[] = {
-        "cuInit",          "cuDriverGetVersion",  "cuDeviceGetCount",    "cuDeviceGet",
-        "cuDeviceGetName", "cuDeviceTotalMem_v2", "cuDeviceGetAttribute"};
-    void *call[COUNT_OF(names)];
-    _Static_assert(sizeof call == sizeof *cuda, "a name a call");
-    for (int i = 0; i < COUNT_OF(names); i++)
-        if (!(call[i] = dlsym(library, names[i]))) return false;
-    memcpy(cuda, call, sizeof *cuda);
-    return true;
-}
-
-static void find_gpu(Machine *machine, Arena *arena, const Cuda *cuda, int number) {
-    char name[256] = "";
-    int device, major = 0, minor = 0;
-    size_t bytes = 0;
-    if (cuda->get(&device, number) || cuda->name(name, sizeof name, device)) return;
-    cuda->memory(&bytes, device);
-    cuda->attribute(&major, COMPUTE_CAPABILITY_MAJOR, device);
-    cuda->attribute(&minor, COMPUTE_CAPABILITY_MINOR, device);
-    name[sizeof name - 1] = 0;
-    *list_add(arena, &machine->gpus) = (Gpu){arena_text(arena, name), (int64_t)bytes, major, minor};
-}
-
-// The library stays loaded: the driver's threads may run.
 static void find_gpus(Machine *machine, Arena *arena) {
-    Cuda cuda;
-    int version = 0, count = 0;
-    void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-    if (!library || !cuda_load(&cuda, library)) {
-        machine->cuda = "no NVIDIA driver found";
-        return;
+    int count = cuda_devices();
+    CudaInfo info;
+    if (!count) machine->cuda = "the NVIDIA driver has no device";
+    for (int i = 0; i < count && !cuda_info(i, &info); i++) {
+        *list_add(arena, &machine->gpus) = info;
+        machine->cuda_version = info.version;
     }
-    int error = cuda.init(0);
-    if (!error) error = cuda.version(&version);
-    if (!error) error = cuda.count(&count);
-    if (error) {
-        machine->cuda = arena_print(arena, "the NVIDIA driver refuses: CUDA error %d", error);
-        return;
+    if (count && !machine->gpus.count) {
+        const char *hint = strstr(error_text(), ". Hint: ");
+        int length = hint ? (int)(hint - error_text()) : ERROR_SIZE;
+        machine->cuda = arena_print(arena, "%.*s", length, error_text());
     }
-    machine->cuda_version = version;
-    for (int i = 0; i < count; i++) find_gpu(machine, arena, &cuda, i);
-    if (!machine->gpus.count) machine->cuda = "the NVIDIA driver has no device";
 }
 
 const Machine *machine_facts(Arena *arena) {

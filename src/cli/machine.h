@@ -2,6 +2,7 @@
 #ifndef PICOGRAD_MACHINE_H
 #define PICOGRAD_MACHINE_H
 #include "cli/cli.h"
+#include "runtime/runtime.h"
 
 typedef LIST(const char *) Names;
 typedef struct {
@@ -10,11 +11,6 @@ typedef struct {
     int threads;  // that share one
 } Cache;
 typedef LIST(Cache) Caches;  // of the first core
-typedef struct {
-    const char *name;
-    int64_t memory;
-    int major, minor;  // compute capability
-} Gpu;
 typedef struct {
     const char *cpu;
     int usable, online;  // hardware threads: of this process, of the machine
@@ -29,7 +25,7 @@ typedef struct {
     const char *no_energy;                    // why the counters cannot be read; NULL: they can
     const char *cuda;                         // why there are no gpus; NULL: there are
     int cuda_version;                         // 13000: 13.0
-    LIST(Gpu) gpus;
+    LIST(CudaInfo) gpus;
 } Machine;
 const Machine *machine_facts(Arena *arena);
 void machine_caches(Arena *arena, Caches *caches);

@@ -34,7 +34,7 @@ struct Pool {
     PoolSource source;
     Block *bin[2][BINS];  // small, large
     Block *spare;         // structs that wait for another block
-    int64_t live, held;
+    _Atomic int64_t live, held;
 };
 
 Pool *pool_new(const PoolSource *source) {
@@ -146,9 +146,10 @@ static Block *segment_new(Pool *pool, bool large, int64_t size) {
     uint64_t at;
     if (source->get(source->context, bytes, &at)) {
         give_back(pool);
-        if (source->get(source->context, bytes, &at) &&
-            source->get(source->context, bytes = size, &at))
-            return NULL;
+        if (source->get(source->context, bytes, &at)) {
+            bytes = size;
+            if (source->get(source->context, bytes, &at)) return NULL;
+        }
     }
     pool->held += bytes;
     Block *block = block_new(pool, (Block){.memory.at = at, .size = bytes, .large = large});
@@ -203,22 +204,13 @@ int64_t pool_give_back(Pool *pool) {
     return bytes;
 }
 
-int64_t pool_live_bytes(Pool *pool) {
-    pthread_mutex_lock(&pool->lock);
-    int64_t bytes = pool->live;
-    pthread_mutex_unlock(&pool->lock);
-    return bytes;
-}
+int64_t pool_live_bytes(const Pool *pool) { return atomic_load(&pool->live); }
 
-int64_t pool_held_bytes(Pool *pool) {
-    pthread_mutex_lock(&pool->lock);
-    int64_t bytes = pool->held;
-    pthread_mutex_unlock(&pool->lock);
-    return bytes;
-}
+int64_t pool_held_bytes(const Pool *pool) { return atomic_load(&pool->held); }
 
 void pool_free(Pool *pool) {
-    if (pool->live) fatal("a pool is freed while %ld bytes of it are in use", pool->live);
+    if (pool->live)
+        fatal("a pool is freed while %ld bytes of it are in use", pool_live_bytes(pool));
     give_back(pool);
     arena_free(pool->arena);
 }

@@ -173,9 +173,67 @@ void pool_free(Pool *pool);
 // NULL if there is no room, also after all that is free went back to the source.
 const DeviceMemory *pool_get(Pool *pool, int64_t bytes);
 void pool_put(Pool *pool, const DeviceMemory *memory);
-int64_t pool_give_back(Pool *pool);   // segments without a used block; their bytes
-int64_t pool_live_bytes(Pool *pool);  // asked for and not put back
-int64_t pool_held_bytes(Pool *pool);  // from the source
+int64_t pool_give_back(Pool *pool);         // segments without a used block; their bytes
+int64_t pool_live_bytes(const Pool *pool);  // asked for and not put back
+int64_t pool_held_bytes(const Pool *pool);  // from the source
+
+// ---- cuda.c: NVIDIA's GPUs ---------------------------------------------------------------------
+typedef struct {
+    char name[128];
+    int major, minor;         // compute capability: sm_90 is 9, 0
+    int processors;           // multiprocessors
+    int clock, memory_clock;  // kHz
+    int memory_bits;          // of the bus
+    int l2, shared;           // bytes; shared: that a block may have
+    int64_t memory;           // bytes
+    int version;              // of CUDA, by the driver: 13000 is 13.0
+} CudaInfo;
+int cuda_devices(void);  // how many; -1: there is no driver, or no GPU
+int cuda_info(int device, CudaInfo *info);
+// A GPU in use, by any number of threads; it stays open. NULL with a message. All work below is
+// done in the order of its calls; only what says so waits for it.
+typedef struct Cuda Cuda;
+Cuda *cuda_open(int device);
+const CudaInfo *cuda_facts(const Cuda *gpu);
+int cuda_wait(Cuda *gpu);  // until all work is done; -1 also for a fault of an earlier kernel
+// NULL with what was asked for and what is free. It holds anything, in a hostile build NaN.
+const DeviceMemory *cuda_get(Cuda *gpu, int64_t bytes);
+void cuda_put(Cuda *gpu, const DeviceMemory *memory);
+int64_t cuda_give_back(Cuda *gpu);   // to the driver, what is not in use; its bytes
+int64_t cuda_live_bytes(Cuda *gpu);  // of all cuda_get not yet put back
+int cuda_room(Cuda *gpu, int64_t *free_bytes, int64_t *total_bytes);  // by the driver
+// After it, `from` may be changed.
+int cuda_write(Cuda *gpu, uint64_t to, const void *from, int64_t bytes);
+int cuda_read(Cuda *gpu, void *to, uint64_t from, int64_t bytes);  // waits
+int cuda_copy(Cuda *gpu, uint64_t to, uint64_t from, int64_t bytes);
+int cuda_fill(Cuda *gpu, uint64_t at, uint8_t value, int64_t bytes);
+// Kernels of a cubin, whose name is for messages. A launch has as many bytes of shared memory as
+// its function was found with; param: the address of each argument's value.
+typedef struct CudaModule CudaModule;
+typedef struct {
+    const char *name;
+    void *handle;
+    int64_t shared_bytes;
+} CudaFunction;
+CudaModule *cuda_module(Cuda *gpu, const char *name, const void *cubin);
+void cuda_module_free(Cuda *gpu, CudaModule *module);
+int cuda_function(Cuda *gpu, CudaModule *module, const char *name, int64_t shared_bytes,
+                  CudaFunction *function);
+int cuda_launch(Cuda *gpu, const CudaFunction *function, int64_t blocks, int threads,
+                void *const *param);
+// The time between two points of the work.
+typedef struct CudaEvent CudaEvent;
+CudaEvent *cuda_event(Cuda *gpu);
+void cuda_event_free(Cuda *gpu, CudaEvent *event);
+int cuda_event_record(Cuda *gpu, CudaEvent *event);
+int cuda_event_seconds(Cuda *gpu, CudaEvent *first, CudaEvent *second, double *seconds);  // waits
+// From cuda_capture on, launches, copies on the GPU and fills are kept instead of done; of all
+// threads, so one at a time. What they use must live as long as the graph; what waits is fatal.
+typedef struct CudaGraph CudaGraph;
+int cuda_capture(Cuda *gpu);
+CudaGraph *cuda_capture_end(Cuda *gpu);  // NULL with a message; a capture has ended in any case
+int cuda_graph_launch(Cuda *gpu, CudaGraph *graph);
+void cuda_graph_free(Cuda *gpu, CudaGraph *graph);
 
 // ---- device.c: where compiled functions run ----------------------------------------------------
 typedef enum { DEVICE_CPU, DEVICE_SIMT, DEVICE_CUDA } DeviceKind;

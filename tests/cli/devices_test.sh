@@ -59,47 +59,36 @@ check "a compiler without a version" is "$(line compiler)" "$work/zero: says no 
 
 # ---- a GPU's driver -----------------------------------------------------------------------------
 read -r cc _ <"$build/flags"
-# driver INIT COUNT: a libcuda whose cuInit returns INIT.
-driver() {
-    echo "#include <stddef.h>
-    #include <string.h>
-    int cuInit(unsigned flags) { return flags ? 1 : $1; }
-    int cuDriverGetVersion(int *version) { *version = 13000; return 0; }
-    int cuDeviceGetCount(int *count) { *count = $2; return 0; }
-    int cuDeviceGet(int *device, int number) { *device = 7 + number; return 0; }
-    int cuDeviceGetName(char *name, int size, int device) {
-        strncpy(name, device == 7 ? \"Stand-in \\\"7\\\"\" : \"Stand-in 8\", (size_t)size); return 0; }
-    int cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = (size_t)device << 30; return 0; }
-    int cuDeviceGetAttribute(int *value, int attribute, int device) {
-        *value = attribute == 75 ? device + 2 : 0; return 0; }" |
-        "$cc" -shared -fPIC -o "$work/libcuda.so.1" -x c -
-}
+"$cc" -std=gnu11 -Isrc -shared -fPIC tests/runtime/driver.c -o "$work/libcuda.so.1"
 export LD_LIBRARY_PATH=$work
-driver 0 2
+export DRIVER_DEVICES=2
 devices
 check "GPUs are named" is "$(line cuda)" \
     'Stand-in "7", 7.0 GiB, compute capability 9.0: this build does not run on it
-Stand-in 8, 8.0 GiB, compute capability 10.0: this build does not run on it'
+Stand-in "8", 8.0 GiB, compute capability 10.0: this build does not run on it'
 check "a run is on the CPU" is "$(line 'a run' | cut -d, -f1)" cpu
 devices --json
 check "GPUs in JSON" is "$(field gpus)" '[{"name": "Stand-in \"7\"", "memory_bytes": 7516192768, '\
-'"compute_capability": "9.0"}, {"name": "Stand-in 8", "memory_bytes": 8589934592, '\
+'"compute_capability": "9.0"}, {"name": "Stand-in \"8\"", "memory_bytes": 8589934592, '\
 '"compute_capability": "10.0"}]'
-check "the driver's version" is "$(field cuda_driver)" 13000
-driver 100 0 && devices
-check "a driver that refuses" is "$(line cuda)" "the NVIDIA driver refuses: CUDA error 100"
-driver 0 0 && devices
+check "the driver's version" is "$(field cuda_driver)" 12040
+DRIVER_INIT=100 devices
+check "a driver without a GPU" is "$(line cuda)" \
+    "no NVIDIA GPU: CUDA_ERROR_NO_DEVICE: what the driver says"
+DRIVER_INIT=999 devices
+check "a driver that refuses" is "$(line cuda)" "NVIDIA's driver does not start: error 999"
+DRIVER_DEVICES=0 devices
 check "a driver without devices" is "$(line cuda)" "the NVIDIA driver has no device"
 echo 'int cuInit(unsigned flags) { return (int)flags; }' |
     "$cc" -shared -fPIC -o "$work/libcuda.so.1" -x c -
 devices
-check "a library that is no driver" is "$(line cuda)" "no NVIDIA driver found"
+check "a library that is no driver" is "$(line cuda)" "libcuda.so.1 has no cuGetErrorName"
 unset LD_LIBRARY_PATH
 if ldconfig -p 2>/dev/null | grep -q libcuda.so.1; then
     skip no_driver "this machine has a driver"
 else
     devices
-    check "no driver" is "$(line cuda)" "no NVIDIA driver found"
+    check "no driver" is "$(line cuda)" "no NVIDIA driver: libcuda.so.1 is not there"
 fi
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]

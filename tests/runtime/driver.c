@@ -1,0 +1,318 @@
+/* driver.c - a stand-in for NVIDIA's driver, which driver_test.c builds into a library of its own:
+ * one GPU in the memory of this process. What is started is done only once it is waited for, so
+ * that whoever waits too little is found out. Two kernels, by name:
+ *   add (float *to, const float *from, int count)    to += from
+ *   fault ()                                         every later call fails
+ * In: DRIVER_ROOM, the bytes of its memory; DRIVER_DEVICES, how many GPUs it names; DRIVER_INIT,
+ * what cuInit returns.  Out: a CUresult each.                                                 */
+#include "runtime/cuda_driver.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FUNCTION(name, symbol, arguments) \
+    __attribute__((visibility("default"))) CUresult symbol arguments;
+#include "runtime/cuda.def"
+#undef FUNCTION
+
+enum {
+    INVALID_VALUE = 1,
+    OUT_OF_MEMORY = 2,
+    INVALID_IMAGE = 200,
+    INVALID_CONTEXT = 201,
+    NOT_FOUND = 500,
+    CAPTURE_UNSUPPORTED = 900,
+    FIRST = 7,  // CUdevice of GPU 0
+    SHARED_MOST = 200 << 10,
+    LARGEST = 1000,  // of every list here
+};
+
+typedef enum { COPY, FILL, ADD, FAULT, RECORD } Kind;
+
+typedef struct {
+    Kind kind;
+    void *to;
+    const void *from;
+    size_t count;  // bytes; of an ADD, values
+    int value;
+} Op;
+
+typedef struct CUgraph_st {
+    Op op[LARGEST];
+    int count;
+} Ops;
+
+struct CUfunc_st {
+    Kind kind;
+    const char *name;
+    unsigned shared;
+};
+
+struct CUevent_st {
+    float time;
+};
+
+static struct CUfunc_st functions[] = {{ADD, "add", 48 << 10}, {FAULT, "fault", 48 << 10}};
+static char context, stream, module;
+static _Thread_local CUcontext current;
+static struct {
+    size_t used, size[LARGEST];  // by block
+    void *block[LARGEST], *pinned[LARGEST];
+    size_t pinned_size[LARGEST];
+    Ops started, *capture;
+    CUresult fault;
+    float clock;
+} gpu;
+
+// ---- what is started, and done later -----------------------------------------------------------
+
+static void run(const Op *op) {
+    gpu.clock += 1;
+    if (op->kind == COPY) memcpy(op->to, op->from, op->count);
+    if (op->kind == FILL) memset(op->to, op->value, op->count);
+    if (op->kind == FAULT) gpu.fault = CUDA_ERROR_ILLEGAL_ADDRESS;
+    if (op->kind == RECORD) ((CUevent)op->to)->time = gpu.clock;
+    for (size_t i = 0; op->kind == ADD && i < op->count; i++)
+        ((float *)op->to)[i] += ((const float *)op->from)[i];
+}
+
+static CUresult finish(void) {
+    for (int i = 0; i < gpu.started.count && !gpu.fault; i++) run(&gpu.started.op[i]);
+    gpu.started.count = 0;
+    return gpu.fault;
+}
+
+static CUresult start(Op op) {
+    Ops *ops = gpu.capture ? gpu.capture : &gpu.started;
+    if (current != (CUcontext)&context) return INVALID_CONTEXT;
+    if (ops->count == LARGEST) finish();
+    if (!gpu.fault) ops->op[ops->count++] = op;
+    return gpu.fault;
+}
+
+// Memory of the process that is not pinned is copied at once.
+static CUresult start_copy(void *to, const void *from, size_t bytes, const void *host) {
+    bool pinned = false;
+    for (int i = 0; i < LARGEST; i++)
+        pinned |= gpu.pinned[i] &&
+                  (size_t)((const char *)host - (char *)gpu.pinned[i]) < gpu.pinned_size[i];
+    if (gpu.capture && host) return CAPTURE_UNSUPPORTED;
+    CUresult result = bytes ? start((Op){COPY, to, from, bytes, 0}) : INVALID_VALUE;
+    return result || pinned || !host ? result : finish();
+}
+
+static void *address(CUdeviceptr at) { return (void *)(uintptr_t)at; }
+
+// ---- the driver --------------------------------------------------------------------------------
+
+// The number in a variable of the environment.
+static int64_t setting(const char *name, int64_t otherwise) {
+    const char *text = getenv(name);
+    return text ? atol(text) : otherwise;
+}
+
+CUresult cuInit(unsigned flags) {
+    return flags ? INVALID_VALUE : (CUresult)setting("DRIVER_INIT", 0);
+}
+
+CUresult cuGetErrorName(CUresult result, const char **name) {
+    static const struct {
+        CUresult result;
+        const char *name;
+    } names[] = {
+        {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY"},
+        {CUDA_ERROR_NO_DEVICE, "CUDA_ERROR_NO_DEVICE"},
+        {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE"},
+        {INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT"},
+        {NOT_FOUND, "CUDA_ERROR_NOT_FOUND"},
+        {CUDA_ERROR_ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS"},
+    };
+    *name = NULL;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (names[i].result == result) *name = names[i].name;
+    return *name ? 0 : INVALID_VALUE;
+}
+
+CUresult cuGetErrorString(CUresult result, const char **text) {
+    const char *name;
+    *text = cuGetErrorName(result, &name) ? NULL : "what the driver says";
+    return *text ? 0 : INVALID_VALUE;
+}
+
+CUresult cuDriverGetVersion(int *version) { return *version = 12040, 0; }
+CUresult cuDeviceGetCount(int *count) { return *count = (int)setting("DRIVER_DEVICES", 1), 0; }
+CUresult cuDeviceGet(CUdevice *device, int number) { return *device = FIRST + number, 0; }
+
+CUresult cuDeviceGetName(char *name, int size, CUdevice device) {
+    return snprintf(name, (size_t)size, "Stand-in \"%d\"", device) < size ? 0 : INVALID_VALUE;
+}
+
+CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice device) {
+    *value = (int)attribute;
+    if (attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) *value = device + 2;
+    if (attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR) *value = 0;
+    if (attribute == CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN) *value = SHARED_MOST;
+    return 0;
+}
+
+CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) {
+    *bytes = (size_t)setting("DRIVER_ROOM", (int64_t)device << 30);
+    return 0;
+}
+
+CUresult cuDevicePrimaryCtxRetain(CUcontext *to, CUdevice device) {
+    *to = (CUcontext)&context;
+    return device == FIRST ? 0 : INVALID_VALUE;
+}
+
+CUresult cuCtxSetCurrent(CUcontext wanted) { return current = wanted, 0; }
+
+CUresult cuMemGetInfo_v2(size_t *available, size_t *total) {
+    cuDeviceTotalMem_v2(total, FIRST);
+    *available = *total - gpu.used;
+    return gpu.fault;
+}
+
+CUresult cuMemAlloc_v2(CUdeviceptr *at, size_t bytes) {
+    size_t available, total;
+    if (cuMemGetInfo_v2(&available, &total)) return gpu.fault;
+    if (current != (CUcontext)&context) return INVALID_CONTEXT;
+    if (bytes > available) return OUT_OF_MEMORY;
+    int i = 0;
+    while (gpu.block[i]) i++;
+    if (posix_memalign(&gpu.block[i], 512, gpu.size[i] = bytes)) return OUT_OF_MEMORY;
+    gpu.used += bytes;
+    *at = (uintptr_t)gpu.block[i];
+    return 0;
+}
+
+CUresult cuMemFree_v2(CUdeviceptr at) {
+    int i = 0;
+    if (finish()) return gpu.fault;
+    while (i < LARGEST && gpu.block[i] != address(at)) i++;
+    if (i == LARGEST) return INVALID_VALUE;
+    free(gpu.block[i]);
+    gpu.block[i] = NULL;
+    gpu.used -= gpu.size[i];
+    return 0;
+}
+
+CUresult cuMemAllocHost_v2(void **at, size_t bytes) {
+    int i = 0;
+    while (gpu.pinned[i]) i++;
+    *at = gpu.pinned[i] = malloc(gpu.pinned_size[i] = bytes);
+    return *at ? 0 : OUT_OF_MEMORY;
+}
+
+CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t bytes, CUstream on) {
+    return on == (CUstream)&stream ? start_copy(address(to), from, bytes, from) : INVALID_VALUE;
+}
+
+CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes, CUstream on) {
+    return on == (CUstream)&stream ? start_copy(to, address(from), bytes, to) : INVALID_VALUE;
+}
+
+CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream on) {
+    if (on != (CUstream)&stream) return INVALID_VALUE;
+    return start_copy(address(to), address(from), bytes, NULL);
+}
+
+CUresult cuMemsetD8Async(CUdeviceptr at, unsigned char value, size_t count, CUstream on) {
+    if (on != (CUstream)&stream || !count) return INVALID_VALUE;
+    return start((Op){FILL, address(at), NULL, count, value});
+}
+
+CUresult cuStreamCreate(CUstream *to, unsigned flags) {
+    *to = (CUstream)&stream;
+    return flags == CU_STREAM_NON_BLOCKING ? 0 : INVALID_VALUE;
+}
+
+CUresult cuStreamSynchronize(CUstream on) {
+    if (gpu.capture) return CAPTURE_UNSUPPORTED;
+    return on == (CUstream)&stream ? finish() : INVALID_VALUE;
+}
+
+CUresult cuStreamBeginCapture_v2(CUstream on, CUstreamCaptureMode mode) {
+    if (gpu.capture || mode != CU_STREAM_CAPTURE_MODE_RELAXED) return INVALID_VALUE;
+    gpu.capture = calloc(1, sizeof *gpu.capture);
+    return on == (CUstream)&stream ? gpu.fault : INVALID_VALUE;
+}
+
+CUresult cuStreamEndCapture(CUstream on, CUgraph *graph) {
+    *graph = gpu.capture;
+    gpu.capture = NULL;
+    return on == (CUstream)&stream && *graph ? gpu.fault : INVALID_VALUE;
+}
+
+CUresult cuGraphInstantiateWithFlags(CUgraphExec *exec, CUgraph graph, unsigned long long flags) {
+    Ops *copy = malloc(sizeof *copy);
+    if (copy) *copy = *graph;
+    *exec = (CUgraphExec)copy;
+    return copy && !flags ? 0 : INVALID_VALUE;
+}
+
+CUresult cuGraphDestroy(CUgraph graph) { return free(graph), 0; }
+CUresult cuGraphUpload(CUgraphExec exec, CUstream on) { return exec && on ? 0 : INVALID_VALUE; }
+CUresult cuGraphExecDestroy(CUgraphExec exec) { return free(exec), 0; }
+
+CUresult cuGraphLaunch(CUgraphExec exec, CUstream on) {
+    const Ops *ops = (const Ops *)exec;
+    CUresult result = on == (CUstream)&stream ? 0 : INVALID_VALUE;
+    for (int i = 0; i < ops->count && !result; i++) result = start(ops->op[i]);
+    return result;
+}
+
+CUresult cuModuleLoadData(CUmodule *to, const void *image) {
+    *to = (CUmodule)&module;
+    return strcmp(image, "a cubin") ? INVALID_IMAGE : 0;
+}
+
+CUresult cuModuleUnload(CUmodule which) { return which == (CUmodule)&module ? 0 : INVALID_VALUE; }
+
+CUresult cuModuleGetFunction(CUfunction *function, CUmodule which, const char *name) {
+    if (which != (CUmodule)&module) return INVALID_VALUE;
+    for (int i = 0; i < 2; i++)
+        if (!strcmp(functions[i].name, name)) return *function = &functions[i], 0;
+    return NOT_FOUND;
+}
+
+CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute, int value) {
+    function->shared = (unsigned)value;
+    return attribute == CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES && value <= SHARED_MOST
+               ? 0
+               : INVALID_VALUE;
+}
+
+CUresult cuLaunchKernel(CUfunction function, unsigned blocks_x, unsigned blocks_y,
+                        unsigned blocks_z, unsigned threads_x, unsigned threads_y,
+                        unsigned threads_z, unsigned shared_bytes, CUstream on, void **param,
+                        void **extra) {
+    bool one = blocks_y == 1 && blocks_z == 1 && threads_y == 1 && threads_z == 1 && !extra;
+    if (!one || !blocks_x || !threads_x || shared_bytes > function->shared) return INVALID_VALUE;
+    if (on != (CUstream)&stream) return INVALID_VALUE;
+    if (function->kind == FAULT) return start((Op){.kind = FAULT});
+    return start((Op){ADD, *(void **)param[0], *(void **)param[1], (size_t) * (int *)param[2], 0});
+}
+
+CUresult cuEventCreate(CUevent *event, unsigned flags) {
+    (void)flags;
+    *event = calloc(1, sizeof **event);
+    return *event ? 0 : OUT_OF_MEMORY;
+}
+
+CUresult cuEventDestroy_v2(CUevent event) { return free(event), 0; }
+
+CUresult cuEventRecord(CUevent event, CUstream on) {
+    return on == (CUstream)&stream ? start((Op){.kind = RECORD, .to = event}) : INVALID_VALUE;
+}
+
+CUresult cuEventSynchronize(CUevent event) { return event ? finish() : INVALID_VALUE; }
+
+CUresult cuEventElapsedTime(float *milliseconds, CUevent first, CUevent second) {
+    *milliseconds = second->time - first->time;
+    return 0;
+}
