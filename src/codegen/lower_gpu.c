@@ -38,17 +38,16 @@ static int64_t threads_for(const Lower *lower, const Statement *list, int64_t wa
         bool fixed = index_is_const(graph_indices(lower->kernel->graph), loop->extent, &extent);
         if (loop->kind == LOOP_WARP && fixed) of = extent;
         if (of) most = max_i64(most, of * WARP_THREADS);
+        bool all = fixed && (extent <= USUAL || uses_spread(lower, list->body));
         if (loop->kind == LOOP_THREAD && !warps)
-            most =
-                max_i64(most, fixed && (extent <= USUAL || uses_spread(lower, list->body)) ? extent
-                                                                                           : USUAL);
+            most = max_i64(most, round_up(all ? extent : USUAL, WARP_THREADS));
         most = max_i64(most, threads_for(lower, list->body, of));
     }
     return most;
 }
 
 static int32_t open_launch(Lower *lower, const char *name, Index blocks, int64_t threads) {
-    lower->threads = (int32_t)(threads > 1 ? round_up(threads, WARP_THREADS) : 1);
+    lower->threads = (int32_t)threads;
     return step_add(lower, (Step){.kind = STEP_LAUNCH,
                                   .name = name,
                                   .index = blocks,
