@@ -25,7 +25,7 @@ static const Fact environment[] = {
     {"PG_WINOGRAD", "convolutions of 3 x 3 with fewer products: 0: never, 1: always (if they pay)"},
     {"PG_ISA", "instruction set: avx512, avx2, c; amx-c: AMX in plain C; ref: the interpreter"},
     {"PG_CC", "the C compiler that compiles kernels (the first of cc, gcc, clang)"},
-    {"PG_NVRTC", "libnvrtc.so, which compiles for NVIDIA GPUs (a toolkit's, Python's, the system's)"},
+    {"PG_NVRTC", "libnvrtc.so, to compile for NVIDIA GPUs (a toolkit's, Python's, the system's)"},
     {"PG_LIBCUDA", "NVIDIA's driver (libcuda.so.1)"},
     {"PG_CACHE", "where kernels and models are kept ($XDG_CACHE_HOME/picograd, ~/.cache/picograd)"},
     {"PG_DUMP", "print programs after a stage, or after all; picograd explain --help lists them"},

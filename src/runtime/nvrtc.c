@@ -190,6 +190,7 @@ static void read_log(Arena *arena, const char *log, NvrtcUnit *unit) {
         kernel->registers += (int)number_before(line, " registers");
         kernel->shared += number_before(line, " bytes smem");
     }
+    unit->log = arena_text(arena, log);
     unit->kernel = kernels.at;
     unit->kernels = kernels.count;
 }

@@ -96,6 +96,7 @@ typedef struct {
     size_t size;          // of the cubin, bytes
     NvrtcKernel *kernel;  // in the compiler's order
     int kernels;
+    const char *log;  // ptxas's, which those come from; also what it finds slow
     bool from_cache;
 } NvrtcUnit;
 bool nvrtc_available(void);  // if not, error_text says how to get it

@@ -178,6 +178,7 @@ TEST(the_second_time_it_comes_from_the_cache) {
     CHECK_INT(second.kernels, 1);
     CHECK_TEXT(second.kernel[0].name, "add");
     CHECK_INT(second.kernel[0].registers, first.kernel[0].registers);
+    CHECK_TEXT(second.log, first.log);
     CacheInfo info;
     CHECK_INT(cache_info(arena, &info), 0);
     CHECK_INT(info.entries, 2);
