@@ -13,40 +13,40 @@ typedef struct {
     int gets, puts, settled;
     bool busy;
     int64_t size[1000];  // by address / 1 GB
-} Device;
+} Raw;
 
 static int take(void *context, int64_t bytes, uint64_t *at) {
-    Device *device = context;
-    if (bytes > device->room) return -1;
-    device->gets++;
-    device->room -= bytes;
-    *at = ++device->next << 30;
-    device->size[device->next] = bytes;
+    Raw *raw = context;
+    if (bytes > raw->room) return -1;
+    raw->gets++;
+    raw->room -= bytes;
+    *at = ++raw->next << 30;
+    raw->size[raw->next] = bytes;
     return 0;
 }
 
 static void put(void *context, uint64_t at) {
-    Device *device = context;
-    device->puts++;
-    device->room += device->size[at >> 30];
-    CHECK(device->size[at >> 30] > 0);
-    device->size[at >> 30] = 0;
+    Raw *raw = context;
+    raw->puts++;
+    raw->room += raw->size[at >> 30];
+    CHECK(raw->size[at >> 30] > 0);
+    raw->size[at >> 30] = 0;
 }
 
 static int settle(void *context) {
-    Device *device = context;
-    device->settled++;
-    return device->busy ? -1 : 0;
+    Raw *raw = context;
+    raw->settled++;
+    return raw->busy ? -1 : 0;
 }
 
-static Pool *pool_of(Device *device, int64_t room) {
-    *device = (Device){.room = room};
-    return pool_new(&(PoolSource){take, put, settle, device});
+static Pool *pool_of(Raw *raw, int64_t room) {
+    *raw = (Raw){.room = room};
+    return pool_new(&(PoolSource){take, put, settle, raw});
 }
 
 TEST(a_block_is_used_again) {
-    Device device;
-    Pool *pool = pool_of(&device, 1000 * MB);
+    Raw raw;
+    Pool *pool = pool_of(&raw, 1000 * MB);
     const DeviceMemory *a = pool_get(pool, 1000);
     uint64_t at = a->at;
     CHECK_INT(a->bytes, 1000);
@@ -58,36 +58,36 @@ TEST(a_block_is_used_again) {
     CHECK_INT(pool_held_bytes(pool), 2 * MB);
     a = pool_get(pool, 900);
     CHECK(a->at == at);
-    CHECK_INT(device.gets, 1);
+    CHECK_INT(raw.gets, 1);
     pool_put(pool, a);
     pool_free(pool);
-    CHECK_INT(device.puts, 1);
+    CHECK_INT(raw.puts, 1);
 }
 
 TEST(small_requests_share_a_segment) {
-    Device device;
-    Pool *pool = pool_of(&device, 1000 * MB);
+    Raw raw;
+    Pool *pool = pool_of(&raw, 1000 * MB);
     const DeviceMemory *block[4096];
     for (int i = 0; i < 4096; i++) {
         block[i] = pool_get(pool, 512);
         CHECK(block[i]->at == block[0]->at + 512 * (uint64_t)i);
     }
-    CHECK_INT(device.gets, 1);
+    CHECK_INT(raw.gets, 1);
     const DeviceMemory *more = pool_get(pool, 0);
-    CHECK_INT(device.gets, 2);
+    CHECK_INT(raw.gets, 2);
     pool_put(pool, more);
     // Every other one, then the rest: what is free is put together.
     for (int i = 0; i < 4096; i += 2) pool_put(pool, block[i]);
     for (int i = 1; i < 4096; i += 2) pool_put(pool, block[i]);
     CHECK_INT(pool_give_back(pool), 4 * MB);
     CHECK_INT(pool_held_bytes(pool), 0);
-    CHECK_INT(device.room, 1000 * MB);
+    CHECK_INT(raw.room, 1000 * MB);
     pool_free(pool);
 }
 
 TEST(the_smallest_block_that_fits_is_taken_and_cut) {
-    Device device;
-    Pool *pool = pool_of(&device, 1000 * MB);
+    Raw raw;
+    Pool *pool = pool_of(&raw, 1000 * MB);
     const DeviceMemory *large = pool_get(pool, 100 * MB), *middle = pool_get(pool, 40 * MB);
     uint64_t at_large = large->at, at_middle = middle->at;
     pool_put(pool, large);
@@ -97,7 +97,7 @@ TEST(the_smallest_block_that_fits_is_taken_and_cut) {
     CHECK(a->at == at_middle);
     CHECK(b->at == at_large);
     CHECK(c->at == at_middle + 30 * MB);
-    CHECK_INT(device.gets, 2);
+    CHECK_INT(raw.gets, 2);
     // Less than 1 MB is not cut off a large block.
     pool_put(pool, c);
     const DeviceMemory *d = pool_get(pool, 10 * MB - 4096);
@@ -110,11 +110,11 @@ TEST(the_smallest_block_that_fits_is_taken_and_cut) {
 }
 
 TEST(small_blocks_are_not_in_large_segments) {
-    Device device;
-    Pool *pool = pool_of(&device, 1000 * MB);
+    Raw raw;
+    Pool *pool = pool_of(&raw, 1000 * MB);
     pool_put(pool, pool_get(pool, 64 * MB));
     const DeviceMemory *small = pool_get(pool, 100);
-    CHECK_INT(device.gets, 2);
+    CHECK_INT(raw.gets, 2);
     CHECK_INT(pool_give_back(pool), 64 * MB);
     CHECK_INT(pool_held_bytes(pool), 2 * MB);
     pool_put(pool, small);
@@ -122,15 +122,15 @@ TEST(small_blocks_are_not_in_large_segments) {
 }
 
 TEST(what_is_free_goes_back_where_there_is_no_room) {
-    Device device;
-    Pool *pool = pool_of(&device, 100 * MB);
+    Raw raw;
+    Pool *pool = pool_of(&raw, 100 * MB);
     const DeviceMemory *kept = pool_get(pool, 20 * MB);
     for (int i = 0; i < 2; i++) pool_put(pool, pool_get(pool, 30 * MB + i * 10 * MB));
     CHECK_INT(pool_held_bytes(pool), 90 * MB);
-    CHECK_INT(device.settled, 0);
+    CHECK_INT(raw.settled, 0);
     const DeviceMemory *large = pool_get(pool, 75 * MB);
     CHECK(large != NULL);
-    CHECK_INT(device.settled, 1);
+    CHECK_INT(raw.settled, 1);
     CHECK_INT(pool_held_bytes(pool), 96 * MB);
     // There is none for this one, and the pool is as it was.
     CHECK(pool_get(pool, 5 * MB) == NULL);
@@ -143,21 +143,21 @@ TEST(what_is_free_goes_back_where_there_is_no_room) {
     CHECK_INT(pool_held_bytes(pool), 99 * MB);
     pool_put(pool, large);
     // While what was put back may be in use, nothing is given back.
-    device.busy = true;
+    raw.busy = true;
     CHECK(pool_get(pool, 80 * MB) == NULL);
     CHECK_INT(pool_held_bytes(pool), 99 * MB);
-    device.busy = false;
+    raw.busy = false;
     CHECK((large = pool_get(pool, 77 * MB)) != NULL);
     pool_put(pool, kept);
     pool_put(pool, large);
     pool_put(pool, last);
     pool_free(pool);
-    CHECK_INT(device.room, 100 * MB);
+    CHECK_INT(raw.room, 100 * MB);
 }
 
 TEST(twice_back_is_fatal) {
-    Device device;
-    Pool *pool = pool_of(&device, 100 * MB);
+    Raw raw;
+    Pool *pool = pool_of(&raw, 100 * MB);
     const DeviceMemory *a = pool_get(pool, 100), *b = pool_get(pool, 100);
     pool_put(pool, a);
     CHECK_FATAL_TEXT(pool_put(pool, a), "twice");
@@ -168,8 +168,8 @@ TEST(twice_back_is_fatal) {
 
 // No two used blocks overlap, whatever the order, and all comes together again.
 TEST(random_sizes_never_overlap) {
-    Device device;
-    Pool *pool = pool_of(&device, 1000 * MB);
+    Raw raw;
+    Pool *pool = pool_of(&raw, 1000 * MB);
     enum { COUNT = 64 };
     const DeviceMemory *block[COUNT] = {0};
     uint64_t random = 1;
@@ -194,6 +194,6 @@ TEST(random_sizes_never_overlap) {
     for (int i = 0; i < COUNT; i++)
         if (block[i]) pool_put(pool, block[i]);
     pool_free(pool);
-    CHECK_INT(device.room, 1000 * MB);
-    CHECK_INT(device.gets, device.puts);
+    CHECK_INT(raw.room, 1000 * MB);
+    CHECK_INT(raw.gets, raw.puts);
 }
