@@ -16,7 +16,8 @@ int gpu_compile(Compiled *compiled) {
         unit[i] =
             (CompileUnit){.symbol = arena_print(compiled->arena, "simt_%s",
                                                 compiled->units.at[i].symbol + strlen("pg_k_")),
-                          .source = compiled->units.at[i].source};
+                          .source = compiled->units.at[i].source,
+                          .flags = simt_flags};
     if (compile_units(unit, compiled->units.count) < 0) return -1;
     for (int32_t i = 0; i < compiled->units.count; i++) {
         Unit *to = &compiled->units.at[i];
