@@ -163,6 +163,22 @@ static void find_used(const Render *render, int32_t first, int32_t last, bool *b
     }
 }
 
+// Those of a type in a row.
+static void add_variables(Render *render, const bool *used) {
+    const Program *program = render->program;
+    for (int32_t i = 0, next; i < program->variables.count; i = next) {
+        ValueType type = program->variables.at[i].type;
+        Text names = text_new(render->arena);
+        for (next = i; next < program->variables.count; next++) {
+            ValueType other = program->variables.at[next].type;
+            if (other.dtype != type.dtype || other.lanes != type.lanes) break;
+            if (used[next])
+                text_add(&names, "%s%s", names.count ? ", " : "", render->variable[next]);
+        }
+        if (names.count) render_line(render, "%s %s;", render_type(render, type), names.at);
+    }
+}
+
 static void add_locals(Render *render, int32_t first, int32_t last) {
     const Program *program = render->program;
     bool *buffer = arena_array(render->arena, bool, program->buffers.count);
@@ -183,10 +199,7 @@ static void add_locals(Render *render, int32_t first, int32_t last) {
             render_line(render, "%s_at *%s = (%s_at *)(%s);", type, render->buffer[i], type,
                         PRINT(at->on_chip ? "shared_at(%ld)" : "workspace + %ld", at->offset));
     }
-    for (int32_t i = 0; i < program->variables.count; i++)
-        if (variable[i])
-            render_line(render, "%s %s;", render_type(render, program->variables.at[i].type),
-                        render->variable[i]);
+    add_variables(render, variable);
 }
 
 // The numbers of this thread: those that the launch asks for.

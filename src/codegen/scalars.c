@@ -16,6 +16,7 @@ typedef struct {
     int32_t *lane;      // by step and lane: its step there
     int32_t *variable;  // by variable: the first of its lanes'
     int at;             // the lane being made
+    int32_t scalars;    // variables before those that gather lanes
 } Scalars;
 
 static const Step *step_of(const Scalars *to, int32_t id) { return &to->from->steps.at[id]; }
@@ -105,8 +106,13 @@ static void add_load(Scalars *to, int32_t id) {
 // A variable of several lanes, filled lane by lane, is what is stored at once.
 static int32_t gathered(Scalars *to, int32_t value, int lane, int lanes) {
     ValueType type = {step_of(to, value)->type.dtype, lanes};
-    int32_t variable = to->to->variables.count;
-    *list_add(to->arena, &to->to->variables) = (Variable){"wide", type};
+    int32_t variable = to->scalars;
+    for (; variable < to->to->variables.count; variable++) {
+        ValueType known = to->to->variables.at[variable].type;
+        if (known.dtype == type.dtype && known.lanes == lanes) break;
+    }
+    if (variable == to->to->variables.count)
+        *list_add(to->arena, &to->to->variables) = (Variable){"wide", type};
     for (int i = 0; i < lanes; i++)
         add(to, (Step){.kind = STEP_SET,
                        .of = variable,
@@ -199,13 +205,13 @@ Program *program_scalars(Arena *arena, const Program *program) {
     memset(&made->steps, 0, sizeof made->steps);
     memset(&made->variables, 0, sizeof made->variables);
     made->indices = index_table_new(arena);
-    Scalars to = {arena,
-                  program,
-                  made,
-                  arena_array(arena, int32_t, (int64_t)program->steps.count * LANES_MAX),
-                  arena_array(arena, int32_t, program->variables.count),
-                  0};
+    Scalars to = {.arena = arena,
+                  .from = program,
+                  .to = made,
+                  .lane = arena_array(arena, int32_t, (int64_t)program->steps.count * LANES_MAX),
+                  .variable = arena_array(arena, int32_t, program->variables.count)};
     add_variables(&to);
+    to.scalars = made->variables.count;
     for (int32_t id = 0; id < program->steps.count; id++) add_step(&to, id);
     return made;
 }

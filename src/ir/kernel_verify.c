@@ -6,6 +6,8 @@
  *   for k1 < 32, 100 - 32*k0 { .. a[32*k0 + k1] .. }   needs 100 elements of a, not 128       */
 #include "ir/ir.h"
 
+#include <stdlib.h>
+
 typedef struct {
     const Kernel *kernel;
     const Graph *graph;
@@ -78,8 +80,27 @@ static int64_t scale_in(const Verifier *verifier, Index index, int32_t atom) {
     return 0;
 }
 
+static int64_t bound(const Verifier *verifier, Index index, bool upper);
+
+// How much less than its interval says an atom can be (upper), or more: the facts hold inside
+// quotients, too.
+static int64_t quotient_slack(const Verifier *verifier, const Atom *atom, bool upper) {
+    if (atom->kind != ATOM_DIV) return 0;
+    int64_t of = bound(verifier, atom->of, upper), by = atom->by;
+    int64_t quotient = of / by - (of % by < 0);
+    return upper ? atom->high - quotient : quotient - atom->low;
+}
+
 static int64_t end_of(const Verifier *verifier, Index index, bool upper) {
-    return upper ? index_high(verifier->table, index) : -index_low(verifier->table, index);
+    int64_t end = upper ? index_high(verifier->table, index) : -index_low(verifier->table, index);
+    const Term *terms;
+    int count = index_terms(verifier->table, index, &terms);
+    for (int i = 0; i < count && end < INT64_MAX / 2 && verifier->facts.count; i++) {
+        const Atom *atom = index_atom_of(verifier->table, terms[i].atom);
+        int64_t slack = quotient_slack(verifier, atom, (terms[i].scale > 0) == upper), less;
+        if (slack > 0 && !__builtin_mul_overflow(slack, labs(terms[i].scale), &less)) end -= less;
+    }
+    return end;
 }
 
 // A bound of `index` from its interval and the facts. Taking c times a fact away moves the index up
@@ -99,7 +120,7 @@ static int64_t bound(const Verifier *verifier, Index index, bool upper) {
         }
         index = best;
     }
-    return upper ? index_high(table, index) : index_low(table, index);
+    return upper ? end_of(verifier, index, true) : -end_of(verifier, index, false);
 }
 
 static void check_bounds(Verifier *verifier, int32_t buffer, Index index, Id condition) {

@@ -592,15 +592,15 @@ int schedule_candidates(Arena *arena, Kernel *kernel, const ScheduleTarget *targ
         flat_schedule,  tile_schedule,    attention_schedule, plain_schedule,
     };
     int candidates = 0;
-    if (target->gpu) {
-        candidate[candidates++] = gpu_schedule(&to);
-        candidate[candidates++] = gpu_plain_schedule(&to);
-        candidate[candidates++] = "";
-        return candidates;
-    }
+    static const char *(*const find_gpu[])(Heuristic *) = {gpu_tile_schedule, gpu_schedule,
+                                                           gpu_plain_schedule};
     find_chain(&to);
+    for (int i = 0; target->gpu && i < COUNT_OF(find_gpu); i++) {
+        const char *found = find_gpu[i](&to);
+        if (found) candidate[candidates++] = found;
+    }
     to.word['v'] = decimal(&to, target->lanes);
-    for (int i = 0; i < COUNT_OF(find); i++) {
+    for (int i = 0; !target->gpu && i < COUNT_OF(find); i++) {
         const char *found = find[i](&to);
         if (found) candidate[candidates++] = with_streams(&to, found);
     }

@@ -2,7 +2,10 @@
  * In: a kernel in explicit form.  Out: schedules as text, best first.
  * Invariant: what a thread reads, its neighbour reads the next of, wherever a loop is contiguous.
  *
- * A nest is told apart by what is left inside of its parallel loops:
+ * A product of matrices becomes tiles: a block copies what its tile needs of both operands to its
+ * memory, a slice of the sum at a time, and each thread has 4 x 4 elements of the tile, or so many
+ * several times, in registers (V. Volkov and J. Demmel, 2008). Any other nest is told apart by what
+ * is left inside of its parallel loops:
  *   stores alone, or short sums    a thread for each element, four of them where they are contiguous
  *   long loops                     a block for each row, whose threads share each of those loops   */
 #include "schedule/heuristic.h"
@@ -144,6 +147,88 @@ static void add_nest(Heuristic *to, Statement *at) {
     }
     text_add(&to->text, "BLOCK %s\n", add_fused(to, chain, loops));
     add_row(to, body);
+}
+
+// ---- tiles -------------------------------------------------------------------------------------
+enum {
+    SIDE = 64,          // rows or columns of a tile that the block's threads have four of each
+    DEPTH = 8,          // of the sum that is copied at a time
+    MANY_BLOCKS = 128,  // fewer are made twice as many, and smaller
+};
+
+static const char *tail_for(int64_t extent, int64_t by, const char *tail) {
+    return extent % by ? tail : "";
+}
+
+// The loops of a copy, `name` and those behind it, as one that threads share, four elements each.
+static void add_copy(Heuristic *to, const char *outer, const char *inner) {
+    text_add(&to->text, "FUSE %s %s\nSPLIT %s_%s %d\nTHREAD %s_%s0\nVECTORIZE %s_%s1\n", outer,
+             inner, outer, inner, WIDE, outer, inner, outer, inner);
+}
+
+// Rows of the tile are i = 64*i10 + 4*i110 + i111, of which i110 is a thread's and its copies are
+// named after buffer b.
+static void add_panel(Heuristic *to, const Product *product, const char *i, int32_t buffer) {
+    const char *b = buffer_name(to, buffer), *k = name_of(to, product->sum[0]);
+    bool along_sum = moves_by_one(to, product, buffer, product->sum[0]);
+    text_add(&to->text,
+             "STAGE %s at %s0 over %s10 %s110 %s111 %s1 as %s1 %s10 %s110 %s111 in "
+             "shared convert\n",
+             b, k, i, i, i, k, k, i, i, i);
+    text_add(&to->text, "FUSE %s10_%s %s110_%s\nFUSE %s10_%s_%s110_%s %s111_%s\n", i, b, i, b, i, b,
+             i, b, i, b);
+    const char *row = arena_print(to->arena, "%s10_%s_%s110_%s_%s111_%s", i, b, i, b, i, b);
+    const char *depth = arena_print(to->arena, "%s1_%s", k, b);
+    if (along_sum) text_add(&to->text, "ORDER %s %s\n", row, depth);
+    add_copy(to, along_sum ? row : depth, along_sum ? depth : row);
+}
+
+const char *gpu_tile_schedule(Heuristic *to) {
+    Product product;
+    int64_t rows, columns, depth, blocks = 1, wide = 2 * SIDE;
+    if (!find_product(to, &product) || product.sums != 1) return NULL;
+    if (!constant_extent(to, product.rows, &rows) ||
+        !constant_extent(to, product.columns, &columns) ||
+        !constant_extent(to, product.sum[0], &depth) || rows < SIDE / 2 || columns < SIDE / 2 ||
+        depth < DEPTH)
+        return NULL;
+    for (int n = 0; n < to->loops - 2; n++) blocks *= largest_extent(to, to->chain[n]);
+    if (blocks * (rows / wide) * (columns / wide) < MANY_BLOCKS) wide = SIDE;
+    const char *i = name_of(to, product.rows), *j = name_of(to, product.columns),
+               *k = name_of(to, product.sum[0]), *s = buffer_name(to, product.update->buffer);
+    to->text = text_new(to->arena);
+    text_add(&to->text, "SPLIT %s %d%s\nSPLIT %s %d%s\nORDER %s0 %s0 %s1 %s1\n", i, (int)wide,
+             tail_for(rows, wide, " pad"), j, (int)wide, tail_for(columns, wide, " pad"), i, j, i,
+             j);
+    text_add(&to->text, "SPLIT %s1 %d\nSPLIT %s11 %d\nSPLIT %s1 %d\nSPLIT %s11 %d\n", i, SIDE, i,
+             WIDE, j, SIDE, j, WIDE);
+    text_add(&to->text, "ORDER %s0 %s0 %s110 %s110 %s10 %s111 %s10 %s111\n", i, j, i, j, i, i, j,
+             j);
+    const char *block = arena_print(to->arena, "%s0", i);
+    for (int n = to->loops - 3; n >= 0; n--) {
+        const char *batch = name_of(to, to->chain[n]);
+        text_add(&to->text, "FUSE %s %s\n", batch, block);
+        block = arena_print(to->arena, "%s_%s", batch, block);
+    }
+    text_add(&to->text, "FUSE %s %s0\nBLOCK %s_%s0\nSTAGE %s at %s_%s0 in reg\n", block, j, block,
+             j, s, block, j);
+    text_add(&to->text, "SPLIT %s %d%s\nORDER %s0 %s110 %s110 %s1 %s10 %s111 %s10 %s111\n", k,
+             DEPTH, tail_for(depth, DEPTH, " zero"), k, i, j, k, i, i, j, j);
+    add_panel(to, &product, i, product.rows_buffer);
+    add_panel(to, &product, j, product.packed);
+    static const char *const nests[] = {"", "_init", "_finish"};
+    for (int n = 0; n < COUNT_OF(nests); n++) {
+        const char *e = nests[n];
+        text_add(&to->text,
+                 "FUSE %s110%s %s110%s\nUNROLL %s10%s\nUNROLL %s111%s\nUNROLL %s10%s\n"
+                 "VECTORIZE %s111%s\n",
+                 i, e, j, e, i, e, i, e, j, e, j, e);
+    }
+    text_add(&to->text,
+             "UNROLL %s1\nTHREAD %s110_%s110 %s110_init_%s110_init "
+             "%s110_finish_%s110_finish\n",
+             k, i, j, i, j, i, j);
+    return to->text.at;
 }
 
 const char *gpu_schedule(Heuristic *to) {
