@@ -127,7 +127,8 @@ bool prelude_has(const char *name);  // a name of its own
 
 // ---- prelude_gpu.c: what kernels for GPUs are written with beside it ----------------------------
 // KERNEL, SELF and ME, and the wrappers of PTX that `body` names. It needs prelude.c's f32, i32,
-// u32 and i64. One text for NVRTC (__CUDACC__) and, with a SimtThread *self, for the C compiler.
+// u32 and i64. One text for NVRTC (__CUDACC__) and, with a SimtThread *self, for the C compiler,
+// where SIMT_QUIET is of functions whose accesses are no part of a kernel.
 void prelude_gpu_add(Text *text, Arena *arena, const char *body);
 bool prelude_gpu_has(const char *name);  // a name of its own
 

@@ -233,7 +233,8 @@ static int32_t add_kernel(Render *render, int32_t launch, int number) {
     render_line(render, "}");
     render_line(render, "#ifndef __CUDACC__");
     render_line(render,
-                "static void simt_" RENDER_HASH "_%d(SimtThread *self, void *const *param) {",
+                "static SIMT_QUIET void simt_" RENDER_HASH
+                "_%d(SimtThread *self, void *const *param) {",
                 number);
     render_open(render, render->taken.count);
     render_line(render, "pg_k_" RENDER_HASH "_%d(self, %s);", number, arguments.at);

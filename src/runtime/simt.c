@@ -365,13 +365,12 @@ static void worker_give(Worker *worker) {
 
 static void keep_message(Launch *launch, const Worker *worker, int64_t block) {
     Dl_info facts;
-    const char *name = dladdr((void *)(uintptr_t)launch->function, &facts) && facts.dli_sname
-                           ? facts.dli_sname
-                           : "a kernel";
+    bool named = dladdr((void *)(uintptr_t)launch->function, &facts) && facts.dli_sname;
     pthread_mutex_lock(&launch->lock);
     if (!atomic_exchange(&launch->failed, true))
-        snprintf(launch->message, sizeof launch->message, "%s, block %ld: %.*s", name, (long)block,
-                 ERROR_SIZE - 200, worker->message);
+        snprintf(launch->message, sizeof launch->message, "%.150s, block %ld: %.*s",
+                 named ? facts.dli_sname : "a kernel", (long)block, ERROR_SIZE - 200,
+                 worker->message);
     pthread_mutex_unlock(&launch->lock);
 }
 

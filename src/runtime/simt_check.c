@@ -11,7 +11,6 @@
 #include "runtime/simt.h"
 #include "schedule/schedule.h"
 
-#include <dlfcn.h>
 #include <link.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,7 +55,6 @@ struct Check {
     SimtCounts *counts;
     int threads, regions;
     Region *region;                         // the first is shared memory
-    const char *entry, *entry_end;          // reads the kernel's arguments
     const char *constants, *constants_end;  // the object that the kernel is in
     LIST(Site *) sites;
     Map *site_of;
@@ -273,7 +271,6 @@ void check_access(SimtThread *self, const void *at, int64_t bytes, int32_t write
     uintptr_t frame = (uintptr_t)__builtin_frame_address(0);
     if (!check || frame / STACK_BYTES == (uintptr_t)at / STACK_BYTES) return;
     if (is_inside(at, thread->worker, thread->worker + 1)) return;
-    if (is_inside(site, check->entry, check->entry_end)) return;
     for (int64_t done = 0; done < bytes; done += 16)
         check_part(check, thread, (const char *)at + done, min_i64(bytes - done, 16), write, site,
                    false);
@@ -354,19 +351,10 @@ static int find_object(struct dl_phdr_info *object, size_t size, void *argument)
         if (!start || at < start) start = at;
         if (at + part->p_memsz > end) end = at + part->p_memsz;
     }
-    if (!is_inside(check->entry, start, end)) return 0;
+    if (!is_inside(check->constants, start, end)) return 0;
     check->constants = start;
     check->constants_end = end;
     return 1;
-}
-
-static void find_function(Check *check, SimtFunction *function) {
-    Dl_info facts;
-    const ElfW(Sym) *symbol = NULL;
-    check->entry = check->entry_end = (const char *)(uintptr_t)function;
-    if (dladdr1(check->entry, &facts, (void **)&symbol, RTLD_DL_SYMENT) && symbol)
-        check->entry_end += symbol->st_size;
-    dl_iterate_phdr(find_object, check);
 }
 
 static void add_region(Check *check, const SimtRange *range) {
@@ -393,11 +381,12 @@ int simt_check(SimtFunction *function, int64_t blocks, int threads, int64_t shar
                    .counts = counts,
                    .threads = threads,
                    .region = arena_array(arena, Region, ranges + 1),
+                   .constants = (const char *)(uintptr_t)function,
                    .site_of = map_new(arena)};
     *counts = (SimtCounts){0};
     add_region(&check, &(SimtRange){"shared memory", NULL, shared_bytes, 1});
     for (int i = 0; i < ranges; i++) add_region(&check, &range[i]);
-    find_function(&check, function);
+    dl_iterate_phdr(find_object, &check);
     Launch launch = {.function = function,
                      .param = param,
                      .blocks = blocks,

@@ -15,21 +15,26 @@ static const char types[] = "#ifndef PG_TEST_TYPES\n#define PG_TEST_TYPES\n"
 static SimtFunction *compiled(const char *body, const char *flags) {
     Arena *arena = arena_new();
     Text text = text_new(arena);
-    const char *symbol =
-        arena_print(arena, "simt_%016lx_0", (unsigned long)hash_bytes(body, strlen(body), 0));
     text_add(&text, "%s", types);
     prelude_gpu_add(&text, arena, body);
+    uint64_t hash = hash_bytes(body, strlen(body), hash_bytes(text.at, text.count, 0));
+    const char *symbol = arena_print(arena, "simt_%016lx_0", (unsigned long)hash);
     text_add(&text,
              "KERNEL(1024) pg_k_%s(SELF const f32 *__restrict__ a, const f32 *__restrict__ b,\n"
              "                     f32 *__restrict__ c, i64 n) {\n%s\n}\n"
              "#ifndef __CUDACC__\n"
-             "void %s(SimtThread *self, void *const *param) {\n"
+             "SIMT_QUIET void %s(SimtThread *self, void *const *param) {\n"
              "    pg_k_%s(self, *(const f32 **)param[0], *(const f32 **)param[1],\n"
              "            *(f32 **)param[2], *(const i64 *)param[3]);\n"
              "}\n#endif\n",
              symbol + 5, body, symbol, symbol + 5);
     CompileUnit unit = {.symbol = symbol, .source = text.at, .flags = flags};
     if (compile_units(&unit, 1)) fatal("%s", error_text());
+    if (!flags && nvrtc_available()) {
+        NvrtcUnit cuda[] = {{.name = symbol, .source = text.at, .arch = "sm_80"},
+                            {.name = symbol, .source = text.at, .arch = "sm_90a"}};
+        if (nvrtc_compile(arena, cuda, 2)) fatal("%s", error_text());
+    }
     arena_free(arena);
     return (SimtFunction *)(uintptr_t)unit.function;
 }
