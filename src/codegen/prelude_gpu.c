@@ -45,32 +45,7 @@ static const char c_head[] =
     "                   const void *site);\n"
     "};\n"
     "enum { SIMT_BARRIER = 1, SIMT_WARP_BARRIER, SIMT_SHUFFLE, SIMT_BALLOT, SIMT_MMA };\n"
-    // What -fsanitize=thread has compilers call before each access, in the form that runtime.h's
-    // SIMT_CHECKED_FLAGS ask for. Whose it is stands in the last word of the fiber's stack, which
-    // is aligned to its size: simt.h's STACK_BYTES.
-    // SIMT_QUIET: of what is no part of the kernel.
-    "#ifdef SIMT_CHECKED\n"
-    "#define SIMT_QUIET __attribute__((no_sanitize(\"thread\")))\n"
-    "#define SIMT_TELL(name, given, bytes, write) \\\n"
-    "    SIMT_QUIET void __tsan_##name given { \\\n"
-    "        char *frame = __builtin_frame_address(0); \\\n"
-    "        SimtThread *self = *(SimtThread **)(((i64)frame | 0x3ffff) - 7); \\\n"
-    "        self->access(self, at, bytes, write, __builtin_return_address(0)); \\\n"
-    "    }\n"
-    "#define SIMT_TELL_BOTH(name, given, bytes) \\\n"
-    "    SIMT_TELL(read##name, given, bytes, 0) SIMT_TELL(write##name, given, bytes, 1)\n"
-    "#define SIMT_TELL_ALL(bytes) \\\n"
-    "    SIMT_TELL_BOTH(bytes, (void *at), bytes) \\\n"
-    "    SIMT_TELL(unaligned_read##bytes, (void *at), bytes, 0) \\\n"
-    "    SIMT_TELL(unaligned_write##bytes, (void *at), bytes, 1)\n"
-    "#pragma GCC visibility push(hidden)\n"
-    "SIMT_TELL_ALL(1) SIMT_TELL_ALL(2) SIMT_TELL_ALL(4) SIMT_TELL_ALL(8) SIMT_TELL_ALL(16)\n"
-    "SIMT_TELL_BOTH(_range, (void *at, unsigned long bytes), bytes)\n"
-    "SIMT_QUIET void __tsan_init(void) {}\n"
-    "SIMT_QUIET void __tsan_func_entry(void *from) {}\n"
-    "SIMT_QUIET void __tsan_func_exit(void) {}\n"
-    "#pragma GCC visibility pop\n"
-    "#else\n"
+    "#ifndef SIMT_QUIET\n"
     "#define SIMT_QUIET\n"
     "#endif\n";
 

@@ -131,10 +131,12 @@ int simt_launch(SimtFunction *function, int64_t blocks, int threads, int64_t sha
                 void *const *param);
 
 // ---- simt_check.c: the same, slowly, where every access is told --------------------------------
-// CompileUnit.flags for it. A helper's accesses are those of its caller's line, so all that may be
-// is inlined; the tab keeps the definition one word.
-#define SIMT_CHECKED_FLAGS \
-    "-O0 -fsanitize=thread -DSIMT_CHECKED -Dinline=inline\t__attribute__((always_inline))"
+// A CompileUnit's source and flags for it. A helper's accesses are those of its caller's line, so all
+// that may be is inlined; the tab keeps the definition one word.
+char *simt_checked_source(Arena *arena, const char *source);
+#define SIMT_CHECKED_FLAGS                                                    \
+    "-O0 -fsanitize=thread -DSIMT_QUIET=__attribute__((no_sanitize_thread)) " \
+    "-Dinline=inline\t__attribute__((always_inline))"
 typedef struct {
     const char *name;  // for messages
     const void *at;

@@ -338,6 +338,37 @@ void check_block_end(Check *check) {
     }
 }
 
+// What -fsanitize=thread has compilers call before each access; see Worker's stacks for `self`.
+char *simt_checked_source(Arena *arena, const char *source) {
+    static const char tellers[] =
+        "#ifndef PG_HAS_SIMT_TELL\n"
+        "#define PG_HAS_SIMT_TELL\n"
+        "#define SIMT_TELL(name, given, bytes, write) \\\n"
+        "    SIMT_QUIET void __tsan_##name given { \\\n"
+        "        char *frame = __builtin_frame_address(0); \\\n"
+        "        SimtThread *self = *(SimtThread **)(((i64)frame | %d) - 7); \\\n"
+        "        self->access(self, at, bytes, write, __builtin_return_address(0)); \\\n"
+        "    }\n"
+        "#define SIMT_TELL_BOTH(name, given, bytes) \\\n"
+        "    SIMT_TELL(read##name, given, bytes, 0) SIMT_TELL(write##name, given, bytes, 1)\n"
+        "#define SIMT_TELL_ALL(bytes) \\\n"
+        "    SIMT_TELL_BOTH(bytes, (void *at), bytes) \\\n"
+        "    SIMT_TELL(unaligned_read##bytes, (void *at), bytes, 0) \\\n"
+        "    SIMT_TELL(unaligned_write##bytes, (void *at), bytes, 1)\n"
+        "#pragma GCC visibility push(hidden)\n"
+        "SIMT_TELL_ALL(1) SIMT_TELL_ALL(2) SIMT_TELL_ALL(4) SIMT_TELL_ALL(8) SIMT_TELL_ALL(16)\n"
+        "SIMT_TELL_BOTH(_range, (void *at, unsigned long bytes), bytes)\n"
+        "SIMT_QUIET void __tsan_init(void) {}\n"
+        "SIMT_QUIET void __tsan_func_entry(void *from) {}\n"
+        "SIMT_QUIET void __tsan_func_exit(void) {}\n"
+        "#pragma GCC visibility pop\n"
+        "#endif\n";
+    Text text = text_new(arena);
+    text_add(&text, "%s\n", source);
+    text_add(&text, tellers, STACK_BYTES - 1);
+    return text.at;
+}
+
 // ---- a launch ----------------------------------------------------------------------------------
 
 static int find_object(struct dl_phdr_info *object, size_t size, void *argument) {

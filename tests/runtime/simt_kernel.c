@@ -12,7 +12,7 @@ static const char types[] = "#ifndef PG_TEST_TYPES\n#define PG_TEST_TYPES\n"
                             "typedef long i64;\n#endif\n";
 
 // The kernel `body` with up to three buffers a, b, c and a number n, as a renderer would write it.
-static SimtFunction *compiled(const char *body, const char *flags) {
+static SimtFunction *compiled(const char *body, bool checked) {
     Arena *arena = arena_new();
     Text text = text_new(arena);
     text_add(&text, "%s", types);
@@ -28,9 +28,11 @@ static SimtFunction *compiled(const char *body, const char *flags) {
              "            *(f32 **)param[2], *(const i64 *)param[3]);\n"
              "}\n#endif\n",
              symbol + 5, body, symbol, symbol + 5);
-    CompileUnit unit = {.symbol = symbol, .source = text.at, .flags = flags};
+    CompileUnit unit = {.symbol = symbol,
+                        .source = checked ? simt_checked_source(arena, text.at) : text.at,
+                        .flags = checked ? SIMT_CHECKED_FLAGS : NULL};
     if (compile_units(&unit, 1)) fatal("%s", error_text());
-    if (!flags && nvrtc_available()) {
+    if (!checked && nvrtc_available()) {
         NvrtcUnit cuda[] = {{.name = symbol, .source = text.at, .arch = "sm_80"},
                             {.name = symbol, .source = text.at, .arch = "sm_90a"}};
         if (nvrtc_compile(arena, cuda, 2)) fatal("%s", error_text());
@@ -39,9 +41,9 @@ static SimtFunction *compiled(const char *body, const char *flags) {
     return (SimtFunction *)(uintptr_t)unit.function;
 }
 
-SimtFunction *simt_kernel(const char *body) { return compiled(body, NULL); }
+SimtFunction *simt_kernel(const char *body) { return compiled(body, false); }
 
-SimtFunction *simt_checked(const char *body) { return compiled(body, SIMT_CHECKED_FLAGS); }
+SimtFunction *simt_checked(const char *body) { return compiled(body, true); }
 
 float *simt_values(int64_t count, int seed) {
     float *at = malloc((size_t)count * sizeof *at);
