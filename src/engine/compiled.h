@@ -44,7 +44,9 @@ typedef struct {
     int32_t grids;
     Grid *grid;  // on a GPU
     int64_t block_bytes;
-    void **param;  // of each PARAM, of the workspace and of each VAR: where the value is
+    const char *name;
+    SimtRange *range;  // each PARAM's memory and the workspace, where simt is to check; else NULL
+    void **param;      // of each PARAM, of the workspace and of each VAR: where the value is
     int32_t vars;
     int32_t params, *slot;  // slot: of each PARAM
     void **buffer;          // each PARAM's memory in this call

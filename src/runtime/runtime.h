@@ -131,8 +131,8 @@ int simt_launch(SimtFunction *function, int64_t blocks, int threads, int64_t sha
                 void *const *param);
 
 // ---- simt_check.c: the same, slowly, where every access is told --------------------------------
-// A CompileUnit's source and flags for it. A helper's accesses are those of its caller's line, so all
-// that may be is inlined; the tab keeps the definition one word.
+// A CompileUnit's source and flags for it. A helper's accesses are those of its caller's line, so
+// all that may be is inlined; the tab keeps the definition one word.
 char *simt_checked_source(Arena *arena, const char *source);
 #define SIMT_CHECKED_FLAGS                                                    \
     "-O0 -fsanitize=thread -DSIMT_QUIET=__attribute__((no_sanitize_thread)) " \

@@ -7,7 +7,8 @@
 #include <pthread.h>
 
 enum { WARPS_MAX = SIMT_THREADS_MAX / SIMT_WARP };
-// A fiber's stack: aligned to its size, its first page is not mapped, its last word says whose it is.
+// A fiber's stack: aligned to its size; its first page is not mapped, its last word says whose it
+// is.
 enum { STACK_BYTES = 1 << 18 };
 
 // Where a thread is: in one of prelude_gpu.c's places, or in none of them.
