@@ -40,7 +40,7 @@ static int64_t threads_for(const Lower *lower, const Statement *list, int64_t wa
         if (of) most = max_i64(most, of * WARP_THREADS);
         bool all = fixed && (extent <= USUAL || uses_spread(lower, list->body));
         if (loop->kind == LOOP_THREAD && !warps)
-            most = max_i64(most, round_up(all ? extent : USUAL, WARP_THREADS));
+            most = max_i64(most, round_up(all ? max_i64(extent, 1) : USUAL, WARP_THREADS));
         most = max_i64(most, threads_for(lower, list->body, of));
     }
     return most;

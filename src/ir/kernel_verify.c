@@ -80,24 +80,25 @@ static int64_t scale_in(const Verifier *verifier, Index index, int32_t atom) {
     return 0;
 }
 
-static int64_t bound(const Verifier *verifier, Index index, bool upper);
+static int64_t bound(const Verifier *verifier, Index index, bool upper, int depth);
 
 // How much less than its interval says an atom can be (upper), or more: the facts hold inside
 // quotients, too.
-static int64_t quotient_slack(const Verifier *verifier, const Atom *atom, bool upper) {
+static int64_t quotient_slack(const Verifier *verifier, const Atom *atom, bool upper, int depth) {
     if (atom->kind != ATOM_DIV) return 0;
-    int64_t of = bound(verifier, atom->of, upper), by = atom->by;
+    int64_t of = bound(verifier, atom->of, upper, depth), by = atom->by;
     int64_t quotient = of / by - (of % by < 0);
     return upper ? atom->high - quotient : quotient - atom->low;
 }
 
-static int64_t end_of(const Verifier *verifier, Index index, bool upper) {
+static int64_t end_of(const Verifier *verifier, Index index, bool upper, int depth) {
     int64_t end = upper ? index_high(verifier->table, index) : -index_low(verifier->table, index);
     const Term *terms;
     int count = index_terms(verifier->table, index, &terms);
-    for (int i = 0; i < count && end < INT64_MAX / 2 && verifier->facts.count; i++) {
+    for (int i = 0; i < count && end < INT64_MAX / 2 && depth && verifier->facts.count; i++) {
         const Atom *atom = index_atom_of(verifier->table, terms[i].atom);
-        int64_t slack = quotient_slack(verifier, atom, (terms[i].scale > 0) == upper), less;
+        int64_t slack = quotient_slack(verifier, atom, (terms[i].scale > 0) == upper, depth - 1),
+                less;
         if (slack > 0 && !__builtin_mul_overflow(slack, labs(terms[i].scale), &less)) end -= less;
     }
     return end;
@@ -106,7 +107,7 @@ static int64_t end_of(const Verifier *verifier, Index index, bool upper) {
 // A bound of `index` from its interval and the facts. Taking c times a fact away moves the index up
 // if c is positive, down if negative; c is chosen so that an atom vanishes, the best one of each
 // fact. Inner loops come last in the list and go first, since their limits speak of outer loops.
-static int64_t bound(const Verifier *verifier, Index index, bool upper) {
+static int64_t bound(const Verifier *verifier, Index index, bool upper, int depth) {
     IndexTable *table = verifier->table;
     for (int i = verifier->facts.count - 1; i >= 0; i--) {
         Index fact = verifier->facts.at[i], best = index;
@@ -116,12 +117,15 @@ static int64_t bound(const Verifier *verifier, Index index, bool upper) {
             int64_t scale = scale_in(verifier, index, terms[t].atom);
             if (!scale || scale % terms[t].scale || (scale / terms[t].scale > 0) != upper) continue;
             Index moved = index_sub(table, index, index_scale(table, fact, scale / terms[t].scale));
-            if (end_of(verifier, moved, upper) <= end_of(verifier, best, upper)) best = moved;
+            if (end_of(verifier, moved, upper, depth) <= end_of(verifier, best, upper, depth))
+                best = moved;
         }
         index = best;
     }
-    return upper ? end_of(verifier, index, true) : -end_of(verifier, index, false);
+    return upper ? end_of(verifier, index, true, depth) : -end_of(verifier, index, false, depth);
 }
+
+enum { QUOTIENTS = 2 };  // inside one another that are looked into
 
 static void check_bounds(Verifier *verifier, int32_t buffer, Index index, Id condition) {
     const KernelBuffer *info = &verifier->kernel->buffers.at[buffer];
@@ -129,7 +133,8 @@ static void check_bounds(Verifier *verifier, int32_t buffer, Index index, Id con
     int facts = verifier->facts.count;
     add_condition_facts(verifier, condition);
     add_condition_facts(verifier, verifier->at->condition);
-    int64_t low = bound(verifier, index, false), high = bound(verifier, index, true);
+    int64_t low = bound(verifier, index, false, QUOTIENTS),
+            high = bound(verifier, index, true, QUOTIENTS);
     verifier->facts.count = facts;
     bool guarded = condition >= 0 || verifier->at->condition >= 0;
     if ((low < 0 || high >= info->size) && !guarded)
