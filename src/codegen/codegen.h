@@ -28,6 +28,7 @@ typedef enum {
     STEP_FOLD,     // value = source[0] of all threads that share, folded by op
     STEP_BARRIER,  // all threads meet; they all come here
     STEP_AHEAD,    // asks for the cache line that lies `integer` bytes behind buffer[index]
+    STEP_MMA,      // a warp's product: registers tile[0] from at[0] on += tile[1] * tile[2]
     STEP_TILE,     // tile[0] = rows of buffer[index], or those = tile[0], or tile[0] += product
 } StepKind;
 // Whose the iterations of a loop are; who folds or meets.
@@ -55,7 +56,8 @@ typedef struct {
     int32_t steps;      // FOR: iterations that the C compiler is told to unroll; 0: as it likes
     const char *name;   // FOR
     TileKind does;      // TILE
-    int32_t tile[3];    // TILE: variables; PRODUCT: the sum, then its factors
+    int32_t tile[3];    // TILE: variables; PRODUCT: the sum, then its factors. MMA: buffers
+    Index at[3];        // MMA
     int64_t stride;     // TILE: elements from row to row
     double number;      // CONST f32
     int64_t integer;    // CONST of the other dtypes

@@ -276,6 +276,16 @@ static void lower_tile(Lower *lower, const Statement *loop) {
     const char *wrong = kernel_tile(lower->kernel, loop, &tile);
     Step step = {.kind = STEP_TILE, .condition = -1, .source = {-1, -1, -1}, .limit = -1};
     if (wrong) fatal("lower: kernel %s: %s", lower->kernel->name, wrong);
+    if (tile.kind == TILE_WARP) {
+        step.kind = STEP_MMA;
+        step.index = -1;
+        for (int i = 0; i < 3; i++) {
+            step.tile[i] = lower->place[tile.buffer[i]];
+            step.at[i] = mapped_element(lower, tile.buffer[i], tile.first[i]);
+        }
+        step_add(lower, step);
+        return;
+    }
     for (int i = 0; i < (tile.kind == TILE_PRODUCT ? 3 : 1); i++) {
         int lane;
         if (!type_is_tile((ValueType){lower->kernel->buffers.at[tile.buffer[i]].dtype,

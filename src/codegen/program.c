@@ -54,6 +54,7 @@ bool *program_used(Arena *arena, const Program *program) {
         if (step->condition >= 0) used[step->condition] = true;
         use_index(program, step->index, used);
         use_index(program, step->limit, used);
+        for (int i = 0; step->kind == STEP_MMA && i < 3; i++) use_index(program, step->at[i], used);
     }
     return used;
 }
@@ -181,6 +182,17 @@ static void add_step(Text *text, const Program *program, int32_t id) {
     case STEP_AHEAD:
         text_add(text, "ahead %ld", step->integer);
         add_place(text, program, step);
+        break;
+    case STEP_MMA:
+        for (int i = 0; i < 3; i++) {
+            text_add(text,
+                     i == 0   ? "mma %s["
+                     : i == 1 ? " += %s["
+                              : " %s[",
+                     buffer_name(program, step->tile[i]));
+            add_index(text, program, step->at[i]);
+            text_add(text, "]");
+        }
         break;
     case STEP_TILE: add_tile(text, program, step); break;
     }
@@ -377,6 +389,14 @@ static void check_step(const Verifier *verifier) {
     case STEP_TILE: check_tile(verifier, step); break;
     case STEP_STORE: check_place(verifier, type_of(verifier, step->source[0])); break;
     case STEP_AHEAD: check_index(verifier, step->index, 1); break;
+    case STEP_MMA:
+        for (int i = 0; i < 3; i++) {
+            if (step->tile[i] < 0 || step->tile[i] >= verifier->program->buffers.count ||
+                verifier->program->buffers.at[step->tile[i]].space != SPACE_REGISTER)
+                refuse(verifier, "a warp's product is of registers");
+            check_index(verifier, step->at[i], 1);
+        }
+        break;
     case STEP_FOLD:
         if (!type_is(type_of(verifier, step->source[0]), step->type.dtype, 1) || lanes != 1 ||
             step->share < SHARE_BLOCK)

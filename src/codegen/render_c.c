@@ -125,7 +125,8 @@ static void step_line(Render *render, int32_t id) {
         return;
     }
     case STEP_LAUNCH:
-    case STEP_FOLD: fatal("render: step %d is a GPU's", id);
+    case STEP_FOLD:
+    case STEP_MMA: fatal("render: step %d is a GPU's", id);
     case STEP_IF: render_line(render, "if (%s) {", render->value[step->condition]); break;
     case STEP_ONCE: render_line(render, "if (thread == 0) {"); break;
     case STEP_END:

@@ -93,6 +93,11 @@ static void fold_line(Render *render, int32_t id, int32_t threads) {
                     type, x, render->program->chip_bytes, threads);
 }
 
+static const char *registers(Render *render, const Step *step, int which) {
+    const char *first = render_index(render, step->at[which], 0);
+    return PRINT("%s + %s", render->buffer[step->tile[which]], first);
+}
+
 static void step_line(Render *render, int32_t id, int32_t threads) {
     const Step *step = render_step_of(render, id);
     switch (step->kind) {
@@ -101,6 +106,10 @@ static void step_line(Render *render, int32_t id, int32_t threads) {
     case STEP_STORE: store_line(render, step); return;
     case STEP_FOR: for_line(render, id, threads); return;
     case STEP_FOLD: fold_line(render, id, threads); return;
+    case STEP_MMA:
+        render_line(render, "mma_tf32_16x8x8(%s, %s, %s);", registers(render, step, 0),
+                    registers(render, step, 1), registers(render, step, 2));
+        return;
     case STEP_BARRIER:
         render_line(render, step->share == SHARE_LANES ? "warp_barrier();" : "barrier();");
         return;
@@ -159,6 +168,7 @@ static void find_used(const Render *render, int32_t first, int32_t last, bool *b
             step->kind == STEP_STORE || (step->kind == STEP_LET && step->op == OP_LOAD);
         if (!render->used[id]) continue;
         if (is_memory) buffer[step->of] = true;
+        for (int i = 0; step->kind == STEP_MMA && i < 3; i++) buffer[step->tile[i]] = true;
         if (step->kind == STEP_GET || step->kind == STEP_SET) variable[step->of] = true;
     }
 }

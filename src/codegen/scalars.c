@@ -54,6 +54,7 @@ static int32_t add_lane(Scalars *to, const Step *step, int lane) {
     one.condition = value_at(to, step->condition, lane);
     one.index = index_at(to, step->index, lane);
     one.limit = index_at(to, step->limit, lane);
+    for (int i = 0; step->kind == STEP_MMA && i < 3; i++) one.at[i] = index_at(to, step->at[i], 0);
     return add(to, one);
 }
 

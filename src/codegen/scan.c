@@ -50,6 +50,10 @@ Promotion *scan_promotions(Arena *arena, const Kernel *kernel) {
         if (kernel->buffers.at[buffer].space != SPACE_REGISTER) continue;
         AccessList accesses = kernel_accesses(arena, kernel, kernel->body, buffer);
         int lanes = 1;
+        bool in_tile = false;  // of a warp: an array, whose elements the instruction names
+        for (int i = 0; i < accesses.count && in_blocks; i++)
+            in_tile |= kernel_tile_around(kernel, accesses.at[i].statement) != NULL;
+        if (in_tile) continue;
         if (accesses.count && kernel_tile_around(kernel, accesses.at[0].statement)) {
             promotion[buffer].lanes =
                 UNIT_ROWS * UNIT_BYTES / dtypes[kernel->buffers.at[buffer].dtype].bytes;

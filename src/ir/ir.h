@@ -388,7 +388,13 @@ char *statement_text(Arena *arena, const Kernel *kernel, const Statement *statem
 //   PRODUCT  tile for i < 16 { for j < 16 { for p < 16 { for q < 2 {
 //              update s[16*i + j] = (fma a[32*i + 2*p + q] b[32*p + 2*j + q] s[16*i + j]) } } } }
 //            where a and b are (cast:f32 ..) of bf16
-typedef enum { TILE_LOAD, TILE_STORE, TILE_PRODUCT } TileKind;
+// A GPU's warp multiplies 16 x 8 by 8 x 8 of f32, of which it reads 11 significant bits, as its 32
+// threads hold them (PTX's mma.m16n8k8): element 8i + j of the sum is thread's (8i + j)/2 % 32, and
+// so on, which these orders give.
+//   WARP     tile for i1 < 2 { for i < 8 { for j < 4 { for j1 < 2 { for k1 < 2 { for k < 4 {
+//              update s[64*i1 + 8*i + 2*j + j1] =
+//                (fma a[32*i1 + 4*i + 64*k1 + k] b[8*j + 4*j1 + 32*k1 + k] s[..]) } } } } } }
+typedef enum { TILE_LOAD, TILE_STORE, TILE_PRODUCT, TILE_WARP } TileKind;
 enum { UNIT_ROWS = 16, UNIT_BYTES = 64, UNIT_TILES = 8 };
 typedef struct {
     TileKind kind;

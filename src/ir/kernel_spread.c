@@ -60,6 +60,15 @@ static const char *find_digit(const Kernel *kernel, const Statement *around, Ind
     return NULL;
 }
 
+// A warp's product: its threads are digits by the unit's order.
+static bool is_warp_tile(const Kernel *kernel, const Access *access, Spread *spread) {
+    const Statement *around = kernel_tile_around(kernel, access->statement);
+    TileUse tile;
+    if (!around || kernel_tile(kernel, around, &tile) || tile.kind != TILE_WARP) return false;
+    spread->thread = (Digit){access->buffer == tile.buffer[0] ? 2 : 1, WARP_THREADS};
+    return true;
+}
+
 static bool digits_equal(Digit a, Digit b) { return a.stride == b.stride && a.extent == b.extent; }
 
 // What is launched with the statement: its block loop, or all that stands in a row without one.
@@ -87,7 +96,8 @@ const char *kernel_spread(const Kernel *kernel, int32_t buffer, Spread *spread) 
         Spread here = {0};
         const char *wrong = find_digit(kernel, kernel_around(kernel, access->statement, LOOP_WARP),
                                        access->index, &here.warp);
-        if (!wrong) wrong = find_digit(kernel, thread, access->index, &here.thread);
+        if (!wrong && !is_warp_tile(kernel, access, &here))
+            wrong = find_digit(kernel, thread, access->index, &here.thread);
         if (wrong) return wrong;
         if (i == 0) *spread = here, in_loop = thread, launch = in;
         if (in != launch)

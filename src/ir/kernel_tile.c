@@ -6,7 +6,7 @@
  *   =>   LOAD s[256*t], from m[0], stride 80                                                     */
 #include "ir/ir.h"
 
-enum { DEPTH_MAX = 4 };
+enum { DEPTH_MAX = 6 };
 typedef struct {
     const Kernel *kernel;
     const Statement *store;
@@ -103,10 +103,31 @@ static const char *product_of(const Nest *nest, const Node *fma, TileUse *tile) 
     return sums ? NULL : "it adds to another element than it stores";
 }
 
+static const char *warp_product_of(const Nest *nest, const Node *fma, TileUse *tile) {
+    static const int64_t strides[3][6] = {
+        {64, 8, 2, 1, 0, 0}, {32, 4, 0, 0, 64, 1}, {0, 0, 8, 4, 32, 1}};
+    *tile = (TileUse){.kind = TILE_WARP, .memory = -1};
+    if (!has_extents(nest, (int64_t[]){2, 8, 4, 2, 2, 4}, 6))
+        return "a warp's product has loops of 2, 8, 4, 2, 2 and 4";
+    for (int i = 0; i < 3; i++) {
+        const Node *load = plain_load(nest, fma->source[(i + 2) % 3]);
+        if (!load || load->dtype != DT_F32) return "a warp's product is of f32 in registers";
+        tile->buffer[i] = (int32_t)load->arg[0];
+        if (!in_registers(nest, tile->buffer[i]) ||
+            !moves(nest, (Index)load->arg[1], strides[i], &tile->first[i]))
+            return "its elements are not where a warp's threads hold them";
+    }
+    bool sums =
+        nest->store->buffer == tile->buffer[0] &&
+        nest->store->index == (Index)graph_node(nest->kernel->graph, fma->source[2])->arg[1];
+    return sums ? NULL : "it adds to another element than it stores";
+}
+
 const char *kernel_tile(const Kernel *kernel, const Statement *loop, TileUse *tile) {
     Nest nest = {.kernel = kernel};
     if (!find_nest(&nest, loop)) return "a tile loop holds plain loops and one store";
     const Node *value = graph_node(kernel->graph, nest.store->value);
+    if (value->op == OP_FMA && nest.loops == DEPTH_MAX) return warp_product_of(&nest, value, tile);
     if (value->op == OP_FMA) return product_of(&nest, value, tile);
     const Node *load = plain_load(&nest, nest.store->value);
     return load ? copy_of(&nest, load, tile) : "a tile is loaded, stored, or a sum of products";

@@ -118,6 +118,7 @@ Scalar scalar_identity(Op fold, DType dtype) {
 
 // What the scalar column's names mean here. Integers are in 128 bits, where x * y cannot overflow.
 #define TRUNC_(x)     truncf((float)(x))
+#define TF32_(x)      scalar_tf32((float)(x))
 #define SQRT_(x)      sqrtf((float)(x))
 #define EXP2_(x)      (float)exp2((double)(x))
 #define LOG2_(x)      (float)log2((double)(x))
@@ -127,6 +128,15 @@ Scalar scalar_identity(Op fold, DType dtype) {
 #define MOD_(x, y)    floor_remainder((int64_t)(x), (int64_t)(y))
 #define SHL_(x, y)    (int64_t)((uint64_t)(x) << ((int64_t)(y) & (bits - 1)))
 #define SHR_(x, y)    ((int64_t)(x) >> ((int64_t)(y) & (bits - 1)))
+
+float scalar_tf32(float x) {
+    uint32_t bits;
+    if (isnan(x)) return x;
+    memcpy(&bits, &x, 4);
+    bits = (bits + 0x1000) & 0xffffe000;
+    memcpy(&x, &bits, 4);
+    return x;
+}
 
 static __int128 floor_quotient(__int128 x, __int128 y) {
     return y ? x / y - (x % y && (x < 0) != (y < 0)) : 0;

@@ -13,6 +13,7 @@ typedef union {
 
 // The value for one element. `dtype` is the last source's (not a WHERE's condition's). CAST is
 // scalar_cast's. A float result is rounded to `dtype`; an integer one wraps.
+float scalar_tf32(float x);
 Scalar scalar_apply(Op op, DType dtype, Scalar x, Scalar y, Scalar z);
 // Float to integer truncates and saturates, NaN gives 0. Integers wrap. To bool is `!= 0`.
 Scalar scalar_cast(Scalar value, DType from, DType to);

@@ -91,6 +91,7 @@ static void gradient_ASSIGN(Gradient *g, const Node *node, Id id, Id out) {
 #define gradient_IOTA    none
 #define gradient_BITCAST none
 #define gradient_TRUNC   none
+#define gradient_TF32    none
 #define gradient_IDIV    none
 #define gradient_MOD     none
 #define gradient_CMPLT   none

@@ -6,9 +6,10 @@
 #include <string.h>
 
 static const MatrixUnit units[] = {
-    {"amx_bf16", 8, 16, 16},
-    {"avx512_fma", 32, 16, 1},
-    {"avx2_fma", 16, 8, 1},
+    {"amx_bf16", 8, 16, 16, false},
+    {"avx512_fma", 32, 16, 1, false},
+    {"avx2_fma", 16, 8, 1, false},
+    {"mma_tf32", 1, 8, 16, true},
 };
 
 const MatrixUnit *matrix_unit_find(const char *name) {

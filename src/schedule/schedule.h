@@ -231,7 +231,7 @@ Id fold_into(Graph *graph, Op fold, Id x, Id old);
 //                                and their accesses are guarded (pad); or they add products of 0
 //                                to a sum (zero)
 //   ORDER k0 i0 j0               the loops of one perfect nest, outermost first
-//   FUSE i j                     i, and j directly inside it, become one loop i_j
+//   FUSE i j [k ..] [as t]       i, j directly inside it and so on become one loop, i_j or t
 //   THREAD i                     the iterations are shared among the threads; in a block, thread t
 //                                runs iteration t, all threads may fold into one register, and
 //                                several loops named together may use registers that are each
@@ -252,6 +252,7 @@ Id fold_into(Graph *graph, Op fold, Id x, Id old);
 //                                written back if it is stored to. `at top`: at the kernel's start.
 //                                Of loops that only matter as a sum, `over y+v`, one element a sum;
 //                                `2*x+u`, innermost: even ones first, so steps of x are a row.
+//                                `as i +4 k`: 4 elements stay free behind each row of k.
 //                                convert: the largest expression around the load that depends on
 //                                no other loop is copied instead. Spaces: reg, own (or L1, L2),
 //                                shared, once (of weights, at top: made when they are loaded)
@@ -272,6 +273,10 @@ Id fold_into(Graph *graph, Op fold, Id x, Id old);
 //                                of registers that are tiles; what was staged for it becomes bf16,
 //                                loops .._range find the range of each panel, loops .._plain run
 //                                in fp32 what is out of range
+//   TENSORCORE mma_tf32 16x8 on s with t
+//                                the six loops around s's update, inside a warp loop, become a warp's
+//                                product; what was staged for it is rounded to tf32; t and the loops
+//                                named behind it are the warp's threads (ir.h, kernel_tile.c)
 void schedule_apply(Kernel *kernel, const char *schedule);
 // What REUSE would keep, by the first loop's index; -1: nothing.
 Id reuse_find(Kernel *kernel, Statement *first, Statement *second);
@@ -293,6 +298,7 @@ typedef struct {
     int registers;  // for a tile of accumulators, a row of b and an element of a
     int lanes;      // columns of one register
     int rows;       // of one register: 1, a vector; more, a tile
+    bool warps;     // a GPU's: the tile is a warp's
 } MatrixUnit;
 const MatrixUnit *matrix_unit_find(const char *name);  // NULL if there is none
 
@@ -323,6 +329,9 @@ void transform_stage_copy(const ScheduleLine *line);  // STAGE with `over`
 // Cuts a loop's iterations into pieces of `factor`; returns the inner loop. tail: "guard", "peel",
 // "pad".
 int32_t split_loop(const ScheduleLine *line, int32_t loop, int64_t factor, const char *tail);
+
+// transform_warps.c: TENSORCORE, where the tile is a warp's.
+void transform_warps(const ScheduleLine *line, int32_t buffer);
 
 // transform_tiles.c: TENSORCORE, where a register has rows.
 void transform_tiles(const ScheduleLine *line, const MatrixUnit *unit, int64_t m, int64_t n,

@@ -19,6 +19,7 @@ typedef struct {
     int32_t replaced;  // of a sum: a term that occurs once, which is the sum less the others
     Index at;          // its value where the copy is read
     int64_t step;      // 2 of 2*y1+v, innermost: even values lie first, so those of one v in a row
+    int64_t gap;       // elements left free behind all that the axes further in run over
 } Axis;
 typedef struct {
     const ScheduleLine *line;
@@ -101,7 +102,7 @@ static int read_axes(Copy *copy, int word) {
             continue;
         }
         int32_t loop = loop_inside(copy, name);
-        *axis = (Axis){name, loop, -1, kernel_loop_index(copy->kernel, loop), 1};
+        *axis = (Axis){name, loop, -1, kernel_loop_index(copy->kernel, loop), 1, 0};
     }
 }
 
@@ -116,6 +117,12 @@ static int order_axes(Copy *copy, int word) {
         Axis axis = copy->axis[from];
         copy->axis[from] = copy->axis[i];
         copy->axis[i] = axis;
+        if (*line_word(copy->line, word + 1) != '+') continue;
+        Reader reader = reader_new("schedule", line_word(copy->line, ++word) + 1);
+        bool right = reader_int(&reader, &copy->axis[i].gap) && !*reader.at;
+        if (!right || copy->axis[i].gap < 1 || copy->axis[i].gap > 1024 || i + 1 == copy->axes)
+            line_refuse(copy->line, NULL, "%s should be like +4, between two loops",
+                        line_word(copy->line, word));
     }
     return word;
 }
@@ -223,11 +230,12 @@ static int64_t axis_extent(const Copy *copy, const Axis *axis) {
     return round_up(index_high(graph_indices(copy->kernel->graph), extent), axis->step);
 }
 
-static int64_t copy_size(const Copy *copy) {
+// Elements from one value of the axis to the next; of axis -1: of all.
+static int64_t axis_stride(const Copy *copy, int axis) {
     int64_t size = 1;
-    for (int i = 0; i < copy->axes; i++)
+    for (int i = copy->axes - 1; i > axis; i--)
         if (__builtin_mul_overflow(size, axis_extent(copy, &copy->axis[i]), &size) ||
-            size > INT32_MAX)
+            (size += i > 0 ? copy->axis[i - 1].gap : 0) > INT32_MAX)
             line_refuse(copy->line, NULL, "the copy is too large");
     return size;
 }
@@ -242,7 +250,7 @@ static Index copy_element(const Copy *copy, bool read) {
         Index at = read ? axis->at : kernel_loop_index(copy->kernel, axis->loop);
         Index rest = index_scale(table, index_mod(table, at, axis->step), extent / axis->step);
         at = index_add(table, rest, index_div(table, at, axis->step));
-        element = index_add(table, index_scale(table, element, extent), at);
+        element = index_add(table, element, index_scale(table, at, axis_stride(copy, i)));
     }
     return element;
 }
@@ -359,7 +367,7 @@ void transform_stage_copy(const ScheduleLine *line) {
     Index element = copy_element(&copy, true), filled = copy_element(&copy, false);
     Id value = by_sums(&copy);
     int32_t local = kernel_buffer(kernel, name, node_dtype(kernel->graph, copy.value), space,
-                                  copy_size(&copy), true);
+                                  axis_stride(&copy, -1), true);
     Id read = kernel_load(kernel, local, element, -1);
     if (copy.written) {
         statement_relocate(kernel, *copy.place, copy.buffer, local, NULL, NULL);

@@ -143,11 +143,9 @@ void transform_split(const ScheduleLine *line) {
     split_loop(line, loop, line_number(line, 2), line->words > 3 ? line->word[3] : "guard");
 }
 
-void transform_fuse(const ScheduleLine *line) {
+static int32_t fuse_two(const ScheduleLine *line, int32_t loop, int32_t nested, const char *name) {
     Kernel *kernel = line->kernel;
     IndexTable *table = graph_indices(kernel->graph);
-    int32_t loop = line_loop(line, line_word(line, 1)),
-            nested = line_loop(line, line_word(line, 2));
     Statement *outer = kernel_loop_statement(kernel, loop),
               *inner = kernel_loop_statement(kernel, nested);
     Loop a = kernel->loops.at[loop], b = kernel->loops.at[nested];
@@ -161,11 +159,23 @@ void transform_fuse(const ScheduleLine *line) {
     if (!index_is_const(table, b.extent, &size) || size < 1)
         line_refuse(line, inner, "its extent is not a constant of 1 or more");
     Size extent = size_from_index(table, index_scale(table, a.extent, size));
-    int32_t fused = kernel_loop(kernel, arena_print(line->arena, "%s_%s", a.name, b.name), extent);
+    if (!name) name = arena_print(line->arena, "%s_%s", a.name, b.name);
+    int32_t fused = kernel_loop(kernel, name, extent);
     Substitution *by = substitution_new(line->arena, kernel);
     by->loop[loop] = index_div(table, kernel_loop_index(kernel, fused), size);
     by->loop[nested] = index_mod(table, kernel_loop_index(kernel, fused), size);
     outer->loop = fused;
     outer->body = inner->body;
     statement_substitute(kernel, outer->body, by);
+    return fused;
+}
+
+void transform_fuse(const ScheduleLine *line) {
+    int32_t loop = line_loop(line, line_word(line, 1));
+    bool named = line->words > 4 && !strcmp(line->word[line->words - 2], "as");
+    int last = named ? line->words - 3 : line->words - 1;
+    for (int word = 2; word <= last || word == 2; word++) {
+        const char *name = named && word == last ? line->word[line->words - 1] : NULL;
+        loop = fuse_two(line, loop, line_loop(line, line_word(line, word)), name);
+    }
 }

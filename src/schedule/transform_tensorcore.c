@@ -75,6 +75,9 @@ static void read_size(Tile *tile, const char *text) {
     Reader reader = reader_new("tile", text);
     bool good = reader_int(&reader, &tile->m) && *reader.at++ == 'x' &&
                 reader_int(&reader, &tile->n) && !*reader.at;
+    if (tile->unit->warps && good && (tile->m != tile->unit->rows || tile->n != tile->unit->lanes))
+        line_refuse(tile->line, NULL, "no tile %s. Hint: %dx%d", text, tile->unit->rows,
+                    tile->unit->lanes);
     if (good && tile->unit->rows > 1) return;  // transform_tiles knows which fit
     int64_t most = tile->unit->registers, lanes = tile->unit->lanes, row = tile->n / lanes;
     good = good && tile->m > 0 && tile->m < most && row > 0 && row < most && tile->n % lanes == 0;
@@ -92,6 +95,10 @@ void transform_tensorcore(const ScheduleLine *line) {
     read_size(&tile, line_word(line, 2));
     line_expect(line, 3, "on");
     int32_t buffer = line_buffer(line, line_word(line, 4));
+    if (tile.unit->warps) {
+        transform_warps(line, buffer);
+        return;
+    }
     if (tile.unit->rows > 1) {
         transform_tiles(line, tile.unit, tile.m, tile.n, buffer);
         return;

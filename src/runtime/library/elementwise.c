@@ -29,6 +29,7 @@
 // ---- one element: what the scalar column's names mean here -------------------------------------
 
 #define TRUNC_(x)     truncf(x)
+#define TF32_(x)      scalar_tf32(x)
 #define SQRT_(x)      sqrtf(x)
 #define EXP2_(x)      (float)exp2((double)(x))
 #define LOG2_(x)      (float)log2((double)(x))

@@ -1,0 +1,52 @@
+/* transform_warps.c - TENSORCORE, where the matrix unit is a GPU's and a tile is a warp's.
+ * In: an accumulator that is updated by a product of what lies in registers, under the six loops of
+ * a warp's tile (kernel_tile.c); loops whose iterations are the warp's threads.
+ * Out: the tile is one instruction; its factors are rounded where they are put into registers.
+ * Invariant: after it each element is the same thread's in all nests (kernel_spread.c).
+ *   TENSORCORE mma_tf32 16x8 on s with t t_init t_finish                                         */
+#include "schedule/schedule.h"
+
+enum { TILE_LOOPS = 6 };
+
+static void round_factor(const ScheduleLine *line, int32_t buffer) {
+    Kernel *kernel = line->kernel;
+    AccessList accesses = kernel_accesses(line->arena, kernel, kernel->body, buffer);
+    for (int i = 0; i < accesses.count; i++) {
+        Statement *store = accesses.at[i].statement;
+        bool rounded = graph_node(kernel->graph, store->value)->op == OP_TF32;
+        if (accesses.at[i].load < 0 && !rounded)
+            store->value = node_unary(kernel->graph, OP_TF32, store->value);
+    }
+}
+
+// Those behind `with`.
+static void set_threads(const ScheduleLine *line) {
+    Kernel *kernel = line->kernel;
+    line_expect(line, 5, "with");
+    for (int word = 6; word < line->words || word == 6; word++) {
+        Statement *at = kernel_loop_statement(kernel, line_loop(line, line_word(line, word)));
+        Statement *against = legal_parallel(kernel, at, LOOP_THREAD);
+        if (against)
+            line_refuse(line, against, "threads of loop %s would meet in it", line->word[word]);
+        kernel->loops.at[at->loop].kind = LOOP_THREAD;
+    }
+}
+
+void transform_warps(const ScheduleLine *line, int32_t buffer) {
+    Kernel *kernel = line->kernel;
+    AccessList accesses = kernel_accesses(line->arena, kernel, kernel->body, buffer);
+    Statement *outermost = NULL;
+    for (int i = 0; i < accesses.count && !outermost; i++)
+        if (accesses.at[i].statement->role == ROLE_UPDATE) outermost = accesses.at[i].statement;
+    for (int i = 0; i < TILE_LOOPS && outermost; i++) outermost = kernel_parent(kernel, outermost);
+    if (!outermost) line_refuse(line, NULL, "it is not updated under six loops");
+    TileUse tile;
+    const char *wrong = kernel_tile(kernel, outermost, &tile);
+    if (wrong) line_refuse(line, outermost, "%s", wrong);
+    if (tile.kind != TILE_WARP || !kernel_around(kernel, outermost, LOOP_WARP))
+        line_refuse(line, outermost, "a warp's product is inside a warp loop");
+    kernel->loops.at[outermost->loop].kind = LOOP_TILE;
+    round_factor(line, tile.buffer[1]);
+    round_factor(line, tile.buffer[2]);
+    set_threads(line);
+}
