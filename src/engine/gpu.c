@@ -6,10 +6,6 @@
 
 #include "engine/compiled.h"
 
-// A thread's code is scalar. GCC 12 turns comparisons of neighbours into masks of -1 where 1 was
-// meant (x / x of four lanes); -O1 compiles in half the time.
-static const char simt_flags[] = "-O1 -fno-tree-slp-vectorize";
-
 // PG_SIMT_CHECK=1: every access of every kernel is held to the rules; slow.
 static bool is_checked(void) { return device()->kind == DEVICE_SIMT && env_int("SIMT_CHECK", 0); }
 
@@ -20,7 +16,7 @@ int gpu_compile(Compiled *compiled) {
             (CompileUnit){.symbol = arena_print(compiled->arena, "simt_%s",
                                                 compiled->units.at[i].symbol + strlen("pg_k_")),
                           .source = compiled->units.at[i].source,
-                          .flags = simt_flags};
+                          .flags = SIMT_FLAGS};
     for (int32_t i = 0; i < compiled->units.count && is_checked(); i++) {
         unit[i].source = simt_checked_source(compiled->arena, unit[i].source);
         unit[i].flags = SIMT_CHECKED_FLAGS;

@@ -75,10 +75,11 @@ static char *stack_take(Worker *worker) {
 }
 
 static Thread *next_unstarted(Worker *worker) {
-    const Launch *launch = worker->launch;
-    int number =
-        (int)((worker->first + (int64_t)worker->started++ * worker->step) % launch->threads);
-    Thread *thread = &worker->thread[number];
+    Thread *thread = &worker->thread[worker->next_start];
+    worker->started++;
+    worker->next_start += worker->step;
+    if (worker->next_start >= worker->launch->threads)
+        worker->next_start -= worker->launch->threads;
     thread->where = RUNS;
     thread->group = thread->copies.count = 0;
     return thread;
@@ -169,7 +170,7 @@ static int common_divisor(int a, int b) { return b ? common_divisor(b, a % b) : 
 static void choose_order(Worker *worker, int count, int *first, int *step) {
     *first = (int)(random_next(&worker->random) % (unsigned)count);
     *step = 1 + (int)(random_next(&worker->random) % (unsigned)count);
-    while (common_divisor(*step, count) != 1) ++*step;
+    while (common_divisor(*step, count) != 1) --*step;
 }
 
 static void ready_add(Worker *worker, int number) {
@@ -299,7 +300,7 @@ static void run_block(Worker *worker, int64_t block) {
     const Launch *launch = worker->launch;
     uint64_t place[2] = {launch->seed, (uint64_t)block};
     worker->random = hash_bytes(place, sizeof place, 0);
-    choose_order(worker, launch->threads, &worker->first, &worker->step);
+    choose_order(worker, launch->threads, &worker->next_start, &worker->step);
     worker->started = worker->ended = worker->ready_count = worker->at_barrier = 0;
     memset(worker->in_warp, 0, sizeof worker->in_warp);
     for (int i = 0; i < launch->threads; i++) worker->thread[i].self.block = (int32_t)block;

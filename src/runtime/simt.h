@@ -57,7 +57,7 @@ struct Worker {
     SimtLane lane[2][SIMT_THREADS_MAX];
     void *home;  // stack pointer of run_block
     uint64_t random;
-    int32_t first, step, started;  // the next to start is (first + started * step) % threads
+    int32_t next_start, step, started;  // step: to the next to start after that, around the end
     int32_t ready[SIMT_THREADS_MAX], ready_at, ready_count;  // a ring of those that may go on
     int at_barrier, ended, in_warp[WARPS_MAX], warp_where[WARPS_MAX];
     bool stopped;  // the message says why

@@ -30,7 +30,7 @@ static SimtFunction *compiled(const char *body, bool checked) {
              symbol + 5, body, symbol, symbol + 5);
     CompileUnit unit = {.symbol = symbol,
                         .source = checked ? simt_checked_source(arena, text.at) : text.at,
-                        .flags = checked ? SIMT_CHECKED_FLAGS : NULL};
+                        .flags = checked ? SIMT_CHECKED_FLAGS : SIMT_FLAGS};
     if (compile_units(&unit, 1)) fatal("%s", error_text());
     if (!checked && nvrtc_available()) {
         NvrtcUnit cuda[] = {{.name = symbol, .source = text.at, .arch = "sm_80"},

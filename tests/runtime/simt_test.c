@@ -319,6 +319,20 @@ TEST(shuffles_in_a_row) {
     for (int i = 0; i < 128; i++) CHECK(c[i] == (float)(i / 32 * 32 + (i + 50) % 32 + 50));
 }
 
+TEST(comparisons_are_the_lanes_of_a_vector) {
+    SimtFunction *compare = simt_kernel("#ifndef __CUDACC__\n"
+                                        "    typedef i32 i32x4 __attribute__((vector_size(16)));\n"
+                                        "    const i32x4 x = *(const i32x4 *)a;\n"
+                                        "    i32x4 y;\n"
+                                        "    y[0] = x[0] != 0;\n    y[1] = x[1] != 0;\n"
+                                        "    y[2] = x[2] != 0;\n    y[3] = x[3] != 0;\n"
+                                        "    *(i32x4 *)c = y;\n"
+                                        "#endif");
+    _Alignas(16) float a[4] = {1, 0, 3, 4}, c[4];
+    CHECK_INT(launch(compare, 1, 1, 0, a, NULL, c, 0), 0);
+    for (int i = 0; i < 4; i++) CHECK_INT(bits_of(c[i]), i != 1);
+}
+
 TEST(one_text_for_nvrtc_and_c) {
     Arena *arena = arena_new();
     Text text = text_new(arena);
