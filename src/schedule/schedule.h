@@ -88,7 +88,7 @@ typedef struct {
     int tile_m, tile_n;  // of the unit
     const char *tiles;   // a unit of tiles, where tf32 is asked for and there is one; NULL: none
     int depth, block;    // of a packed panel: rows; of rows that a thread takes: how many
-    bool gpu;            // blocks of threads; what is above does not count
+    bool gpu;            // blocks of threads; of what is above, tiles counts
 } ScheduleTarget;
 enum { CANDIDATES_MAX = 9 };
 int schedule_candidates(Arena *arena, Kernel *kernel, const ScheduleTarget *target,
