@@ -1,0 +1,326 @@
+/* gpu_test.c - kernels for GPUs: schedules with blocks, warps and threads, run on simt as compiled
+ * for speed and as checked, against the chunk interpreter on the unscheduled kernel. */
+#include "codegen/run.h"
+#include "rewrite/rewrite.h"
+#include "schedule/schedule.h"
+#include "test.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    Arena *arena;
+    Kernel *kernel;
+    Program *program;
+    char *source, symbol[SYMBOL_SIZE];
+    SimtCounts counts;  // of the checked build's launches
+} Gpu;
+
+static Gpu gpu_render(const char *text, const char *schedule) {
+    Gpu gpu = {.arena = arena_new()};
+    gpu.kernel = kernel_parse(gpu.arena, "test", text);
+    kernel_verify(gpu.kernel);
+    accumulate(gpu.kernel);
+    schedule_apply(gpu.kernel, schedule);
+    expand_kernel(gpu.kernel);
+    gpu.program = lower(gpu.arena, gpu.kernel, &(LowerOptions){.gpu = true});
+    program_verify(gpu.program);
+    gpu.source = render_cuda(gpu.arena, gpu.program, NULL, gpu.symbol);
+    return gpu;
+}
+
+static SimtFunction *const *compile(const Gpu *gpu, bool checked) {
+    run_private_cache();
+    CompileUnit unit = {.symbol = arena_print(gpu->arena, "simt_%s", gpu->symbol + strlen("pg_k_")),
+                        .source =
+                            checked ? simt_checked_source(gpu->arena, gpu->source) : gpu->source,
+                        .flags = checked ? SIMT_CHECKED_FLAGS : SIMT_FLAGS};
+    if (compile_units(&unit, 1)) fatal("%s\n%s", error_text(), gpu->source);
+    SimtFunction *const *functions;
+    memcpy(&functions, &unit.function, sizeof functions);
+    return functions;
+}
+
+static int64_t no_var(void *context, const Atom *atom) {
+    return ((const int64_t *)context)[atom->of];
+}
+
+static void call(Gpu *gpu, bool checked, void **buffer, const int64_t *var) {
+    enum { MOST = 16, WORKSPACE = 1 << 16 };
+    SimtFunction *const *function = compile(gpu, checked);
+    void *param[MOST + 1], *workspace = arena_alloc(gpu->arena, WORKSPACE);
+    SimtRange range[MOST + 1];
+    int params = 0, launch = 0;
+    for (; gpu->kernel->buffers.at[params].space == SPACE_PARAM; params++) {
+        const KernelBuffer *from = &gpu->kernel->buffers.at[params];
+        int bytes = dtypes[from->dtype].bytes;
+        param[params] = &buffer[params];
+        range[params] = (SimtRange){from->name, buffer[params], from->size * bytes, bytes};
+        if (params + 1 == gpu->kernel->buffers.count && ++params) break;
+    }
+    param[params] = &workspace;
+    range[params] = (SimtRange){"workspace", workspace, WORKSPACE, 4};
+    for (int32_t v = 0; v < gpu->program->vars.count; v++)
+        param[params + 1 + v] = (void *)(uintptr_t)&var[v];
+    int64_t bytes = program_block_bytes(gpu->program);
+    for (int32_t i = 0; i < gpu->program->steps.count; i++) {
+        const Step *step = &gpu->program->steps.at[i];
+        if (step->kind != STEP_LAUNCH) continue;
+        int64_t blocks =
+            index_value(gpu->program->indices, step->index, no_var, (void *)(uintptr_t)var);
+        int status = checked ? simt_check(function[launch], blocks, step->threads, bytes, param,
+                                          params + 1, range, &gpu->counts)
+                             : simt_launch(function[launch], blocks, step->threads, bytes, param);
+        if (status) fatal("%s\n%s", error_text(), gpu->source);
+        launch++;
+    }
+}
+
+// Buffer 0, of `size` floats, is the result; the others are given.
+static Gpu check_equal(const char *text, const char *schedule, void **buffer, int64_t size,
+                       double tolerance) {
+    Arena *arena = arena_new();
+    Kernel *plain = kernel_parse(arena, "test", text);
+    float *wanted = arena_array(arena, float, size), *got = arena_array(arena, float, size);
+    expand_kernel(plain);
+    buffer[0] = wanted;
+    interpret(plain, buffer, NULL);
+    Gpu gpu = gpu_render(text, schedule);
+    for (int checked = 0; checked < 2; checked++) {
+        memset(got, 0xff, sizeof *got * (size_t)size);
+        buffer[0] = got;
+        call(&gpu, checked, buffer, NULL);
+        for (int64_t i = 0; i < size; i++) CHECK_NEAR((double)got[i], (double)wanted[i], tolerance);
+    }
+    arena_free(arena);
+    return gpu;
+}
+
+static void gpu_free(Gpu *gpu) { arena_free(gpu->arena); }
+
+static float *values(int64_t count, uint32_t seed) {
+    static Arena *all;
+    if (!all) all = arena_new();
+    return random_floats(all, count, seed);
+}
+
+static bool has(const Gpu *gpu, const char *part) {
+    return strstr(strstr(gpu->source, "KERNEL("), part);
+}
+
+// ---- blocks and threads ------------------------------------------------------------------------
+static const char added[] =
+    "kernel k\nout y f32[1000]\nin a f32[1000]\nfor i < 1000 { y[i] = (add a[i] 1) }\n";
+
+TEST(a_thread_for_each_element) {
+    float *a = values(1000, 1);
+    Gpu gpu = check_equal(added, "SPLIT i 256 guard\nBLOCK i0\nTHREAD i1\n", (void *[]){NULL, a},
+                          1000, 0);
+    CHECK(has(&gpu, "if (thread < min_i32(256, 1000 - 256*i0))"));
+    CHECK_INT(gpu.counts.loads, 32);  // requests of warps, the last block's too
+    gpu_free(&gpu);
+}
+
+TEST(four_elements_at_once) {
+    float *a = values(1000, 1);
+    Gpu gpu =
+        check_equal(added, "SPLIT i 4\nVECTORIZE i1\nSPLIT i0 128 guard\nBLOCK i00\nTHREAD i01\n",
+                    (void *[]){NULL, a}, 1000, 0);
+    CHECK(has(&gpu, "load_f32x4(a + 512*i00 + 4*thread)"));
+    CHECK(has(&gpu, "store_f32x4(y + 512*i00 + 4*thread, wide)"));
+    CHECK_INT(gpu.counts.loads, 8);        // 250 threads are 7.8 warps
+    CHECK_INT(gpu.counts.load_lines, 32);  // 4000 bytes are 31.25 lines
+    gpu_free(&gpu);
+}
+
+TEST(what_is_not_aligned_goes_one_by_one) {
+    float *a = values(1001, 1);
+    Gpu gpu = check_equal("kernel k\nout y f32[1000]\nin a f32[1001]\n"
+                          "for i < 1000 { y[i] = (add a[i + 1] 1) }\n",
+                          "SPLIT i 4\nVECTORIZE i1\nBLOCK i0\n", (void *[]){NULL, a}, 1000, 0);
+    CHECK(!has(&gpu, "load_f32x4") && has(&gpu, "store_f32x4"));
+    gpu_free(&gpu);
+}
+
+TEST(half_of_it_is_aligned) {
+    float *a = values(1002, 1);
+    Gpu gpu = check_equal("kernel k\nout y f32[1000]\nin a f32[1002]\n"
+                          "for i < 1000 { y[i] = (add a[i + 2] 1) }\n",
+                          "SPLIT i 4\nVECTORIZE i1\nBLOCK i0\n", (void *[]){NULL, a}, 1000, 0);
+    CHECK(has(&gpu, "load_f32x2(a + 4*i0 + 2)") && has(&gpu, "load_f32x2(a + 4*i0 + 4)"));
+    gpu_free(&gpu);
+}
+
+TEST(without_a_schedule_one_thread_does_it) {
+    float *a = values(1000, 1);
+    Gpu gpu = check_equal(added, "", (void *[]){NULL, a}, 1000, 0);
+    CHECK(has(&gpu, "KERNEL(1)"));
+    gpu_free(&gpu);
+}
+
+// ---- folds -------------------------------------------------------------------------------------
+static const char sums[] = "kernel k\nout y f32[12]\nin a f32[12000]\n"
+                           "for i < 12 { y[i] = (reduce add k<1000 a[1000*i + k]) }\n";
+
+TEST(threads_fold_together) {
+    float *a = values(12000, 2);
+    Gpu gpu = check_equal(sums, "BLOCK i\nTHREAD k\n", (void *[]){NULL, a}, 12, 1e-4);
+    CHECK(has(&gpu, "block_add_f32(ME "));
+    CHECK(has(&gpu, "k += 256"));  // more iterations than a block has threads
+    gpu_free(&gpu);
+}
+
+TEST(lanes_fold_before_threads) {
+    float *a = values(12000, 2);
+    Gpu gpu = check_equal(sums, "BLOCK i\nSPLIT k 4\nVECTORIZE k1\nTHREAD k0\n",
+                          (void *[]){NULL, a}, 12, 1e-4);
+    CHECK(has(&gpu, "load_f32x4(a + "));
+    gpu_free(&gpu);
+}
+
+TEST(a_warp_folds_for_itself) {
+    float *a = values(12000, 2);
+    Gpu gpu = check_equal(sums, "SPLIT i 4\nBLOCK i0\nWARP i1\nSPLIT k 32 guard\nTHREAD k1\n",
+                          (void *[]){NULL, a}, 12, 1e-4);
+    CHECK(has(&gpu, "warp_add_f32(ME ") && !has(&gpu, "barrier"));
+    CHECK(has(&gpu, "KERNEL(128)"));
+    CHECK_INT(gpu.counts.shuffles, 12 * 32 * 5);  // rows, slices, halvings
+    gpu_free(&gpu);
+}
+
+TEST(partial_sums_are_each_threads_own) {
+    float *a = values(12000, 2);
+    Gpu gpu = check_equal(sums, "BLOCK i\nSPLIT k 100\nRFACTOR k1\nTHREAD k1_init k1 k1_fold\n",
+                          (void *[]){NULL, a}, 12, 1e-4);
+    CHECK(has(&gpu, "s_k1") && !has(&gpu, "s_k1["));  // a register, not an array
+    gpu_free(&gpu);
+}
+
+TEST(blocks_leave_partial_sums_to_the_next_launch) {
+    float *a = values(4096, 2);
+    Gpu gpu =
+        check_equal("kernel k\nout y f32[4]\nin a f32[4096]\nregister s f32[1]\n"
+                    "for i < 4 { y[i] = (reduce add k<1024 a[1024*i + k]) }\n",
+                    "SPLIT k 256\nRFACTOR k0 in shared\nBLOCK i\n", (void *[]){NULL, a}, 4, 1e-4);
+    gpu_free(&gpu);
+}
+
+TEST(all_of_a_kernel_is_one_block) {
+    float *a = values(4096, 2);
+    Gpu gpu = check_equal("kernel k\nout y f32[1]\nin a f32[4096]\n"
+                          "y[0] = (reduce max k<4096 a[k])\n",
+                          "BLOCK top\nTHREAD k\n", (void *[]){NULL, a}, 1, 0);
+    CHECK(has(&gpu, "block_max_f32"));
+    gpu_free(&gpu);
+}
+
+// The first schedule that the heuristic offers.
+static Gpu check_first(const char *text, const char *tiles, void **buffer, int64_t size,
+                       double tolerance) {
+    Arena *arena = arena_new();
+    const char *candidate[CANDIDATES_MAX];
+    Kernel *kernel = kernel_parse(arena, "test", text);
+    accumulate(kernel);
+    ScheduleTarget target = {.gpu = true, .tiles = tiles};
+    schedule_candidates(arena, kernel, &target, candidate);
+    Gpu gpu = check_equal(text, candidate[0], buffer, size, tolerance);
+    arena_free(arena);
+    return gpu;
+}
+
+TEST(a_softmax_is_a_block_for_each_row) {
+    float *a = values(6 * 300, 3);
+    Gpu gpu = check_first(
+        "kernel k\nout y f32[1800]\nin a f32[1800]\nfor i < 6 {\nfor j < 300 {\n"
+        "y[300*i + j] = (mul (exp2 (add a[300*i + j] (mul -1 (reduce max k<300 a[300*i + k]))))\n"
+        "(recip (reduce add l<300 (exp2 (add a[300*i + l] (mul -1 (reduce max m<300 a[300*i + "
+        "m])))))))\n} }\n",
+        NULL, (void *[]){NULL, a}, 1800, 1e-6);
+    CHECK(has(&gpu, "block_max_f32") && has(&gpu, "block_add_f32"));
+    CHECK_INT(gpu.counts.wavefronts, gpu.counts.conflict_free);
+    gpu_free(&gpu);
+}
+
+// ---- shared memory -----------------------------------------------------------------------------
+static char *product(Arena *arena, int m, int n, int k) {
+    return arena_print(arena,
+                       "kernel k\nout c f32[%d]\nin a f32[%d]\nin b f32[%d]\n"
+                       "for i < %d { for j < %d {\n"
+                       "c[%d*i + j] = (reduce add k<%d (mul a[%d*i + k] b[%d*k + j])) } }\n",
+                       m * n, m * k, k * n, m, n, n, k, k, n);
+}
+
+static Gpu check_candidate(int m, int n, int k, const char *tiles, double tolerance) {
+    Arena *arena = arena_new();
+    void *buffer[] = {NULL, random_floats(arena, (int64_t)m * k, 4),
+                      random_floats(arena, (int64_t)k * n, 5)};
+    Gpu gpu = check_first(product(arena, m, n, k), tiles, buffer, (int64_t)m * n, tolerance);
+    arena_free(arena);
+    return gpu;
+}
+
+TEST(tiles_meet_twice_a_slice) {
+    Gpu gpu = check_candidate(128, 64, 32, NULL, 1e-4);
+    const char *barrier = strstr(strstr(gpu.source, "KERNEL("), "barrier();");
+    CHECK(barrier && strstr(barrier + 1, "barrier();"));
+    CHECK(!strstr(strstr(barrier + 1, "barrier();") + 1, "barrier();"));
+    CHECK_INT(gpu.counts.barriers, 2 * 8 * 4 * 2);  // blocks, warps, slices
+    gpu_free(&gpu);
+}
+
+TEST(tiles_that_do_not_fit_are_padded) {
+    Gpu gpu = check_candidate(70, 45, 37, NULL, 1e-4);
+    gpu_free(&gpu);
+}
+
+TEST(tensor_cores_multiply_a_tile) {
+    // |a| and |b| are below 1 and exact in 13 bits; each is rounded by at most 2^-12
+    Gpu gpu = check_candidate(128, 64, 64, "mma_tf32", 64 * 2 * 0x1p-12);
+    CHECK(has(&gpu, "mma_tf32_16x8x8(s + 0, "));
+    CHECK_INT(gpu.counts.mmas, 128 / 16 * (64 / 8) * (64 / 8));
+    CHECK_INT(gpu.counts.wavefronts, gpu.counts.conflict_free);
+    gpu_free(&gpu);
+}
+
+TEST(tensor_cores_take_what_does_not_fit) {
+    Gpu gpu = check_candidate(70, 45, 37, "mma_tf32", 37 * 2 * 0x1p-12);
+    CHECK(has(&gpu, "mma_tf32_16x8x8"));
+    gpu_free(&gpu);
+}
+
+// ---- what is refused ---------------------------------------------------------------------------
+static void refused(const char *text, const char *schedule, const char *part) {
+    Arena *arena = arena_new();
+    Kernel *kernel = kernel_parse(arena, "test", text);
+    accumulate(kernel);
+    CHECK_FATAL_TEXT(schedule_apply(kernel, schedule), part);
+    arena_free(arena);
+}
+
+TEST(blocks_are_outermost) {
+    refused(
+        "kernel k\nout y f32[64]\nin a f32[64]\nfor i < 8 { for j < 8 { y[8*i + j] = a[8*i + j] "
+        "} }\n",
+        "BLOCK j\n", "a block loop is outermost");
+}
+
+TEST(blocks_do_not_meet) {
+    refused("kernel k\nout y f32[1]\nin a f32[64]\nregister s f32[1]\ninit s[0] = 0\n"
+            "for i < 64 { update s[0] = (add a[i] s[0]) }\nfinish y[0] = s[0]\n",
+            "BLOCK i\n", "would meet");
+}
+
+TEST(a_warp_has_32_threads) {
+    refused(sums, "SPLIT i 4\nBLOCK i0\nWARP i1\nTHREAD k\n", "a warp 32 threads");
+}
+
+TEST(registers_are_spread_alike) {
+    refused(sums, "BLOCK i\nSPLIT k 100\nRFACTOR k1\nTHREAD k1\n", "in one place and otherwise");
+}
+
+TEST(registers_do_not_outlive_a_launch) {
+    refused("kernel k\nout y f32[64]\nin a f32[64]\nregister s f32[1]\ns[0] = a[0]\n"
+            "for i < 64 { y[i] = (add s[0] a[i]) }\n",
+            "BLOCK i\n", "several launches");
+}
