@@ -28,6 +28,9 @@ typedef enum {
     STEP_FOLD,     // value = source[0] of all threads that share, folded by op
     STEP_BARRIER,  // all threads meet; they all come here
     STEP_AHEAD,    // asks for the cache line that lies `integer` bytes behind buffer[index]
+    STEP_COPY,     // buffer[index] = buffer tile[0][at[0]], 0 where no condition; not at once
+    STEP_COMMIT,   // the copies since the last one are a group
+    STEP_SETTLE,   // waits for all of this thread's groups but the last `integer`
     STEP_MMA,      // a warp's product: registers tile[0] from at[0] on += tile[1] * tile[2]
     STEP_TILE,     // tile[0] = rows of buffer[index], or those = tile[0], or tile[0] += product
 } StepKind;
@@ -57,7 +60,7 @@ typedef struct {
     const char *name;   // FOR
     TileKind does;      // TILE
     int32_t tile[3];    // TILE: variables; PRODUCT: the sum, then its factors. MMA: buffers
-    Index at[3];        // MMA
+    Index at[3];        // MMA, COPY
     int64_t stride;     // TILE: elements from row to row
     double number;      // CONST f32
     int64_t integer;    // CONST of the other dtypes
@@ -94,6 +97,9 @@ static inline bool type_is_tile(ValueType type) {
 }
 static inline bool step_has_value(const Step *step) {
     return step->kind == STEP_LET || step->kind == STEP_GET || step->kind == STEP_FOLD;
+}
+static inline int step_places(const Step *step) {  // of `at`
+    return step->kind == STEP_MMA ? 3 : step->kind == STEP_COPY;
 }
 static inline bool step_opens(const Step *step) {
     return step->kind == STEP_FOR || step->kind == STEP_IF || step->kind == STEP_ONCE ||

@@ -145,7 +145,7 @@ static void lower_store(Lower *lower, const Statement *store) {
         lower_open(lower, STEP_IF, condition);
     else
         lower->mask = both(lower, mask, condition);
-    if (lower_thread_fold(lower, store)) {
+    if (lower_thread_fold(lower, store) || lower_copy(lower, store)) {
         if (guarded) lower_close(lower);
         lower->mask = mask;
         return;
@@ -310,6 +310,10 @@ static void lower_statement(Lower *lower, const Statement *statement) {
     lower->statement++;  // from 1: nothing is remembered yet
     if (statement->kind == STATEMENT_STORE) {
         lower_store(lower, statement);
+    } else if (statement->kind == STATEMENT_COMMIT || statement->kind == STATEMENT_SETTLE) {
+        StepKind kind = statement->kind == STATEMENT_COMMIT ? STEP_COMMIT : STEP_SETTLE;
+        if (lower->gpu)
+            step_add(lower, (Step){.kind = kind, .integer = statement->groups, .condition = -1});
     } else if (statement->kind == STATEMENT_LOOP) {
         const Loop *loop = loop_of(lower, statement);
         if (loop->kind == LOOP_UNROLL && !loop->steps)

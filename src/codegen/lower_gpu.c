@@ -215,3 +215,22 @@ bool lower_thread_fold(Lower *lower, const Statement *store) {
     }
     return false;
 }
+
+// ---- copies on their way -----------------------------------------------------------------------
+
+bool lower_copy(Lower *lower, const Statement *store) {
+    if (store->role != ROLE_ASYNC || !lower->gpu) return false;
+    const Node *load = graph_node(lower->kernel->graph, store->value);
+    Step step = {.kind = STEP_COPY,
+                 .type = {lower->kernel->buffers.at[store->buffer].dtype, lower->lanes},
+                 .of = lower->place[store->buffer],
+                 .tile = {lower->place[load->arg[0]], -1, -1},
+                 .source = {-1, -1, -1},
+                 .limit = -1};
+    step.condition = load->sources ? expression(lower, load->source[0]) : -1;
+    step.condition = both(lower, step.condition, lower->mask);
+    step.index = mapped(lower, store->index);
+    step.at[0] = mapped(lower, (Index)load->arg[1]);
+    step_add(lower, step);
+    return true;
+}

@@ -54,7 +54,7 @@ bool *program_used(Arena *arena, const Program *program) {
         if (step->condition >= 0) used[step->condition] = true;
         use_index(program, step->index, used);
         use_index(program, step->limit, used);
-        for (int i = 0; step->kind == STEP_MMA && i < 3; i++) use_index(program, step->at[i], used);
+        for (int i = 0; i < step_places(step); i++) use_index(program, step->at[i], used);
     }
     return used;
 }
@@ -183,6 +183,15 @@ static void add_step(Text *text, const Program *program, int32_t id) {
         text_add(text, "ahead %ld", step->integer);
         add_place(text, program, step);
         break;
+    case STEP_COPY:
+        text_add(text, "copy %d to %s[", step->type.lanes, buffer_name(program, step->of));
+        add_index(text, program, step->index);
+        text_add(text, "] from %s[", buffer_name(program, step->tile[0]));
+        add_index(text, program, step->at[0]);
+        text_add(text, step->condition < 0 ? "]" : " if %%%d]", step->condition);
+        break;
+    case STEP_COMMIT: text_add(text, "commit"); break;
+    case STEP_SETTLE: text_add(text, "settle %ld", step->integer); break;
     case STEP_MMA:
         for (int i = 0; i < 3; i++) {
             text_add(text,
@@ -389,6 +398,13 @@ static void check_step(const Verifier *verifier) {
     case STEP_TILE: check_tile(verifier, step); break;
     case STEP_STORE: check_place(verifier, type_of(verifier, step->source[0])); break;
     case STEP_AHEAD: check_index(verifier, step->index, 1); break;
+    case STEP_COPY:
+        check_place(verifier, step->type);
+        if (step->tile[0] < 0 || step->tile[0] >= verifier->program->buffers.count ||
+            verifier->program->buffers.at[step->tile[0]].dtype != step->type.dtype)
+            refuse(verifier, "it copies from another type");
+        check_index(verifier, step->at[0], lanes);
+        break;
     case STEP_MMA:
         for (int i = 0; i < 3; i++) {
             if (step->tile[i] < 0 || step->tile[i] >= verifier->program->buffers.count ||

@@ -438,7 +438,7 @@ static void use_sources(Uses *uses, int32_t id) {
     use(uses, step->condition, id, lanes > 1 ? 2 : 1);
     use_index(uses, step->index, id, lanes > 1 ? 2 : 1);
     use_index(uses, step->limit, id, 1);
-    for (int i = 0; step->kind == STEP_MMA && i < 3; i++) use_index(uses, step->at[i], id, 1);
+    for (int i = 0; i < step_places(step); i++) use_index(uses, step->at[i], id, 1);
 }
 
 static void find_named(Render *render) {

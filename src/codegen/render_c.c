@@ -126,6 +126,9 @@ static void step_line(Render *render, int32_t id) {
     }
     case STEP_LAUNCH:
     case STEP_FOLD:
+    case STEP_COPY:
+    case STEP_COMMIT:
+    case STEP_SETTLE:
     case STEP_MMA: fatal("render: step %d is a GPU's", id);
     case STEP_IF: render_line(render, "if (%s) {", render->value[step->condition]); break;
     case STEP_ONCE: render_line(render, "if (thread == 0) {"); break;

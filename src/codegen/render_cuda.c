@@ -93,6 +93,15 @@ static void fold_line(Render *render, int32_t id, int32_t threads) {
                     type, x, render->program->chip_bytes, threads);
 }
 
+static void copy_line(Render *render, const Step *step) {
+    int bytes = step->type.lanes * dtypes[step->type.dtype].bytes;
+    const char *from = render_index(render, step->at[0], 0);
+    const char *condition =
+        step->condition < 0 ? "" : PRINT(", %s", render->value[step->condition]);
+    render_line(render, "copy_async_%d%s(%s, %s + %s%s);", bytes, *condition ? "_if" : "",
+                render_address(render, step), render->buffer[step->tile[0]], from, condition);
+}
+
 static const char *registers(Render *render, const Step *step, int which) {
     const char *first = render_index(render, step->at[which], 0);
     return PRINT("%s + %s", render->buffer[step->tile[which]], first);
@@ -106,6 +115,9 @@ static void step_line(Render *render, int32_t id, int32_t threads) {
     case STEP_STORE: store_line(render, step); return;
     case STEP_FOR: for_line(render, id, threads); return;
     case STEP_FOLD: fold_line(render, id, threads); return;
+    case STEP_COPY: copy_line(render, step); return;
+    case STEP_COMMIT: render_line(render, "copy_async_commit();"); return;
+    case STEP_SETTLE: render_line(render, "copy_async_wait(%ld);", step->integer); return;
     case STEP_MMA:
         render_line(render, "mma_tf32_16x8x8(%s, %s, %s);", registers(render, step, 0),
                     registers(render, step, 1), registers(render, step, 2));
@@ -168,7 +180,8 @@ static void find_used(const Render *render, int32_t first, int32_t last, bool *b
             step->kind == STEP_STORE || (step->kind == STEP_LET && step->op == OP_LOAD);
         if (!render->used[id]) continue;
         if (is_memory) buffer[step->of] = true;
-        for (int i = 0; step->kind == STEP_MMA && i < 3; i++) buffer[step->tile[i]] = true;
+        if (step->kind == STEP_COPY) buffer[step->of] = true;
+        for (int i = 0; i < step_places(step); i++) buffer[step->tile[i]] = true;
         if (step->kind == STEP_GET || step->kind == STEP_SET) variable[step->of] = true;
     }
 }

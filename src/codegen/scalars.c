@@ -54,7 +54,7 @@ static int32_t add_lane(Scalars *to, const Step *step, int lane) {
     one.condition = value_at(to, step->condition, lane);
     one.index = index_at(to, step->index, lane);
     one.limit = index_at(to, step->limit, lane);
-    for (int i = 0; step->kind == STEP_MMA && i < 3; i++) one.at[i] = index_at(to, step->at[i], 0);
+    for (int i = 0; i < step_places(step); i++) one.at[i] = index_at(to, step->at[i], lane);
     return add(to, one);
 }
 
@@ -101,6 +101,19 @@ static void add_load(Scalars *to, int32_t id) {
                         .limit = -1};
             result[lane + i] = add(to, one);
         }
+    }
+}
+
+// Sixteen bytes at once where both places are aligned to them, else each element.
+static void add_copy(Scalars *to, const Step *step) {
+    Step from = *step;
+    from.index = step->at[0];
+    for (int lane = 0, lanes; lane < step->type.lanes; lane += lanes) {
+        bool wide = wide_lanes(to, step, step->type, lane) == WIDE_BYTES / 4 &&
+                    wide_lanes(to, &from, step->type, lane) == WIDE_BYTES / 4;
+        lanes = wide ? WIDE_BYTES / 4 : 1;
+        int32_t copied = add_lane(to, step, lane);
+        to->to->steps.at[copied].type.lanes = lanes;
     }
 }
 
@@ -180,6 +193,8 @@ static void add_step(Scalars *to, int32_t id) {
         add_variable(to, id);
     else if (step->kind == STEP_STORE)
         add_store(to, id);
+    else if (step->kind == STEP_COPY)
+        add_copy(to, step);
     else if (step->kind == STEP_LET && step->op == OP_LOAD)
         add_load(to, id);
     else if (step->kind == STEP_LET)

@@ -284,8 +284,16 @@ typedef struct {
     bool streams;    // PARAM: whole vectors are stored past the caches
     int32_t ahead;   // a load also asks for what lies so many bytes further; 0: it does not
 } KernelBuffer;
-typedef enum { ROLE_STORE, ROLE_INIT, ROLE_UPDATE, ROLE_FINISH, ROLES } Role;
-typedef enum { STATEMENT_LOOP, STATEMENT_STORE, STATEMENT_BARRIER } StatementKind;
+// ASYNC: a copy on its way to a block's shared memory; it arrives by the SETTLE that waits for its
+// group, all that a thread has begun up to a COMMIT.
+typedef enum { ROLE_STORE, ROLE_INIT, ROLE_UPDATE, ROLE_FINISH, ROLE_ASYNC, ROLES } Role;
+typedef enum {
+    STATEMENT_LOOP,
+    STATEMENT_STORE,
+    STATEMENT_BARRIER,
+    STATEMENT_COMMIT,
+    STATEMENT_SETTLE,
+} StatementKind;
 typedef struct Statement Statement;
 struct Statement {
     StatementKind kind;
@@ -299,6 +307,8 @@ struct Statement {
     Index index;  // the buffer's element
     Id value;
     Id condition;  // a bool node; -1: always
+    // SETTLE
+    int32_t groups;  // the last ones, which may still be on their way
 };
 typedef LIST(Loop) LoopList;
 typedef LIST(KernelBuffer) KernelBufferList;
@@ -331,6 +341,8 @@ bool kernel_index_of(const Kernel *kernel, Id id, Index *index);  // of such a n
 Id kernel_reduce(Kernel *kernel, Op fold, Id value, int loops, const int32_t *loop);
 Statement *statement_store(Kernel *kernel, Role role, int32_t buffer, Index index, Id value);
 Statement *statement_loop(Kernel *kernel, int32_t loop, Statement *body);
+enum { GROUPS_MAX = 8 };
+Statement *statement_meeting(Kernel *kernel, StatementKind kind, int32_t groups);
 // The body in several, outermost first; the element of a buffer that has one for each iteration of
 // them, in each element that it had.
 Statement *statement_nest(Kernel *kernel, int loops, const int32_t *loop, Statement *body);

@@ -32,10 +32,10 @@ int32_t kernel_find_buffer(const Kernel *kernel, const char *name) {
 
 bool kernel_has_name(const Kernel *kernel, const char *name) {
     // Words that the text form reads where a name could stand.
-    static const char *const words[] = {"for",    "thread",  "vector",  "unroll", "init", "update",
-                                        "finish", "let",     "barrier", "when",   "if",   "in",
-                                        "inf",    "nan",     "true",    "false",  "over", "ahead",
-                                        "tile",   "streams", "grid",    "warp"};
+    static const char *const words[] = {
+        "for",  "thread",  "vector", "unroll", "init",  "update", "finish", "let",  "barrier",
+        "when", "if",      "in",     "inf",    "nan",   "true",   "false",  "over", "ahead",
+        "tile", "streams", "grid",   "warp",   "async", "commit", "settle"};
     for (int i = 0; i < COUNT_OF(words); i++)
         if (!strcmp(words[i], name)) return true;
     for (int32_t var = 0; var < graph_vars(kernel->graph); var++)
@@ -122,6 +122,12 @@ Statement *statement_store(Kernel *kernel, Role role, int32_t buffer, Index inde
 Statement *statement_loop(Kernel *kernel, int32_t loop, Statement *body) {
     Statement *statement = arena_object(graph_arena(kernel->graph), Statement);
     *statement = (Statement){.kind = STATEMENT_LOOP, .loop = loop, .body = body, .condition = -1};
+    return statement;
+}
+
+Statement *statement_meeting(Kernel *kernel, StatementKind kind, int32_t groups) {
+    Statement *statement = arena_object(graph_arena(kernel->graph), Statement);
+    *statement = (Statement){.kind = kind, .loop = -1, .condition = -1, .groups = groups};
     return statement;
 }
 

@@ -11,7 +11,7 @@
 #include <math.h>
 #include <string.h>
 
-static const char *const role_texts[ROLES] = {"", "init ", "update ", "finish "};
+static const char *const role_texts[ROLES] = {"", "init ", "update ", "finish ", "async "};
 static const char *const kind_texts[LOOP_KINDS] = {"",      "thread ", "vector ", "unroll ",
                                                    "tile ", "grid ",   "warp "};
 static const char *const space_texts[SPACES] = {"in", "register", "own", "shared", "once"};
@@ -243,14 +243,23 @@ static void print_for(Printer *printer, int32_t loop, int depth) {
     printer->wanted = NULL;
 }
 
+static void print_meeting(Text *text, const Statement *statement) {
+    if (statement->kind == STATEMENT_SETTLE)
+        text_add(text, "settle %d", statement->groups);
+    else
+        text_add(text, statement->kind == STATEMENT_COMMIT ? "commit" : "barrier");
+}
+
 static void print_list(Printer *printer, const Statement *list, int depth) {
     for (; list; list = list->next) {
         if (list->kind == STATEMENT_STORE) {
             print_store(printer, list, depth);
             continue;
         }
-        if (list->kind == STATEMENT_BARRIER) {
-            text_add(&printer->text, "%*sbarrier\n", 2 * depth, "");
+        if (list->kind != STATEMENT_LOOP) {
+            text_add(&printer->text, "%*s", 2 * depth, "");
+            print_meeting(&printer->text, list);
+            text_add(&printer->text, "\n");
             continue;
         }
         print_for(printer, list->loop, depth);
@@ -321,7 +330,7 @@ char *statement_text(Arena *arena, const Kernel *kernel, const Statement *statem
         print_index(&printer, statement->index);
         text_add(&printer.text, "]");
     } else {
-        text_add(&printer.text, "barrier");
+        print_meeting(&printer.text, statement);
     }
     return printer.text.at;
 }
@@ -538,6 +547,8 @@ static Statement *parse_store(Parser *parser) {
         role = ROLE_UPDATE;
     else if (reader_take(&parser->in, "finish"))
         role = ROLE_FINISH;
+    else if (reader_take(&parser->in, "async"))
+        role = ROLE_ASYNC;
     const char *name = parse_name(parser, "buffer");
     int32_t buffer = kernel_find_buffer(parser->kernel, name);
     if (buffer < 0) reader_fatal(&parser->in, "no buffer '%s'", name);
@@ -583,10 +594,15 @@ static Statement *parse_statement(Parser *parser) {
         return parse_loop(parser, (LoopKind)kind);
     }
     if (reader_peek(&parser->in, "for")) return parse_loop(parser, LOOP_SERIAL);
-    if (!reader_take(&parser->in, "barrier")) return parse_store(parser);
-    Statement *barrier = arena_object(parser->arena, Statement);
-    *barrier = (Statement){.kind = STATEMENT_BARRIER, .loop = -1, .condition = -1};
-    return barrier;
+    StatementKind kind = reader_take(&parser->in, "barrier")  ? STATEMENT_BARRIER
+                         : reader_take(&parser->in, "commit") ? STATEMENT_COMMIT
+                         : reader_take(&parser->in, "settle") ? STATEMENT_SETTLE
+                                                              : STATEMENT_STORE;
+    if (kind == STATEMENT_STORE) return parse_store(parser);
+    int64_t groups = kind == STATEMENT_SETTLE ? parse_int(parser) : 0;
+    if (groups < 0 || groups > GROUPS_MAX)
+        reader_fatal(&parser->in, "settle leaves 0 to %d groups", GROUPS_MAX);
+    return statement_meeting(parser->kernel, kind, (int32_t)groups);
 }
 
 // Statements up to a "}" or the end; their lets end with them.

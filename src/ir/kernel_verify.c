@@ -221,6 +221,10 @@ static void check_store(Verifier *verifier) {
     check_bounds(verifier, store->buffer, store->index, -1);
     check_role(verifier, nodes);
     check_race(verifier);
+    bool copies = graph_node(verifier->graph, store->value)->op == OP_LOAD &&
+                  buffer->space == SPACE_SHARED && dtypes[dtype].bytes == 4;
+    if (store->role == ROLE_ASYNC && !copies)
+        refuse(verifier, "what is copied while others compute is plain, of 4 bytes, and shared");
 }
 
 // ---- loops -------------------------------------------------------------------------------------
@@ -294,7 +298,8 @@ static void check_list(Verifier *verifier, const Statement *list) {
         verifier->at = list;
         if (list->kind == STATEMENT_LOOP) check_loop(verifier, list);
         if (list->kind == STATEMENT_STORE) check_store(verifier);
-        if (list->kind == STATEMENT_BARRIER && verifier->thread >= 0)
+        bool meets = list->kind != STATEMENT_LOOP && list->kind != STATEMENT_STORE;
+        if (meets && verifier->thread >= 0)
             refuse(verifier, "inside the thread loop %s", loop_name(verifier, verifier->thread));
     }
 }

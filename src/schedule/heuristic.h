@@ -86,6 +86,7 @@ const char *flat_schedule(Heuristic *to);
 const char *tiles_schedule(Heuristic *to);
 
 // heuristic_gpu.c: for GPUs
+const char *gpu_pipelined_schedule(Heuristic *to);
 const char *gpu_tile_schedule(Heuristic *to);
 const char *gpu_schedule(Heuristic *to);
 const char *gpu_plain_schedule(Heuristic *to);

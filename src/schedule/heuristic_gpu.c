@@ -155,8 +155,8 @@ typedef struct {
     int rows, columns;  // of the tile
     int depth;          // of a slice
     int threads;
-    bool units;  // on tensor cores, warps of which take `warp_rows` x 32
-    int warp_rows;
+    bool units;     // on tensor cores
+    int warp_side;  // a warp has so many rows and columns
 } GpuTile;
 
 // What is copied for a slice: as many of the sum for each row (or column) of the tile; by threads
@@ -215,10 +215,10 @@ static void add_warp_tile(Heuristic *to, const Product *product, const GpuTile *
     static const char *const nests[] = {"_init", "_finish"};
     bool right_along = moves_by_one(to, product, product->packed, product->sum[0]),
          left_along = moves_by_one(to, product, product->rows_buffer, product->sum[0]);
-    to->word['w'] = decimal(to, tile->warp_rows);
+    to->word['w'] = decimal(to, tile->warp_side);
     add(to,
         "SPLIT $i $m$p\nSPLIT $j $n$q\nORDER $i0 $j0 $i1 $j1\n"
-        "SPLIT $i1 $w\nSPLIT $i11 16\nSPLIT $i111 8\nSPLIT $j1 32\nSPLIT $j11 8\nSPLIT $j111 2\n"
+        "SPLIT $i1 $w\nSPLIT $i11 16\nSPLIT $i111 8\nSPLIT $j1 $w\nSPLIT $j11 8\nSPLIT $j111 2\n"
         "ORDER $i0 $j0 $i10 $j10 $i110 $j110 $i1110 $i1111 $j1110 $j1111\n");
     add_blocks(to);
     add(to, "SPLIT $k1 8\nSPLIT $k11 4\n"
@@ -261,7 +261,7 @@ static GpuTile choose_tile(const Heuristic *to, int64_t rows, int64_t columns) {
     enum { ENOUGH = 128 };  // the largest GPUs have 108 to 132
     static const GpuTile tiles[2][2] = {
         {{128, 128, 8, 256, false, 0}, {64, 64, 8, 256, false, 0}},
-        {{128, 128, 32, 256, true, 64}, {64, 64, 32, 128, true, 32}},
+        {{128, 128, 32, 128, true, 64}, {64, 64, 32, 128, true, 32}},
     };
     const GpuTile *large = &tiles[to->target->tiles != NULL][0];
     int64_t blocks = 1;
@@ -293,6 +293,13 @@ const char *gpu_tile_schedule(Heuristic *to) {
     else
         add_thread_tile(to, &product, &tile);
     return to->text.at;
+}
+
+// The same with copies two slices ahead, where they are plain.
+const char *gpu_pipelined_schedule(Heuristic *to) {
+    const char *tile = gpu_tile_schedule(to);
+    int places = to->target->tiles ? 2 : 3;  // of 36 KB or of 8
+    return tile ? arena_print(to->arena, "%sPIPELINE %s0 %d\n", tile, to->word['k'], places) : NULL;
 }
 
 const char *gpu_schedule(Heuristic *to) {

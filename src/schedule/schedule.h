@@ -242,6 +242,8 @@ Id fold_into(Graph *graph, Op fold, Id x, Id old);
 //   VECTORIZE j                  the iterations are the lanes of vectors
 //   UNROLL k [8]                 the iterations are written out; 8: a loop over 8 at a time is left
 //   PIPELINE w 4096              a load of w asks for what lies 4096 bytes further
+//   PIPELINE k0 3                in a block: what loop k0 copies to shared memory first is copied two
+//                                iterations ahead, to one of three places, while others compute
 //   STREAM y                     whole vectors of y, which nothing here reads, go past the caches
 //   STAGE c at j0 in reg         the loops between j0 and the statements that make c are split into
 //                                a nest for each statement, the copies named i1_init, i1_finish and
@@ -325,7 +327,8 @@ Transform transform_split, transform_fuse, transform_order, transform_thread, tr
     transform_warp, transform_vectorize, transform_unroll, transform_pipeline, transform_stream,
     transform_stage, transform_compute_at, transform_reuse, transform_rfactor, transform_distribute,
     transform_tensorcore, transform_spill, transform_tabulate;
-void transform_stage_copy(const ScheduleLine *line);  // STAGE with `over`
+void transform_stage_copy(const ScheduleLine *line);                   // STAGE with `over`
+void transform_pipeline_loop(const ScheduleLine *line, int32_t loop);  // PIPELINE of a loop
 // Cuts a loop's iterations into pieces of `factor`; returns the inner loop. tail: "guard", "peel",
 // "pad".
 int32_t split_loop(const ScheduleLine *line, int32_t loop, int64_t factor, const char *tail);

@@ -114,6 +114,11 @@ void transform_vectorize(const ScheduleLine *line) {
 }
 
 void transform_pipeline(const ScheduleLine *line) {
+    int32_t loop = kernel_find_loop(line->kernel, line_word(line, 1));
+    if (loop >= 0 && kernel_loop_statement(line->kernel, loop)) {
+        transform_pipeline_loop(line, loop);
+        return;
+    }
     KernelBuffer *buffer = &line->kernel->buffers.at[line_buffer(line, line_word(line, 1))];
     int64_t ahead = line_number(line, 2);
     if (buffer->space == SPACE_REGISTER) line_refuse(line, NULL, "it is in registers");

@@ -215,7 +215,12 @@ TEST(all_of_a_kernel_is_one_block) {
     gpu_free(&gpu);
 }
 
-// The first schedule that the heuristic offers.
+static void apply(void *argument) {
+    const char *const *schedule = ((void **)argument)[1];
+    schedule_apply(((void **)argument)[0], *schedule);
+}
+
+// The first schedule that the heuristic offers and the transforms take.
 static Gpu check_first(const char *text, const char *tiles, void **buffer, int64_t size,
                        double tolerance) {
     Arena *arena = arena_new();
@@ -224,7 +229,13 @@ static Gpu check_first(const char *text, const char *tiles, void **buffer, int64
     accumulate(kernel);
     ScheduleTarget target = {.gpu = true, .tiles = tiles};
     schedule_candidates(arena, kernel, &target, candidate);
-    Gpu gpu = check_equal(text, candidate[0], buffer, size, tolerance);
+    int first = 0;
+    for (;; first++) {
+        Kernel *attempt = kernel_parse(arena, "test", text);
+        accumulate(attempt);
+        if (!try_privately(apply, (void *[]){attempt, (void *)(uintptr_t)&candidate[first]})) break;
+    }
+    Gpu gpu = check_equal(text, candidate[first], buffer, size, tolerance);
     arena_free(arena);
     return gpu;
 }
@@ -262,10 +273,9 @@ static Gpu check_candidate(int m, int n, int k, const char *tiles, double tolera
 
 TEST(tiles_meet_twice_a_slice) {
     Gpu gpu = check_candidate(128, 64, 32, NULL, 1e-4);
-    const char *barrier = strstr(strstr(gpu.source, "KERNEL("), "barrier();");
-    CHECK(barrier && strstr(barrier + 1, "barrier();"));
-    CHECK(!strstr(strstr(barrier + 1, "barrier();") + 1, "barrier();"));
-    CHECK_INT(gpu.counts.barriers, 2 * 8 * 4 * 2);  // blocks, warps, slices
+    CHECK(has(&gpu, "copy_async_wait(2);"));
+    // blocks, warps; two for each slice, and one for each that is copied before the first
+    CHECK_INT(gpu.counts.barriers, 2 * 8 * (2 * 4 + 2));
     gpu_free(&gpu);
 }
 
@@ -280,6 +290,20 @@ TEST(tensor_cores_multiply_a_tile) {
     CHECK(has(&gpu, "mma_tf32_16x8x8(s + 0, "));
     CHECK_INT(gpu.counts.mmas, 128 / 16 * (64 / 8) * (64 / 8));
     CHECK_INT(gpu.counts.wavefronts, gpu.counts.conflict_free);
+    gpu_free(&gpu);
+}
+
+TEST(copies_are_on_their_way_while_others_compute) {
+    Gpu gpu = check_candidate(64, 64, 128, "mma_tf32", 128 * 2 * 0x1p-12);
+    CHECK(has(&gpu, "copy_async_16(a_shared + ") && has(&gpu, "copy_async_16(b_shared + "));
+    // 4 slices, each of 2 x 64 x 32 floats: 16 bytes for each of a warp's 32 threads
+    CHECK_INT(gpu.counts.copies, 4 * 2 * 64 * 32 / 4 / 32);
+    gpu_free(&gpu);
+}
+
+TEST(too_few_slices_are_not_copied_ahead) {
+    Gpu gpu = check_candidate(64, 64, 32, "mma_tf32", 32 * 2 * 0x1p-12);
+    CHECK(has(&gpu, "mma_tf32_16x8x8") && !has(&gpu, "copy_async"));
     gpu_free(&gpu);
 }
 
@@ -317,6 +341,13 @@ TEST(a_warp_has_32_threads) {
 
 TEST(registers_are_spread_alike) {
     refused(sums, "BLOCK i\nSPLIT k 100\nRFACTOR k1\nTHREAD k1\n", "in one place and otherwise");
+}
+
+TEST(only_plain_copies_are_made_ahead) {
+    refused(sums, "BLOCK i\nPIPELINE k 3\n", "does not begin with plain copies");
+    refused("kernel k\nout y f32[64]\nin a f32[64]\nshared t f32[8]\nfor i < 8 { for k < 8 {\n"
+            "for j < 8 { t[j] = a[8*k + j] }\ny[8*i + k] = (add t[0] t[7]) } }\n",
+            "BLOCK i\nPIPELINE k 9\n", "2 to 8 places");
 }
 
 TEST(registers_do_not_outlive_a_launch) {

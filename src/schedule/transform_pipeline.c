@@ -1,0 +1,159 @@
+/* transform_pipeline.c - PIPELINE of a loop: copies to shared memory that are on their way while
+ * earlier ones are computed with.
+ * In: a loop of a block whose body first fills shared memory, then reads it.
+ * Out: so many places for each copy, a loop before it that fills all but one of them, and a body
+ * that begins the copy that is needed last and waits for the one that is needed now.
+ * Invariant: an iteration reads what was copied for it; a place is filled again when all threads
+ * have done with it (barriers are lowering's: codegen/scan.c).
+ *   PIPELINE k 3   for k < 8 { a_shared[t] = a[32*k + t] ; .. a_shared[t] .. }   =>
+ *       for k_first < 2 { async a_shared[32*k_first + t] = a[32*k_first + t] ; commit }
+ *       for k < 8 { async a_shared[32*((k + 2)%3) + t] = a[32*(k + 2) + t] when k + 2 < 8 ;
+ *                   commit ; settle 2 ; .. a_shared[32*(k%3) + t] .. }
+ * Source: NVIDIA's CUDA C++ Programming Guide, "Asynchronous Data Copies".                      */
+#include "schedule/schedule.h"
+
+typedef struct {
+    const ScheduleLine *line;
+    Kernel *kernel;
+    IndexTable *table;
+    Statement *loop, *rest;  // rest: of its body, behind what fills
+    int64_t stages, extent;
+    bool *filled;  // by buffer
+} Pipeline;
+
+// All that the statement's tree does is to copy from memory that does not change to shared memory.
+static bool fills(Pipeline *to, Statement *statement) {
+    Kernel *kernel = to->kernel;
+    if (statement->kind == STATEMENT_LOOP) {
+        for (Statement *at = statement->body; at; at = at->next)
+            if (!fills(to, at)) return false;
+        return true;
+    }
+    if (statement->kind != STATEMENT_STORE || statement->role != ROLE_STORE ||
+        kernel->buffers.at[statement->buffer].space != SPACE_SHARED)
+        return false;
+    const Node *load = graph_node(kernel->graph, statement->value);
+    if (load->op != OP_LOAD || dtypes[load->dtype].bytes != 4) return false;
+    const KernelBuffer *from = &kernel->buffers.at[load->arg[0]];
+    if (from->space != SPACE_PARAM || from->written) return false;
+    to->filled[statement->buffer] = true;
+    return true;
+}
+
+// What was filled is read behind it in the loop, and nowhere else.
+static void check_uses(const Pipeline *to) {
+    for (int32_t i = 0; i < to->kernel->buffers.count; i++) {
+        if (!to->filled[i]) continue;
+        AccessList all = kernel_accesses(to->line->arena, to->kernel, to->kernel->body, i),
+                   here = kernel_accesses(to->line->arena, to->kernel, to->loop->body, i),
+                   rest = kernel_accesses(to->line->arena, to->kernel, to->rest, i);
+        bool reads = all.count == here.count;
+        for (int n = 0; n < rest.count; n++) reads &= rest.at[n].load >= 0;
+        for (int n = 0; n < here.count - rest.count; n++) reads &= here.at[n].load < 0;
+        if (!reads)
+            line_refuse(to->line, to->loop, "%s is not only filled first and then read there",
+                        to->kernel->buffers.at[i].name);
+    }
+}
+
+static int64_t place_size(const Pipeline *to, int32_t buffer) {
+    enum { ALIGNED = 32 };  // elements: a place begins at the first bank
+    return round_up(to->kernel->buffers.at[buffer].size, ALIGNED);
+}
+
+static Index add_offset(void *context, Kernel *kernel, Index element) {
+    return index_add(graph_indices(kernel->graph), element, *(Index *)context);
+}
+
+// The list's accesses of what is filled go to place number `place`.
+static void move_to(const Pipeline *to, Statement *list, Index place) {
+    for (int32_t i = 0; i < to->kernel->buffers.count; i++) {
+        if (!to->filled[i]) continue;
+        Index offset = index_scale(to->table, place, place_size(to, i));
+        statement_relocate(to->kernel, list, i, i, add_offset, &offset);
+    }
+}
+
+static void set_async(const Pipeline *to, Statement *list, Id condition) {
+    Graph *graph = to->kernel->graph;
+    for (; list; list = list->next) {
+        if (list->kind == STATEMENT_LOOP) set_async(to, list->body, condition);
+        if (list->kind != STATEMENT_STORE) continue;
+        list->role = ROLE_ASYNC;
+        if (condition < 0) continue;
+        list->condition = list->condition < 0
+                              ? condition
+                              : node_binary(graph, OP_AND, list->condition, condition);
+    }
+}
+
+static Statement *last_of(Statement *list) {
+    while (list->next) list = list->next;
+    return list;
+}
+
+// Before the loop: the copies for its first iterations.
+static void put_first(const Pipeline *to, const Statement *fill) {
+    Kernel *kernel = to->kernel;
+    int32_t first = kernel_loop(
+        kernel, arena_print(to->line->arena, "%s_first", kernel->loops.at[to->loop->loop].name),
+        to->stages - 1);
+    Substitution *by = substitution_new(to->line->arena, kernel);
+    by->loop[to->loop->loop] = kernel_loop_index(kernel, first);
+    Statement *copies = statement_copy(kernel, fill, "_first", by);
+    move_to(to, copies, kernel_loop_index(kernel, first));
+    set_async(to, copies, -1);
+    last_of(copies)->next = statement_meeting(kernel, STATEMENT_COMMIT, 0);
+    Statement **link = kernel_link(kernel, to->loop),
+              *before = statement_loop(kernel, first, copies);
+    before->next = *link;
+    *link = before;
+}
+
+// In the loop: the copies for the iteration that comes so many later, if there is one.
+static void put_ahead(const Pipeline *to, Statement *fill) {
+    Kernel *kernel = to->kernel;
+    Index now = kernel_loop_index(kernel, to->loop->loop),
+          later = index_add(to->table, now, index_const(to->table, to->stages - 1));
+    Substitution *by = substitution_new(to->line->arena, kernel);
+    by->loop[to->loop->loop] = later;
+    statement_substitute(kernel, fill, by);
+    move_to(to, fill, index_mod(to->table, later, to->stages));
+    Id there = node_binary(kernel->graph, OP_CMPLT, kernel_index(kernel, later, DT_I32),
+                           kernel_index(kernel, index_const(to->table, to->extent), DT_I32));
+    set_async(to, fill, there);
+    move_to(to, to->rest, index_mod(to->table, now, to->stages));
+    Statement *commit = statement_meeting(kernel, STATEMENT_COMMIT, 0);
+    last_of(fill)->next = commit;
+    commit->next = statement_meeting(kernel, STATEMENT_SETTLE, (int32_t)to->stages - 1);
+    commit->next->next = to->rest;
+}
+
+void transform_pipeline_loop(const ScheduleLine *line, int32_t loop) {
+    Pipeline to = {.line = line,
+                   .kernel = line->kernel,
+                   .table = graph_indices(line->kernel->graph),
+                   .loop = kernel_loop_statement(line->kernel, loop),
+                   .stages = line_number(line, 2),
+                   .filled = arena_array(line->arena, bool, line->kernel->buffers.count)};
+    Statement *fill = to.loop->body, *last = NULL;
+    for (to.rest = fill; to.rest && fills(&to, to.rest); to.rest = to.rest->next) last = to.rest;
+    if (to.stages < 2 || to.stages > GROUPS_MAX)
+        line_refuse(line, NULL, "2 to %d places, not %lld", GROUPS_MAX, (long long)to.stages);
+    if (line->kernel->loops.at[loop].kind != LOOP_SERIAL ||
+        !kernel_around(line->kernel, to.loop, LOOP_BLOCK))
+        line_refuse(line, to.loop, "it is no plain loop of a block");
+    if (!index_is_const(to.table, line->kernel->loops.at[loop].extent, &to.extent) ||
+        to.extent < to.stages || line->kernel->loops.at[loop].limit >= 0)
+        line_refuse(line, to.loop, "it has no constant number of iterations of %lld or more",
+                    (long long)to.stages);
+    if (!last || !to.rest)
+        line_refuse(line, to.loop, "it does not begin with plain copies to shared memory");
+    check_uses(&to);
+    last->next = NULL;
+    to.loop->body = fill;
+    put_first(&to, fill);
+    put_ahead(&to, fill);
+    for (int32_t i = 0; i < line->kernel->buffers.count; i++)
+        if (to.filled[i]) line->kernel->buffers.at[i].size = to.stages * place_size(&to, i);
+}
