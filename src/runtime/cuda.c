@@ -36,7 +36,6 @@ struct Cuda {
     CUcontext context;
     CUstream stream;
     Pool *pool;
-    atomic_bool capturing;
     _Atomic(const char *) last;  // the kernel that was launched last
     pthread_mutex_t lock;        // of what follows
     Arena *arena;
@@ -125,7 +124,7 @@ static int load_driver(void) {
     return find_functions(library, paths[i - 1]);
 }
 
-// Kernels are launched once they are loaded, and loading at the launch would disturb a capture.
+// Kernels are loaded with their module, not when they are first launched.
 static int start_driver(void) {
     if (load_driver()) return -1;
     setenv("CUDA_MODULE_LOADING", "EAGER", 0);
@@ -191,12 +190,6 @@ int cuda_info(int number, CudaInfo *info) {
 // Should this fail, so does what follows, and says so.
 static void enter(const Cuda *gpu) { driver.CtxSetCurrent(gpu->context); }
 
-// What waits would be lost from the graph, and what copies from the process would do so later.
-static void enter_outside_capture(const Cuda *gpu, const char *what) {
-    if (atomic_load(&gpu->capturing)) fatal("cuda:%d: %s during a capture", gpu->device, what);
-    enter(gpu);
-}
-
 static int take_raw(void *gpu, int64_t bytes, uint64_t *at) {
     CUdeviceptr address;
     enter(gpu);
@@ -212,7 +205,6 @@ static void put_raw(void *gpu, uint64_t at) {
 
 static int settle(void *context) {
     Cuda *gpu = context;
-    if (atomic_load(&gpu->capturing)) return -1;
     enter(gpu);
     return driver.StreamSynchronize(gpu->stream) ? -1 : 0;
 }
@@ -250,7 +242,7 @@ Cuda *cuda_open(int device) {
 const CudaInfo *cuda_facts(const Cuda *gpu) { return &gpu->info; }
 
 int cuda_wait(Cuda *gpu) {
-    enter_outside_capture(gpu, "waiting");
+    enter(gpu);
     return check(gpu, driver.StreamSynchronize(gpu->stream), "waiting for its work");
 }
 
@@ -336,7 +328,7 @@ static CUresult read_staged(Cuda *gpu, char *to, uint64_t from, int64_t bytes) {
 
 int cuda_write(Cuda *gpu, uint64_t to, const void *from, int64_t bytes) {
     CUresult result = 0;
-    enter_outside_capture(gpu, "writing");
+    enter(gpu);
     if (bytes >= STAGED_FROM) {
         pthread_mutex_lock(&gpu->lock);
         result = write_staged(gpu, to, from, bytes);
@@ -349,7 +341,7 @@ int cuda_write(Cuda *gpu, uint64_t to, const void *from, int64_t bytes) {
 
 int cuda_read(Cuda *gpu, void *to, uint64_t from, int64_t bytes) {
     CUresult result = 0;
-    enter_outside_capture(gpu, "reading");
+    enter(gpu);
     if (bytes >= STAGED_FROM) {
         pthread_mutex_lock(&gpu->lock);
         result = read_staged(gpu, to, from, bytes);
@@ -377,7 +369,7 @@ int cuda_fill(Cuda *gpu, uint64_t at, uint8_t value, int64_t bytes) {
 
 // ---- kernels -----------------------------------------------------------------------------------
 
-// Modules, events and graphs are the driver's, under our names.
+// Modules and events are the driver's, under our names.
 CudaModule *cuda_module(Cuda *gpu, const char *name, const void *cubin) {
     CUmodule module;
     enter(gpu);
@@ -413,14 +405,19 @@ int cuda_function(Cuda *gpu, CudaModule *module, const char *name, int64_t share
     return 0;
 }
 
-int cuda_launch(Cuda *gpu, const CudaFunction *function, int64_t blocks, int threads,
-                void *const *param) {
+static int check_launch(const Cuda *gpu, const CudaFunction *function, int64_t blocks,
+                        int threads) {
     if (threads < 1 || threads > THREADS_OF_BLOCK || blocks < 0)
         fatal("kernel %s is launched with %ld blocks of %d threads", function->name, blocks,
               threads);
-    if (blocks > INT_MAX)
-        return fail("cuda:%d: kernel %s needs %ld blocks, and a launch has %d at most", gpu->device,
-                    function->name, blocks, INT_MAX);
+    if (blocks <= INT_MAX) return 0;
+    return fail("cuda:%d: kernel %s needs %ld blocks, and a launch has %d at most", gpu->device,
+                function->name, blocks, INT_MAX);
+}
+
+int cuda_launch(Cuda *gpu, const CudaFunction *function, int64_t blocks, int threads,
+                void *const *param) {
+    if (check_launch(gpu, function, blocks, threads)) return -1;
     if (!blocks) return 0;
     enter(gpu);
     CUresult result =
@@ -451,7 +448,7 @@ int cuda_event_record(Cuda *gpu, CudaEvent *event) {
 
 int cuda_event_seconds(Cuda *gpu, CudaEvent *first, CudaEvent *second, double *seconds) {
     float milliseconds = 0;
-    enter_outside_capture(gpu, "waiting");
+    enter(gpu);
     CUresult result = driver.EventSynchronize((CUevent)second);
     if (!result) result = driver.EventElapsedTime(&milliseconds, (CUevent)first, (CUevent)second);
     *seconds = milliseconds / 1000.0;
@@ -460,34 +457,74 @@ int cuda_event_seconds(Cuda *gpu, CudaEvent *first, CudaEvent *second, double *s
 
 // ---- graphs ------------------------------------------------------------------------------------
 
-// Relaxed: memory may be taken and kernels loaded meanwhile, which is not part of the graph.
-int cuda_capture(Cuda *gpu) {
-    enter_outside_capture(gpu, "another capture");
-    if (check(gpu, driver.StreamBeginCapture(gpu->stream, CU_STREAM_CAPTURE_MODE_RELAXED),
-              "beginning a capture"))
-        return -1;
-    atomic_store(&gpu->capturing, true);
-    return 0;
+struct CudaGraph {
+    int launches;
+    CUgraph graph;  // whose nodes name those of exec
+    CUgraphExec exec;
+    CUgraphNode *node;
+    bool *left_out;
+};
+
+// Of a launch of no blocks: of one, which is left out.
+static int describe_launch(const Cuda *gpu, const CudaLaunch *launch,
+                           CUDA_KERNEL_NODE_PARAMS *node) {
+    const CudaFunction *function = launch->function;
+    *node = (CUDA_KERNEL_NODE_PARAMS){.function = function->handle,
+                                      .blocks = {(unsigned)max_i64(launch->blocks, 1), 1, 1},
+                                      .threads = {(unsigned)launch->threads, 1, 1},
+                                      .shared_bytes = (unsigned)function->shared_bytes,
+                                      .param = (void **)launch->param};
+    return check_launch(gpu, function, launch->blocks, launch->threads);
 }
 
-CudaGraph *cuda_capture_end(Cuda *gpu) {
-    CUgraph graph = NULL;
-    CUgraphExec exec = NULL;
-    if (!atomic_exchange(&gpu->capturing, false)) fatal("cuda:%d: no capture to end", gpu->device);
+static int graph_leave_out(Cuda *gpu, CudaGraph *graph, int number, bool out) {
+    if (graph->left_out[number] == out) return 0;
+    graph->left_out[number] = out;
+    return check(gpu, driver.GraphNodeSetEnabled(graph->exec, graph->node[number], !out),
+                 "changing a graph");
+}
+
+static int graph_fill(Cuda *gpu, CudaGraph *graph, const CudaLaunch *launch) {
+    CUresult result = driver.GraphCreate(&graph->graph, 0);
+    for (int i = 0; i < graph->launches && !result; i++) {
+        CUDA_KERNEL_NODE_PARAMS node;
+        if (describe_launch(gpu, &launch[i], &node)) return -1;
+        result = driver.GraphAddKernelNode(&graph->node[i], graph->graph,
+                                           i ? &graph->node[i - 1] : NULL, i > 0, &node);
+    }
+    if (!result) result = driver.GraphInstantiate(&graph->exec, graph->graph, 0);
+    if (result) return refuse(gpu, result, "making a graph of %d kernels", graph->launches);
+    for (int i = 0; i < graph->launches; i++)
+        if (graph_leave_out(gpu, graph, i, !launch[i].blocks)) return -1;
+    return check(gpu, driver.GraphUpload(graph->exec, gpu->stream), "uploading a graph");
+}
+
+CudaGraph *cuda_graph(Cuda *gpu, int launches, const CudaLaunch *launch) {
+    CudaGraph *graph = calloc(1, sizeof *graph);
+    size_t size = sizeof *graph->node + sizeof *graph->left_out;
+    void *nodes = calloc((size_t)launches + 1, size);
+    if (!graph || !nodes) fatal("out of memory: no room for a graph of %d kernels", launches);
+    graph->launches = launches;
+    graph->node = nodes;
+    graph->left_out = (bool *)(graph->node + launches + 1);
     enter(gpu);
-    CUresult result = driver.StreamEndCapture(gpu->stream, &graph);
-    if (!result) result = driver.GraphInstantiate(&exec, graph, 0);
-    if (graph) driver.GraphDestroy(graph);
-    if (!result) result = driver.GraphUpload(exec, gpu->stream);
-    if (!result) return (CudaGraph *)exec;
-    if (exec) driver.GraphExecDestroy(exec);
-    refuse(gpu, result, "ending a capture");
+    if (!graph_fill(gpu, graph, launch)) return graph;
+    cuda_graph_free(gpu, graph);
     return NULL;
+}
+
+int cuda_graph_change(Cuda *gpu, CudaGraph *graph, int number, const CudaLaunch *launch) {
+    CUDA_KERNEL_NODE_PARAMS node;
+    enter(gpu);
+    if (describe_launch(gpu, launch, &node)) return -1;
+    CUresult result = driver.GraphExecKernelNodeSetParams(graph->exec, graph->node[number], &node);
+    if (result) return refuse(gpu, result, "changing kernel %s of a graph", launch->function->name);
+    return graph_leave_out(gpu, graph, number, !launch->blocks);
 }
 
 int cuda_graph_launch(Cuda *gpu, CudaGraph *graph) {
     enter(gpu);
-    CUresult result = driver.GraphLaunch((CUgraphExec)graph, gpu->stream);
+    CUresult result = driver.GraphLaunch(graph->exec, gpu->stream);
     if (result) return refuse(gpu, result, "launching a graph");
     atomic_store_explicit(&gpu->last, "one of a graph", memory_order_relaxed);
     return 0;
@@ -495,5 +532,8 @@ int cuda_graph_launch(Cuda *gpu, CudaGraph *graph) {
 
 void cuda_graph_free(Cuda *gpu, CudaGraph *graph) {
     enter(gpu);
-    driver.GraphExecDestroy((CUgraphExec)graph);
+    if (graph->exec) driver.GraphExecDestroy(graph->exec);
+    if (graph->graph) driver.GraphDestroy(graph->graph);
+    free(graph->node);
+    free(graph);
 }

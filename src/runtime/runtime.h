@@ -233,11 +233,17 @@ CudaEvent *cuda_event(Cuda *gpu);
 void cuda_event_free(Cuda *gpu, CudaEvent *event);
 int cuda_event_record(Cuda *gpu, CudaEvent *event);
 int cuda_event_seconds(Cuda *gpu, CudaEvent *first, CudaEvent *second, double *seconds);  // waits
-// From cuda_capture on, launches, copies on the GPU and fills are kept instead of done; of all
-// threads, so one at a time. What they use must live as long as the graph; what waits is fatal.
+// Kernels, one after another, that the GPU is given at once. What they use must live as long. A
+// launch may be changed, from the graph's next launch on; one of no blocks is left out.
+typedef struct {
+    const CudaFunction *function;
+    int64_t blocks;
+    int threads;
+    void *const *param;
+} CudaLaunch;
 typedef struct CudaGraph CudaGraph;
-int cuda_capture(Cuda *gpu);
-CudaGraph *cuda_capture_end(Cuda *gpu);  // NULL with a message; a capture has ended in any case
+CudaGraph *cuda_graph(Cuda *gpu, int launches, const CudaLaunch *launch);  // NULL with a message
+int cuda_graph_change(Cuda *gpu, CudaGraph *graph, int number, const CudaLaunch *launch);
 int cuda_graph_launch(Cuda *gpu, CudaGraph *graph);
 void cuda_graph_free(Cuda *gpu, CudaGraph *graph);
 

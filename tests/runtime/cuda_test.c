@@ -169,28 +169,37 @@ TEST(a_block_has_the_shared_memory_it_asks_for) {
     free(values);
 }
 
-TEST(a_graph_repeats_what_was_captured) {
+// b += a, a += b; then with other factors, and with one launch left out.
+TEST(a_graph_repeats_its_launches) {
     Cuda *gpu = gpu_of_test();
     CudaFunction axpy = compile(gpu, axpy_source, "axpy", 0);
-    float value = 1;
+    float value = 1, by = 1;
+    int64_t count = 1;
     const DeviceMemory *a = cuda_get(gpu, 4), *b = cuda_get(gpu, 4);
+    uint64_t to = a->at, from = b->at;
     CHECK_INT(cuda_write(gpu, a->at, &value, 4) | cuda_write(gpu, b->at, &value, 4), 0);
-    CHECK_INT(cuda_capture(gpu), 0);
-    launch_axpy(gpu, &axpy, b->at, a->at, 1, 1);
-    CHECK_INT(cuda_copy(gpu, a->at, b->at, 4), 0);
-    // Memory may be taken and kernels loaded meanwhile.
-    const DeviceMemory *more = cuda_get(gpu, 200 * MB);
-    CHECK(more != NULL);
-    compile(gpu, axpy_source, "axpy", 0);
-    CudaGraph *graph = cuda_capture_end(gpu);
+    CudaLaunch launch[] = {{&axpy, 1, 256, (void *[]){&from, &to, &by, &count}},
+                           {&axpy, 1, 256, (void *[]){&to, &from, &by, &count}}};
+    CudaGraph *graph = cuda_graph(gpu, 2, launch);
     CHECK(graph != NULL);
     CHECK_INT(cuda_read(gpu, &value, b->at, 4), 0);
     CHECK(value == 1);
-    for (int i = 0; i < 5; i++) CHECK_INT(cuda_graph_launch(gpu, graph), 0);
+    for (int i = 0; i < 3; i++) CHECK_INT(cuda_graph_launch(gpu, graph), 0);
+    CHECK_INT(cuda_read(gpu, &value, a->at, 4), 0);
+    CHECK(value == 21);
+    by = 2;
+    CHECK_INT(cuda_graph_change(gpu, graph, 0, &launch[0]), 0);
+    launch[1].blocks = 0;
+    CHECK_INT(cuda_graph_change(gpu, graph, 1, &launch[1]), 0);
+    CHECK_INT(cuda_graph_launch(gpu, graph), 0);
     CHECK_INT(cuda_read(gpu, &value, b->at, 4), 0);
-    CHECK(value == 32);
+    CHECK(value == 13 + 2 * 21);
+    launch[1].blocks = 1000;
+    CHECK_INT(cuda_graph_change(gpu, graph, 1, &launch[1]), 0);
+    CHECK_INT(cuda_graph_launch(gpu, graph), 0);
+    CHECK_INT(cuda_read(gpu, &value, a->at, 4), 0);
+    CHECK(value == 21 + 2 * (55 + 2 * 21));
     cuda_graph_free(gpu, graph);
-    cuda_put(gpu, more);
     cuda_put(gpu, a);
     cuda_put(gpu, b);
 }

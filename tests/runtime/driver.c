@@ -25,7 +25,6 @@ enum {
     INVALID_IMAGE = 200,
     INVALID_CONTEXT = 201,
     NOT_FOUND = 500,
-    CAPTURE_UNSUPPORTED = 900,
     FIRST = 7,  // CUdevice of GPU 0
     SHARED_MOST = 200 << 10,
     LARGEST = 1000,  // of every list here
@@ -44,6 +43,7 @@ typedef struct {
 typedef struct CUgraph_st {
     Op op[LARGEST];
     int count;
+    bool left_out[LARGEST];
 } Ops;
 
 struct CUfunc_st {
@@ -63,7 +63,7 @@ static struct {
     size_t used, size[LARGEST];  // by block
     void *block[LARGEST], *pinned[LARGEST];
     size_t pinned_size[LARGEST];
-    Ops started, *capture;
+    Ops started;
     CUresult fault;
     float clock;
 } gpu;
@@ -87,7 +87,7 @@ static CUresult finish(void) {
 }
 
 static CUresult start(Op op) {
-    Ops *ops = gpu.capture ? gpu.capture : &gpu.started;
+    Ops *ops = &gpu.started;
     if (current != (CUcontext)&context) return INVALID_CONTEXT;
     if (ops->count == LARGEST) finish();
     if (!gpu.fault) ops->op[ops->count++] = op;
@@ -100,7 +100,6 @@ static CUresult start_copy(void *to, const void *from, size_t bytes, const void 
     for (int i = 0; i < LARGEST; i++)
         pinned |= gpu.pinned[i] &&
                   (size_t)((const char *)host - (char *)gpu.pinned[i]) < gpu.pinned_size[i];
-    if (gpu.capture && host) return CAPTURE_UNSUPPORTED;
     CUresult result = bytes ? start((Op){COPY, to, from, bytes, 0}) : INVALID_VALUE;
     return result || pinned || !host ? result : finish();
 }
@@ -232,20 +231,41 @@ CUresult cuStreamCreate(CUstream *to, unsigned flags) {
 }
 
 CUresult cuStreamSynchronize(CUstream on) {
-    if (gpu.capture) return CAPTURE_UNSUPPORTED;
     return on == (CUstream)&stream ? finish() : INVALID_VALUE;
 }
 
-CUresult cuStreamBeginCapture_v2(CUstream on, CUstreamCaptureMode mode) {
-    if (gpu.capture || mode != CU_STREAM_CAPTURE_MODE_RELAXED) return INVALID_VALUE;
-    gpu.capture = calloc(1, sizeof *gpu.capture);
-    return on == (CUstream)&stream ? gpu.fault : INVALID_VALUE;
+// ---- graphs: a node is its place in the list, from 1 on ----------------------------------------
+
+// What a launch does, if it is one.
+static CUresult op_of(CUfunction function, const unsigned blocks[3], const unsigned threads[3],
+                      unsigned shared_bytes, void **param, Op *op) {
+    bool one = blocks[1] == 1 && blocks[2] == 1 && threads[1] == 1 && threads[2] == 1;
+    if (!one || !blocks[0] || !threads[0] || shared_bytes > function->shared) return INVALID_VALUE;
+    *op = (Op){.kind = function->kind};
+    if (function->kind == ADD)
+        *op = (Op){ADD, *(void **)param[0], *(void **)param[1], (size_t) * (int *)param[2], 0};
+    return 0;
 }
 
-CUresult cuStreamEndCapture(CUstream on, CUgraph *graph) {
-    *graph = gpu.capture;
-    gpu.capture = NULL;
-    return on == (CUstream)&stream && *graph ? gpu.fault : INVALID_VALUE;
+static CUresult op_of_node(const CUDA_KERNEL_NODE_PARAMS *node, Op *op) {
+    if (!node->function || node->extra || node->kernel) return INVALID_VALUE;
+    return op_of(node->function, node->blocks, node->threads, node->shared_bytes, node->param, op);
+}
+
+CUresult cuGraphCreate(CUgraph *graph, unsigned flags) {
+    *graph = calloc(1, sizeof **graph);
+    return *graph && !flags ? 0 : INVALID_VALUE;
+}
+
+// In order: behind the last one.
+CUresult cuGraphAddKernelNode_v2(CUgraphNode *node, CUgraph graph, const CUgraphNode *after,
+                                 size_t count, const CUDA_KERNEL_NODE_PARAMS *param) {
+    size_t last = (size_t)graph->count;
+    if (current != (CUcontext)&context) return INVALID_CONTEXT;
+    if (last == LARGEST || count != (last > 0) || (count && (size_t)(uintptr_t)*after != last))
+        return INVALID_VALUE;
+    *node = (CUgraphNode)(uintptr_t)++graph->count;
+    return op_of_node(param, &graph->op[last]);
 }
 
 CUresult cuGraphInstantiateWithFlags(CUgraphExec *exec, CUgraph graph, unsigned long long flags) {
@@ -255,6 +275,21 @@ CUresult cuGraphInstantiateWithFlags(CUgraphExec *exec, CUgraph graph, unsigned 
     return copy && !flags ? 0 : INVALID_VALUE;
 }
 
+CUresult cuGraphExecKernelNodeSetParams_v2(CUgraphExec exec, CUgraphNode node,
+                                           const CUDA_KERNEL_NODE_PARAMS *param) {
+    Ops *ops = (Ops *)exec;
+    size_t place = (size_t)(uintptr_t)node - 1;
+    return place < (size_t)ops->count ? op_of_node(param, &ops->op[place]) : INVALID_VALUE;
+}
+
+CUresult cuGraphNodeSetEnabled(CUgraphExec exec, CUgraphNode node, unsigned enabled) {
+    Ops *ops = (Ops *)exec;
+    size_t place = (size_t)(uintptr_t)node - 1;
+    if (place >= (size_t)ops->count || enabled > 1) return INVALID_VALUE;
+    ops->left_out[place] = !enabled;
+    return 0;
+}
+
 CUresult cuGraphDestroy(CUgraph graph) { return free(graph), 0; }
 CUresult cuGraphUpload(CUgraphExec exec, CUstream on) { return exec && on ? 0 : INVALID_VALUE; }
 CUresult cuGraphExecDestroy(CUgraphExec exec) { return free(exec), 0; }
@@ -262,9 +297,12 @@ CUresult cuGraphExecDestroy(CUgraphExec exec) { return free(exec), 0; }
 CUresult cuGraphLaunch(CUgraphExec exec, CUstream on) {
     const Ops *ops = (const Ops *)exec;
     CUresult result = on == (CUstream)&stream ? 0 : INVALID_VALUE;
-    for (int i = 0; i < ops->count && !result; i++) result = start(ops->op[i]);
+    for (int i = 0; i < ops->count && !result; i++)
+        if (!ops->left_out[i]) result = start(ops->op[i]);
     return result;
 }
+
+// ---- kernels -----------------------------------------------------------------------------------
 
 CUresult cuModuleLoadData(CUmodule *to, const void *image) {
     *to = (CUmodule)&module;
@@ -291,11 +329,12 @@ CUresult cuLaunchKernel(CUfunction function, unsigned blocks_x, unsigned blocks_
                         unsigned blocks_z, unsigned threads_x, unsigned threads_y,
                         unsigned threads_z, unsigned shared_bytes, CUstream on, void **param,
                         void **extra) {
-    bool one = blocks_y == 1 && blocks_z == 1 && threads_y == 1 && threads_z == 1 && !extra;
-    if (!one || !blocks_x || !threads_x || shared_bytes > function->shared) return INVALID_VALUE;
-    if (on != (CUstream)&stream) return INVALID_VALUE;
-    if (function->kind == FAULT) return start((Op){.kind = FAULT});
-    return start((Op){ADD, *(void **)param[0], *(void **)param[1], (size_t) * (int *)param[2], 0});
+    Op op;
+    if (extra || on != (CUstream)&stream) return INVALID_VALUE;
+    CUresult result =
+        op_of(function, (unsigned[]){blocks_x, blocks_y, blocks_z},
+              (unsigned[]){threads_x, threads_y, threads_z}, shared_bytes, param, &op);
+    return result ? result : start(op);
 }
 
 CUresult cuEventCreate(CUevent *event, unsigned flags) {

@@ -120,38 +120,61 @@ TEST(kernels_run_in_order) {
     cuda_put(gpu, b);
 }
 
-TEST(a_graph_repeats_what_was_captured) {
+// b += a, a += b; and so on. What a launch is given is read when the graph is made or changed.
+TEST(a_graph_repeats_its_launches) {
     Cuda *gpu = gpu_of_test();
     CudaModule *module = cuda_module(gpu, "k", "a cubin");
     CudaFunction add;
     CHECK_INT(cuda_function(gpu, module, "add", 0, &add), 0);
     float value = 1;
-    const DeviceMemory *a = cuda_get(gpu, 4), *b = cuda_get(gpu, 4);
-    CHECK_INT(cuda_write(gpu, a->at, &value, 4) | cuda_write(gpu, b->at, &value, 4), 0);
-    CHECK_INT(cuda_capture(gpu), 0);
-    launch_add(gpu, &add, b->at, a->at, 1);
-    CHECK_INT(cuda_copy(gpu, a->at, b->at, 4), 0);
-    // Memory may be taken meanwhile; nothing may wait.
-    const DeviceMemory *more = cuda_get(gpu, 30 * MB);
-    CHECK(more != NULL);
-    CHECK_FATAL_TEXT(cuda_read(gpu, &value, a->at, 4), "reading during a capture");
-    CHECK_FATAL_TEXT(cuda_write(gpu, a->at, &value, 4), "writing during a capture");
-    CHECK_FATAL_TEXT(cuda_wait(gpu), "waiting during a capture");
-    CHECK_FATAL_TEXT(cuda_capture(gpu), "another capture during a capture");
-    CHECK(cuda_get(gpu, 90 * MB) == NULL);
-    CudaGraph *graph = cuda_capture_end(gpu);
+    int count = 1;
+    const DeviceMemory *a = cuda_get(gpu, 4), *b = cuda_get(gpu, 4), *c = cuda_get(gpu, 4);
+    uint64_t at[] = {a->at, b->at, c->at};
+    CHECK_INT(cuda_write(gpu, at[0], &value, 4) | cuda_write(gpu, at[1], &value, 4), 0);
+    CHECK_INT(cuda_write(gpu, at[2], &value, 4), 0);
+    CudaLaunch launch[] = {{&add, 1, 32, (void *[]){&at[1], &at[0], &count}},
+                           {&add, 1, 32, (void *[]){&at[0], &at[1], &count}}};
+    CudaGraph *graph = cuda_graph(gpu, 2, launch);
     CHECK(graph != NULL);
-    CHECK_FATAL_TEXT(cuda_capture_end(gpu), "no capture to end");
+    at[1] = 0;
     CHECK_INT(cuda_read(gpu, &value, b->at, 4), 0);
     CHECK(value == 1);
-    for (int i = 0; i < 5; i++) CHECK_INT(cuda_graph_launch(gpu, graph), 0);
+    for (int i = 0; i < 3; i++) CHECK_INT(cuda_graph_launch(gpu, graph), 0);
+    CHECK_INT(cuda_read(gpu, &value, a->at, 4), 0);
+    CHECK(value == 21);  // 1 1, 3 2, 8 5, 21 13
+    // Its second launch gives c += b; then nothing.
+    at[1] = b->at;
+    launch[1].param = (void *[]){&at[2], &at[1], &count};
+    CHECK_INT(cuda_graph_change(gpu, graph, 1, &launch[1]), 0);
+    CHECK_INT(cuda_graph_launch(gpu, graph), 0);
+    CHECK_INT(cuda_read(gpu, &value, c->at, 4), 0);
+    CHECK(value == 35);
+    launch[1].blocks = 0;
+    CHECK_INT(cuda_graph_change(gpu, graph, 1, &launch[1]), 0);
+    CHECK_INT(cuda_graph_launch(gpu, graph), 0);
+    CHECK_INT(cuda_read(gpu, &value, c->at, 4), 0);
+    CHECK(value == 35);
     CHECK_INT(cuda_read(gpu, &value, b->at, 4), 0);
-    CHECK(value == 32);
+    CHECK(value == 55);
+    launch[1].blocks = 1;
+    CHECK_INT(cuda_graph_change(gpu, graph, 1, &launch[1]), 0);
+    CHECK_INT(cuda_graph_launch(gpu, graph), 0);
+    CHECK_INT(cuda_read(gpu, &value, c->at, 4), 0);
+    CHECK(value == 35 + 76);
+    launch[1].blocks = INT64_MAX;
+    CHECK_FAIL(cuda_graph_change(gpu, graph, 1, &launch[1]), "kernel add needs 92233720368547");
+    CHECK(cuda_graph(gpu, 2, launch) == NULL);
+    launch[1].blocks = 0;
+    CudaGraph *one = cuda_graph(gpu, 2, launch);  // left out from the start
+    CHECK_INT(cuda_graph_launch(gpu, one), 0);
+    CHECK_INT(cuda_read(gpu, &value, c->at, 4), 0);
+    CHECK(value == 35 + 76);
+    cuda_graph_free(gpu, one);
     cuda_graph_free(gpu, graph);
     cuda_module_free(gpu, module);
-    cuda_put(gpu, more);
     cuda_put(gpu, a);
     cuda_put(gpu, b);
+    cuda_put(gpu, c);
     cuda_give_back(gpu);
 }
 
