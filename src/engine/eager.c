@@ -287,8 +287,11 @@ static void run_contraction(const Contraction *contraction) {
 static void run_call(const KernelCall *call, const int64_t *buffer_of_slot) {
     void *memory[64];
     if (call->params > COUNT_OF(memory)) fatal("%s reads more than 63 buffers", call->kernel->name);
-    for (int32_t i = 0; i < call->params; i++)
-        memory[i] = buffer_data(buffer_of_slot[call->slot[i]]);
+    for (int32_t i = 0; i < call->params; i++) {
+        int64_t buffer = buffer_of_slot[call->slot[i]];
+        memory[i] = call->kernel->buffers.at[i].written ? buffer_data(buffer)
+                                                        : (void *)(uintptr_t)buffer_read(buffer);
+    }
     Contraction contraction = {.kernel = call->kernel, .buffer = memory};
     if (match(&contraction))
         run_contraction(&contraction);

@@ -76,7 +76,7 @@ int pg_save(const char *path, int count, const char *const *names, PgTensor **te
         DType dtype = node_dtype(scope->graph, id);
         size_t first = body.count;
         size_t bytes = (size_t)pg_count(tensors[i]) * (size_t)dtypes[dtype].bytes;
-        text_add_bytes(&body, buffer_data(realise_whole(scope, id)), bytes);
+        text_add_bytes(&body, buffer_read(realise_whole(scope, id)), bytes);
         if (i) text_add(&header, ",");
         put_entry(&header, names[i], dtype, node_shape(scope->graph, id), first, body.count);
     }

@@ -4,17 +4,55 @@
  *   device_set("cuda:1")   =>   DEVICE_CUDA, number 1                                            */
 #include "runtime/runtime.h"
 
+#include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
-static const Device cpu = {DEVICE_CPU, 0, "cpu"}, simt = {DEVICE_SIMT, 0, "simt"};
+enum { GPUS = 64 };
+static const Device cpu = {DEVICE_CPU, 0, "cpu", NULL}, simt = {DEVICE_SIMT, 0, "simt", NULL};
+static struct {
+    Device device;
+    char name[sizeof "cuda:63"];
+} gpus[GPUS];
 static _Atomic(const Device *) chosen;
 
-int device_set(const char *name) {
-    if (!strcmp(name, "cpu") || !strcmp(name, "simt")) {
-        atomic_store(&chosen, *name == 'c' ? &cpu : &simt);
-        return 0;
+// Kernels take what compute capability 8.0 has: asynchronous copies, tf32.
+static const Device *find_gpu(int number) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    Cuda *gpu = cuda_open(number);
+    if (!gpu) return NULL;
+    const CudaInfo *info = cuda_facts(gpu);
+    if (info->major < 8) {
+        fail("cuda:%d, an %s, has compute capability %d.%d, and kernels need 8.0. Hint: --device "
+             "cpu",
+             number, info->name, info->major, info->minor);
+        return NULL;
     }
-    return fail("there is no device %.60s. Hint: cpu or simt", name);
+    if (!nvrtc_available()) return NULL;
+    pthread_mutex_lock(&lock);
+    snprintf(gpus[number].name, sizeof gpus[number].name, "cuda:%d", number);
+    gpus[number].device = (Device){DEVICE_CUDA, number, gpus[number].name, gpu};
+    pthread_mutex_unlock(&lock);
+    return &gpus[number].device;
+}
+
+// The N of cuda:N, 0 of cuda; -1 if it is neither.
+static int gpu_number(const char *name) {
+    if (strncmp(name, "cuda", 4)) return -1;
+    if (!name[4]) return 0;
+    size_t digits = name[4] == ':' ? strspn(name + 5, "0123456789") : 0;
+    if (!digits || name[5 + digits]) return -1;
+    return digits <= 2 ? atoi(name + 5) : GPUS;
+}
+
+int device_set(const char *name) {
+    int number = gpu_number(name);
+    const Device *wanted = !strcmp(name, cpu.name) ? &cpu : !strcmp(name, simt.name) ? &simt : NULL;
+    if (number >= GPUS) return fail("there is no %.60s: cuda:%d is the last", name, GPUS - 1);
+    if (number >= 0 && !(wanted = find_gpu(number))) return -1;
+    if (!wanted) return fail("there is no device %.60s. Hint: cpu, simt, cuda or cuda:N", name);
+    atomic_store(&chosen, wanted);
+    return 0;
 }
 
 const Device *device(void) {

@@ -16,7 +16,12 @@ int64_t buffer_wrap(void *at, size_t bytes, void (*release)(void *owner), void *
 void buffer_retain(int64_t id);
 void buffer_release(int64_t id);
 int64_t buffer_references(int64_t id);
-void *buffer_data(int64_t id);
+// Memory here, after what a GPU has done to it, until a GPU next writes it. Fatal if that failed.
+void *buffer_data(int64_t id);        // to read and write
+const void *buffer_read(int64_t id);  // to read: what a GPU has of it stays valid
+// The same on a GPU: its address there, after what was written here; 0 with a message.
+typedef struct Cuda Cuda;
+uint64_t buffer_on_device(int64_t id, Cuda *gpu, bool will_write);
 size_t buffer_bytes(int64_t id);
 int64_t buffer_version(int64_t id);  // starts at 0
 int64_t buffer_advance(int64_t id);  // the next version, after an ASSIGN
@@ -198,7 +203,6 @@ int cuda_devices(void);  // how many; -1: there is no driver, or no GPU
 int cuda_info(int device, CudaInfo *info);
 // A GPU in use, by any number of threads; it stays open. NULL with a message. All work below is
 // done in the order of its calls; only what says so waits for it.
-typedef struct Cuda Cuda;
 Cuda *cuda_open(int device);
 const CudaInfo *cuda_facts(const Cuda *gpu);
 int cuda_wait(Cuda *gpu);  // until all work is done; -1 also for a fault of an earlier kernel
@@ -253,9 +257,11 @@ typedef struct {
     DeviceKind kind;
     int number;
     const char *name;
-} Device;
-int device_set(const char *name);  // of all that is compiled from now on; -1 with what to do
-const Device *device(void);        // the CPU, unless PG_DEVICE or device_set says another
+    Cuda *gpu;  // DEVICE_CUDA's
+} Device;       // one of each, which stays
+// Of all that is compiled from now on: "cpu", "simt", "cuda", which is "cuda:0"; -1 with what to do.
+int device_set(const char *name);
+const Device *device(void);  // the CPU, unless PG_DEVICE or device_set says another
 
 // ---- target.c: the CPU -------------------------------------------------------------------------
 typedef struct {

@@ -146,7 +146,7 @@ void pg_to_host(PgTensor *x, void *data, size_t bytes) {
     if (bytes != there)
         fatal("to_host: %s of shape %s has %zu bytes, not %zu", dtypes[dtype_at(id)].text,
               shape_name(id), there, bytes);
-    const void *from = buffer_data(realise_whole(scope_now(), id));
+    const void *from = buffer_read(realise_whole(scope_now(), id));
     if (bytes) memcpy(data, from, bytes);
 }
 

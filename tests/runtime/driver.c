@@ -1,12 +1,19 @@
 /* driver.c - a stand-in for NVIDIA's driver, which driver_test.c builds into a library of its own:
  * one GPU in the memory of this process. What is started is done only once it is waited for, so
- * that whoever waits too little is found out. Two kernels, by name:
+ * that whoever waits too little is found out; its addresses are none of the process. Two kernels,
+ * by name:
  *   add (float *to, const float *from, int count)    to += from
  *   fault ()                                         every later call fails
+ * and, if this is linked with libpicograd.a, those of the cubins that compiler.c makes, which run on
+ * simt. They may be given what lies in its memory, and integers below 2^32.
  * In: DRIVER_ROOM, the bytes of its memory; DRIVER_DEVICES, how many GPUs it names; DRIVER_INIT,
- * what cuInit returns.  Out: a CUresult each.                                                 */
+ * what cuInit returns.  Out: a CUresult each; stand_in_counts.                                */
+#define _GNU_SOURCE
+#include "stand_in.h"
 #include "runtime/cuda_driver.h"
+#include "runtime/runtime.h"
 
+#include <dlfcn.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -28,20 +35,29 @@ enum {
     FIRST = 7,  // CUdevice of GPU 0
     SHARED_MOST = 200 << 10,
     LARGEST = 1000,  // of every list here
+    PARAMS = 80,
 };
+static const uint64_t there = (uint64_t)1 << 62;  // where its memory begins
 
-typedef enum { COPY, FILL, ADD, FAULT, RECORD } Kind;
+__attribute__((weak)) int simt_launch(SimtFunction *function, int64_t blocks, int threads,
+                                      int64_t shared_bytes, void *const *param);
+__attribute__((visibility("default"))) StandInCounts stand_in_counts;
+
+typedef enum { COPY, FILL, ADD, FAULT, RECORD, CALL } Kind;
 
 typedef struct {
     Kind kind;
     void *to;
     const void *from;
-    size_t count;  // bytes; of an ADD, values
+    size_t count;  // bytes; of an ADD, values; of a CALL, blocks
     int value;
-} Op;
+    CUfunction function;  // of a CALL, as is what follows
+    unsigned threads, shared;
+    uint64_t param[PARAMS];
+} Work;
 
 typedef struct CUgraph_st {
-    Op op[LARGEST];
+    Work work[LARGEST];
     int count;
     bool left_out[LARGEST];
 } Ops;
@@ -49,15 +65,24 @@ typedef struct CUgraph_st {
 struct CUfunc_st {
     Kind kind;
     const char *name;
-    unsigned shared;
+    unsigned shared;  // bytes that a launch may have
+    SimtFunction *simt;
+    int params;
+    unsigned threads;
 };
 
 struct CUevent_st {
     float time;
 };
 
-static struct CUfunc_st functions[] = {{ADD, "add", 48 << 10}, {FAULT, "fault", 48 << 10}};
-static char context, stream, module;
+struct CUmod_st {
+    void *library;  // of a cubin of compiler.c's
+    char *text;     // its kernels
+};
+
+static struct CUfunc_st functions[] = {{.kind = ADD, .name = "add", .shared = 48 << 10},
+                                       {.kind = FAULT, .name = "fault", .shared = 48 << 10}};
+static char context, stream;
 static _Thread_local CUcontext current;
 static struct {
     size_t used, size[LARGEST];  // by block
@@ -70,27 +95,36 @@ static struct {
 
 // ---- what is started, and done later -----------------------------------------------------------
 
-static void run(const Op *op) {
+static void call(const Work *work) {
+    void *param[PARAMS];
+    for (int i = 0; i < work->function->params; i++) param[i] = (void *)(uintptr_t)&work->param[i];
+    if (simt_launch(work->function->simt, (int64_t)work->count, (int)work->threads, work->shared,
+                    param))
+        gpu.fault = CUDA_ERROR_ILLEGAL_ADDRESS;
+}
+
+static void run(const Work *work) {
     gpu.clock += 1;
-    if (op->kind == COPY) memcpy(op->to, op->from, op->count);
-    if (op->kind == FILL) memset(op->to, op->value, op->count);
-    if (op->kind == FAULT) gpu.fault = CUDA_ERROR_ILLEGAL_ADDRESS;
-    if (op->kind == RECORD) ((CUevent)op->to)->time = gpu.clock;
-    for (size_t i = 0; op->kind == ADD && i < op->count; i++)
-        ((float *)op->to)[i] += ((const float *)op->from)[i];
+    if (work->kind == CALL) call(work);
+    if (work->kind == COPY) memcpy(work->to, work->from, work->count);
+    if (work->kind == FILL) memset(work->to, work->value, work->count);
+    if (work->kind == FAULT) gpu.fault = CUDA_ERROR_ILLEGAL_ADDRESS;
+    if (work->kind == RECORD) ((CUevent)work->to)->time = gpu.clock;
+    for (size_t i = 0; work->kind == ADD && i < work->count; i++)
+        ((float *)work->to)[i] += ((const float *)work->from)[i];
 }
 
 static CUresult finish(void) {
-    for (int i = 0; i < gpu.started.count && !gpu.fault; i++) run(&gpu.started.op[i]);
+    for (int i = 0; i < gpu.started.count && !gpu.fault; i++) run(&gpu.started.work[i]);
     gpu.started.count = 0;
     return gpu.fault;
 }
 
-static CUresult start(Op op) {
-    Ops *ops = &gpu.started;
+static CUresult start(Work work) {
+    Ops *list = &gpu.started;
     if (current != (CUcontext)&context) return INVALID_CONTEXT;
-    if (ops->count == LARGEST) finish();
-    if (!gpu.fault) ops->op[ops->count++] = op;
+    if (list->count == LARGEST) finish();
+    if (!gpu.fault) list->work[list->count++] = work;
     return gpu.fault;
 }
 
@@ -100,11 +134,18 @@ static CUresult start_copy(void *to, const void *from, size_t bytes, const void 
     for (int i = 0; i < LARGEST; i++)
         pinned |= gpu.pinned[i] &&
                   (size_t)((const char *)host - (char *)gpu.pinned[i]) < gpu.pinned_size[i];
-    CUresult result = bytes ? start((Op){COPY, to, from, bytes, 0}) : INVALID_VALUE;
+    CUresult result =
+        bytes ? start((Work){.kind = COPY, .to = to, .from = from, .count = bytes}) : INVALID_VALUE;
     return result || pinned || !host ? result : finish();
 }
 
-static void *address(CUdeviceptr at) { return (void *)(uintptr_t)at; }
+// NULL if it is not in the GPU's memory.
+static void *address(CUdeviceptr at) {
+    for (int i = 0; i < LARGEST; i++)
+        if (gpu.block[i] && at - there - (uintptr_t)gpu.block[i] < gpu.size[i])
+            return (void *)(uintptr_t)(at - there);
+    return NULL;
+}
 
 // ---- the driver --------------------------------------------------------------------------------
 
@@ -185,7 +226,7 @@ CUresult cuMemAlloc_v2(CUdeviceptr *at, size_t bytes) {
     while (gpu.block[i]) i++;
     if (posix_memalign(&gpu.block[i], 512, gpu.size[i] = bytes)) return OUT_OF_MEMORY;
     gpu.used += bytes;
-    *at = (uintptr_t)gpu.block[i];
+    *at = there + (uintptr_t)gpu.block[i];
     return 0;
 }
 
@@ -208,11 +249,15 @@ CUresult cuMemAllocHost_v2(void **at, size_t bytes) {
 }
 
 CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t bytes, CUstream on) {
-    return on == (CUstream)&stream ? start_copy(address(to), from, bytes, from) : INVALID_VALUE;
+    if (on != (CUstream)&stream || !address(to)) return INVALID_VALUE;
+    stand_in_counts.bytes_there += (int64_t)bytes;
+    return start_copy(address(to), from, bytes, from);
 }
 
 CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes, CUstream on) {
-    return on == (CUstream)&stream ? start_copy(to, address(from), bytes, to) : INVALID_VALUE;
+    if (on != (CUstream)&stream || !address(from)) return INVALID_VALUE;
+    stand_in_counts.bytes_here += (int64_t)bytes;
+    return start_copy(to, address(from), bytes, to);
 }
 
 CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream on) {
@@ -221,8 +266,8 @@ CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CU
 }
 
 CUresult cuMemsetD8Async(CUdeviceptr at, unsigned char value, size_t count, CUstream on) {
-    if (on != (CUstream)&stream || !count) return INVALID_VALUE;
-    return start((Op){FILL, address(at), NULL, count, value});
+    if (on != (CUstream)&stream || !count || !address(at)) return INVALID_VALUE;
+    return start((Work){.kind = FILL, .to = address(at), .count = count, .value = value});
 }
 
 CUresult cuStreamCreate(CUstream *to, unsigned flags) {
@@ -237,19 +282,32 @@ CUresult cuStreamSynchronize(CUstream on) {
 // ---- graphs: a node is its place in the list, from 1 on ----------------------------------------
 
 // What a launch does, if it is one.
-static CUresult op_of(CUfunction function, const unsigned blocks[3], const unsigned threads[3],
-                      unsigned shared_bytes, void **param, Op *op) {
+static CUresult work_of(CUfunction function, const unsigned blocks[3], const unsigned threads[3],
+                        unsigned shared_bytes, void **param, Work *work) {
     bool one = blocks[1] == 1 && blocks[2] == 1 && threads[1] == 1 && threads[2] == 1;
     if (!one || !blocks[0] || !threads[0] || shared_bytes > function->shared) return INVALID_VALUE;
-    *op = (Op){.kind = function->kind};
-    if (function->kind == ADD)
-        *op = (Op){ADD, *(void **)param[0], *(void **)param[1], (size_t) * (int *)param[2], 0};
+    *work = (Work){.kind = function->kind, .function = function, .count = blocks[0]};
+    if (function->kind == ADD) {
+        work->to = address(*(CUdeviceptr *)param[0]);
+        work->from = address(*(CUdeviceptr *)param[1]);
+        work->count = (size_t) * (int *)param[2];
+    }
+    if (function->kind != CALL) return 0;
+    if (threads[0] > function->threads) return INVALID_VALUE;
+    work->threads = threads[0];
+    work->shared = shared_bytes;
+    for (int i = 0; i < function->params; i++) {
+        uint64_t value = *(const uint64_t *)param[i], wide = value >> 32;
+        work->param[i] = wide && wide != UINT32_MAX ? (uintptr_t)address(value) : value;
+        if (wide && !work->param[i]) gpu.fault = CUDA_ERROR_ILLEGAL_ADDRESS;
+    }
     return 0;
 }
 
-static CUresult op_of_node(const CUDA_KERNEL_NODE_PARAMS *node, Op *op) {
+static CUresult work_of_node(const CUDA_KERNEL_NODE_PARAMS *node, Work *work) {
     if (!node->function || node->extra || node->kernel) return INVALID_VALUE;
-    return op_of(node->function, node->blocks, node->threads, node->shared_bytes, node->param, op);
+    return work_of(node->function, node->blocks, node->threads, node->shared_bytes, node->param,
+                   work);
 }
 
 CUresult cuGraphCreate(CUgraph *graph, unsigned flags) {
@@ -265,11 +323,12 @@ CUresult cuGraphAddKernelNode_v2(CUgraphNode *node, CUgraph graph, const CUgraph
     if (last == LARGEST || count != (last > 0) || (count && (size_t)(uintptr_t)*after != last))
         return INVALID_VALUE;
     *node = (CUgraphNode)(uintptr_t)++graph->count;
-    return op_of_node(param, &graph->op[last]);
+    return work_of_node(param, &graph->work[last]);
 }
 
 CUresult cuGraphInstantiateWithFlags(CUgraphExec *exec, CUgraph graph, unsigned long long flags) {
     Ops *copy = malloc(sizeof *copy);
+    stand_in_counts.graphs++;
     if (copy) *copy = *graph;
     *exec = (CUgraphExec)copy;
     return copy && !flags ? 0 : INVALID_VALUE;
@@ -277,16 +336,17 @@ CUresult cuGraphInstantiateWithFlags(CUgraphExec *exec, CUgraph graph, unsigned 
 
 CUresult cuGraphExecKernelNodeSetParams_v2(CUgraphExec exec, CUgraphNode node,
                                            const CUDA_KERNEL_NODE_PARAMS *param) {
-    Ops *ops = (Ops *)exec;
+    Ops *list = (Ops *)exec;
     size_t place = (size_t)(uintptr_t)node - 1;
-    return place < (size_t)ops->count ? op_of_node(param, &ops->op[place]) : INVALID_VALUE;
+    stand_in_counts.changes++;
+    return place < (size_t)list->count ? work_of_node(param, &list->work[place]) : INVALID_VALUE;
 }
 
 CUresult cuGraphNodeSetEnabled(CUgraphExec exec, CUgraphNode node, unsigned enabled) {
-    Ops *ops = (Ops *)exec;
+    Ops *list = (Ops *)exec;
     size_t place = (size_t)(uintptr_t)node - 1;
-    if (place >= (size_t)ops->count || enabled > 1) return INVALID_VALUE;
-    ops->left_out[place] = !enabled;
+    if (place >= (size_t)list->count || enabled > 1) return INVALID_VALUE;
+    list->left_out[place] = !enabled;
     return 0;
 }
 
@@ -295,27 +355,63 @@ CUresult cuGraphUpload(CUgraphExec exec, CUstream on) { return exec && on ? 0 : 
 CUresult cuGraphExecDestroy(CUgraphExec exec) { return free(exec), 0; }
 
 CUresult cuGraphLaunch(CUgraphExec exec, CUstream on) {
-    const Ops *ops = (const Ops *)exec;
+    const Ops *list = (const Ops *)exec;
     CUresult result = on == (CUstream)&stream ? 0 : INVALID_VALUE;
-    for (int i = 0; i < ops->count && !result; i++)
-        if (!ops->left_out[i]) result = start(ops->op[i]);
+    stand_in_counts.graph_launches++;
+    for (int i = 0; i < list->count && !result; i++)
+        if (!list->left_out[i]) result = start(list->work[i]);
     return result;
 }
 
 // ---- kernels -----------------------------------------------------------------------------------
 
 CUresult cuModuleLoadData(CUmodule *to, const void *image) {
-    *to = (CUmodule)&module;
-    return strcmp(image, "a cubin") ? INVALID_IMAGE : 0;
+    size_t head = strlen(STAND_IN_CUBIN);
+    CUmodule module = calloc(1, sizeof *module);
+    *to = module;
+    if (!module || !strcmp(image, "a cubin")) return module ? 0 : OUT_OF_MEMORY;
+    if (!simt_launch || strncmp(image, STAND_IN_CUBIN, head)) return INVALID_IMAGE;
+    module->text = strdup((const char *)image + head);
+    char *path = strndup(module->text, strcspn(module->text, "\n"));
+    module->library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    free(path);
+    return module->library ? 0 : INVALID_IMAGE;
 }
 
-CUresult cuModuleUnload(CUmodule which) { return which == (CUmodule)&module ? 0 : INVALID_VALUE; }
+CUresult cuModuleUnload(CUmodule module) {
+    finish();
+    free(module->text);
+    free(module);  // its library and functions stay
+    return 0;
+}
 
-CUresult cuModuleGetFunction(CUfunction *function, CUmodule which, const char *name) {
-    if (which != (CUmodule)&module) return INVALID_VALUE;
+// A line of the cubin is a kernel: its name, parameters, threads; pg_k_<hash>_<n> is the n-th of
+// the table simt_<hash>.
+static CUresult find_simt(CUfunction *to, CUmodule module, const char *name) {
+    const char *line = module->text ? strstr(module->text, name) : NULL;
+    char table[64];
+    CUfunction function = calloc(1, sizeof *function);
+    int number, end = 0;
+    if (!line || !function ||
+        sscanf(line, "%*s %d %u", &function->params, &function->threads) != 2 ||
+        function->params > PARAMS)
+        return NOT_FOUND;
+    if (sscanf(name, "pg_k_%*[0-9a-f]%n_%d", &end, &number) != 1) return NOT_FOUND;
+    snprintf(table, sizeof table, "simt_%.*s", end - 5, name + 5);
+    SimtFunction *const *functions_of = dlsym(module->library, table);
+    if (!functions_of) return NOT_FOUND;
+    function->kind = CALL;
+    function->name = strdup(name);
+    function->shared = 48 << 10;
+    function->simt = functions_of[number];
+    *to = function;
+    return 0;
+}
+
+CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name) {
     for (int i = 0; i < 2; i++)
         if (!strcmp(functions[i].name, name)) return *function = &functions[i], 0;
-    return NOT_FOUND;
+    return find_simt(function, module, name);
 }
 
 CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute, int value) {
@@ -329,12 +425,13 @@ CUresult cuLaunchKernel(CUfunction function, unsigned blocks_x, unsigned blocks_
                         unsigned blocks_z, unsigned threads_x, unsigned threads_y,
                         unsigned threads_z, unsigned shared_bytes, CUstream on, void **param,
                         void **extra) {
-    Op op;
+    Work work;
     if (extra || on != (CUstream)&stream) return INVALID_VALUE;
     CUresult result =
-        op_of(function, (unsigned[]){blocks_x, blocks_y, blocks_z},
-              (unsigned[]){threads_x, threads_y, threads_z}, shared_bytes, param, &op);
-    return result ? result : start(op);
+        work_of(function, (unsigned[]){blocks_x, blocks_y, blocks_z},
+                (unsigned[]){threads_x, threads_y, threads_z}, shared_bytes, param, &work);
+    stand_in_counts.launches++;
+    return result ? result : start(work);
 }
 
 CUresult cuEventCreate(CUevent *event, unsigned flags) {
@@ -346,7 +443,7 @@ CUresult cuEventCreate(CUevent *event, unsigned flags) {
 CUresult cuEventDestroy_v2(CUevent event) { return free(event), 0; }
 
 CUresult cuEventRecord(CUevent event, CUstream on) {
-    return on == (CUstream)&stream ? start((Op){.kind = RECORD, .to = event}) : INVALID_VALUE;
+    return on == (CUstream)&stream ? start((Work){.kind = RECORD, .to = event}) : INVALID_VALUE;
 }
 
 CUresult cuEventSynchronize(CUevent event) { return event ? finish() : INVALID_VALUE; }
