@@ -4,6 +4,39 @@
  * Invariant: no text is touched; memory comes from what buffers keep, and temporaries go back. */
 #include "engine/compiled.h"
 
+// ---- the CPU -----------------------------------------------------------------------------------
+
+static int cpu_compile(Compiled *compiled) {
+    CompileUnit *unit = arena_array(compiled->arena, CompileUnit, compiled->units.count);
+    for (int32_t i = 0; i < compiled->units.count; i++)
+        unit[i] = (CompileUnit){.symbol = compiled->units.at[i].symbol,
+                                .source = compiled->units.at[i].source,
+                                .compiler = compiled->units.at[i].compiler};
+    if (compile_units(unit, compiled->units.count) < 0) return -1;
+    for (int32_t i = 0; i < compiled->units.count; i++) {
+        compiled->units.at[i].function = unit[i].function;
+        compiled->info.from_cache += unit[i].from_cache;
+    }
+    return 0;
+}
+
+int host_enter(Compiled *compiled, Room *room, int64_t block_bytes, int64_t workspace_bytes) {
+    (void)compiled;
+    *room = (Room){buffer_scratch((size_t)block_bytes), buffer_scratch((size_t)workspace_bytes)};
+    return 0;
+}
+
+void host_leave(Room *room) {
+    buffer_release(room->block);
+    buffer_release(room->workspace);
+}
+
+int host_address(const Compiled *compiled, int64_t buffer, bool written, void **at) {
+    (void)compiled;
+    *at = written ? buffer_data(buffer) : (void *)(uintptr_t)buffer_read(buffer);
+    return 0;
+}
+
 static void replay(void *context, int thread, int threads, Barrier *barrier) {
     const Compiled *compiled = context;
     double start = clock_seconds();
@@ -16,21 +49,52 @@ static void replay(void *context, int thread, int threads, Barrier *barrier) {
     }
 }
 
-static void bind_made(Compiled *compiled, char *block, int64_t *result) {
+static int cpu_replay(Compiled *compiled, const int64_t *var) {
+    (void)var;
+    thread_run(replay, compiled);
+    return 0;
+}
+
+const Backend backend_cpu = {.compile = cpu_compile,
+                             .enter = host_enter,
+                             .leave = host_leave,
+                             .address = host_address,
+                             .replay = cpu_replay};
+
+// ---- any device --------------------------------------------------------------------------------
+
+static int bind_given(Compiled *compiled, const int64_t *param) {
+    for (int32_t i = 0; i < compiled->slots; i++) {
+        const Slot *slot = &compiled->slot[i];
+        if (slot->kind == SLOT_TEMPORARY) continue;
+        int64_t buffer = slot->kind == SLOT_PARAM ? param[slot->of] : slot->of;
+        if (compiled->backend->address(compiled, buffer, compiled->written[i],
+                                       &compiled->memory[i]))
+            return -1;
+    }
+    return 0;
+}
+
+// How many results were made; less than all: there is no room for more.
+static int bind_made(Compiled *compiled, char *block, int64_t *result) {
     for (int32_t i = 0; i < compiled->slots; i++)
         if (compiled->slot[i].kind == SLOT_TEMPORARY)
             compiled->memory[i] = block + compiled->slot[i].offset;
     for (int i = 0; i < compiled->outputs; i++) {
-        const Slot *slot = &compiled->slot[compiled->result[i]];
+        int32_t of = compiled->result[i];
+        const Slot *slot = &compiled->slot[of];
         int before = 0;
-        while (compiled->result[before] != compiled->result[i]) before++;
+        while (compiled->result[before] != of) before++;
         if (before < i) {  // the same value twice
             buffer_retain(result[i] = result[before]);
             continue;
         }
         result[i] = buffer_scratch((size_t)slot->elements * (size_t)dtypes[slot->dtype].bytes);
-        compiled->memory[compiled->result[i]] = buffer_data(result[i]);
+        if (!compiled->backend->address(compiled, result[i], true, &compiled->memory[of])) continue;
+        buffer_release(result[i]);
+        return i;
     }
+    return compiled->outputs;
 }
 
 // Kernels were fused and loops reordered as if different slots were different memory.
@@ -48,7 +112,6 @@ static int check_distinct(const Compiled *compiled, int32_t slot) {
 }
 
 static void bind_launches(Compiled *compiled, const int64_t *var, void *workspace) {
-    compiled->workspace = workspace;
     for (int32_t i = 0; i < compiled->launches; i++) {
         Launch *launch = &compiled->launch[i];
         launch->args.var = var;
@@ -58,27 +121,35 @@ static void bind_launches(Compiled *compiled, const int64_t *var, void *workspac
     }
 }
 
+// In the room of a call. Results are made, or none is.
+static int run(Compiled *compiled, const Room *room, const int64_t *var, int64_t *result) {
+    const Backend *backend = compiled->backend;
+    void *block, *workspace;
+    if (backend->address(compiled, room->block, true, &block) ||
+        backend->address(compiled, room->workspace, true, &workspace))
+        return -1;
+    int made = bind_made(compiled, block, result);
+    int status = made < compiled->outputs ? -1 : 0;
+    if (!status) {
+        bind_launches(compiled, var, workspace);
+        status = backend->replay(compiled, var);
+    }
+    for (int i = 0; i < made && status; i++) buffer_release(result[i]);
+    return status;
+}
+
 // Temporaries and workspace are a call's, not a compiled function's: one function runs at a time,
 // and all of them take the same memory in turn.
 int engine_call(Compiled *compiled, const int64_t *param, const int64_t *var, int64_t *result) {
-    for (int32_t i = 0; i < compiled->slots; i++)
-        if (compiled->slot[i].kind == SLOT_PARAM)
-            compiled->memory[i] = buffer_data(param[compiled->slot[i].of]);
+    const Backend *backend = compiled->backend;
+    int64_t shared = compiled->own_bytes * thread_count() + compiled->shared_bytes;
+    Room room;
+    if (bind_given(compiled, param)) return -1;
     for (int32_t i = 0; i < compiled->slots; i++)
         if (compiled->slot[i].kind == SLOT_PARAM && check_distinct(compiled, i) < 0) return -1;
-    int64_t shared = compiled->own_bytes * thread_count() + compiled->shared_bytes;
-    int64_t block = buffer_scratch((size_t)compiled->info.temporary_bytes),
-            workspace = buffer_scratch((size_t)shared);
-    bind_made(compiled, buffer_data(block), result);
-    bind_launches(compiled, var, buffer_data(workspace));
-    int status = 0;
-    if (compiled->indices)
-        status = gpu_replay(compiled, var);
-    else
-        thread_run(replay, compiled);
-    if (compiled->seconds) dump_times(compiled, var);
-    buffer_release(block);
-    buffer_release(workspace);
-    for (int i = 0; i < compiled->outputs && status < 0; i++) buffer_release(result[i]);
+    if (backend->enter(compiled, &room, compiled->info.temporary_bytes, shared)) return -1;
+    int status = run(compiled, &room, var, result);
+    backend->leave(&room);
+    if (!status && compiled->seconds) dump_times(compiled, var);
     return status;
 }

@@ -19,7 +19,8 @@ typedef struct {
     char *source;
     char symbol[SYMBOL_SIZE];
     KernelFunction *function;
-    SimtFunction *const *simt;  // of each launch
+    SimtFunction *const *simt;  // of each launch, as is the next
+    const CudaFunction *cuda;
     OnceList once;
     int32_t *once_unit;  // of each: the unit that makes it
 } Unit;
@@ -33,9 +34,11 @@ typedef struct {
 
 // What a GPU is given for one kernel: blocks of threads, one launch after the other.
 typedef struct {
-    Index blocks;  // in Compiled's indices
+    Index extent;           // of blocks, in Compiled's indices
+    int64_t blocks, given;  // in this call; what the graph has
     int32_t threads;
-    SimtFunction *function;
+    SimtFunction *simt;
+    const CudaFunction *cuda;
 } Grid;
 
 // One kernel of a replay.
@@ -46,14 +49,38 @@ typedef struct {
     int64_t block_bytes;
     const char *name;
     SimtRange *range;  // each PARAM's memory and the workspace, where simt is to check; else NULL
-    void **param;      // of each PARAM, of the workspace and of each VAR: where the value is
+    int32_t values;    // of each PARAM, of the workspace and of each VAR
+    uint64_t *value, *given;  // in this call; what the graph has
+    void **param;             // where each value is
     int32_t vars;
+    bool *reads;            // by VAR: the kernel reads it
     int32_t params, *slot;  // slot: of each PARAM
     void **buffer;          // each PARAM's memory in this call
     PgArgs args;
 } Launch;
 
+// Buffers that a call works in.
+typedef struct {
+    int64_t block, workspace;
+} Room;
+
+// What differs from device to device. -1: with a message.
+typedef struct {
+    int (*compile)(Compiled *compiled);  // the functions of its units
+    // Around what a call does: room of at least so many bytes.
+    int (*enter)(Compiled *compiled, Room *room, int64_t block_bytes, int64_t workspace_bytes);
+    void (*leave)(Room *room);
+    // Where a kernel finds a buffer.
+    int (*address)(const Compiled *compiled, int64_t buffer, bool written, void **at);
+    int (*replay)(Compiled *compiled, const int64_t *var);  // starts all launches
+    int (*once)(Compiled *compiled, const Launch *launch);  // of a GPU: starts this one
+    void (*forget)(Compiled *compiled);                     // NULL: it has nothing to free
+} Backend;
+extern const Backend backend_cpu, backend_simt, backend_cuda;
+
 struct Compiled {
+    const Device *device;
+    const Backend *backend;
     int outputs, effects;
     // what the passes make; gone afterwards, unless PG_DUMP, PG_DEBUG=2 or a watch will look at it
     Arena *arena;  // NULL: gone
@@ -72,8 +99,9 @@ struct Compiled {
     int32_t *result;                  // slot of each output
     bool *written;                    // of each slot: some kernel writes it
     void **memory;                    // of each slot
-    void *workspace;                  // in this call
     IndexTable *indices;              // of grids
+    bool called, plain;               // plain: without a graph
+    CudaGraph *step;                  // all launches as one
     int64_t own_bytes, shared_bytes;  // of workspace: each thread's, and for all
     double *seconds;                  // of each launch, if the passes' work is still there
 };
@@ -87,7 +115,8 @@ typedef struct {
 
 // once.c: the buffer that a unit fills from these buffers, which are weights: made at the first
 // call, found later; retained for the caller. once_fill() fills all that were made.
-int64_t once_buffer(const Unit *unit, const Once *once, const int64_t *from);
+// -1 if a GPU has no room for it.
+int64_t once_buffer(Compiled *compiled, const Unit *unit, const Once *once, const int64_t *from);
 void once_fill(void);
 void once_sweep(void);          // forgets what nobody retains any more
 int64_t once_live_bytes(void);  // of all that is laid out, for tests and metrics
@@ -95,11 +124,19 @@ int64_t once_live_bytes(void);  // of all that is laid out, for tests and metric
 void unit_explicit(Kernel *kernel);
 ScheduleTarget unit_target(void);
 
-// gpu.c: units and calls on a GPU
 bool unit_is_gpu(void);  // what is compiled now is for one
-int gpu_compile(Compiled *compiled);
-void gpu_keep(Compiled *compiled, int32_t call, Launch *launch);
-int gpu_replay(Compiled *compiled, const int64_t *var);  // -1 with what a kernel did wrong
+
+// call.c: what backends that use memory of the process share.
+int host_enter(Compiled *compiled, Room *room, int64_t block_bytes, int64_t workspace_bytes);
+void host_leave(Room *room);
+int host_address(const Compiled *compiled, int64_t buffer, bool written, void **at);
+
+// gpu.c: what GPUs share.
+int gpu_grids(const Program *program);
+void gpu_keep(Compiled *compiled, Arena *arena, const Unit *unit, Launch *launch);
+void gpu_bind(const Compiled *compiled, Launch *launch, const int64_t *var);  // fills its values
+// Has a unit that makes a weight fill the last of these buffers.
+int gpu_fill(Compiled *compiled, const Unit *unit, int32_t params, const int64_t *buffer);
 
 // dump.c
 void dump_pass(const Compiled *compiled, const Pass *pass);

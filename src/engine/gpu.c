@@ -1,7 +1,9 @@
 /* gpu.c - units and calls on a GPU: programs are launches of blocks, and run one after another.
- * In: rendered units; a call's memory.  Out: functions; the kernels' effects.
- * Invariant: a kernel's arguments are its PARAMs, the workspace and the VARs, as pointers to where
- * their values are, which never move.                                                           */
+ * In: rendered units; a call's memory.  Out: what each launch is given; on simt, functions and the
+ * kernels' effects (gpu_cuda.c has the other backend).
+ * Invariants: a kernel's arguments are its PARAMs, the workspace and the VARs, as pointers to where
+ * their values are, which never move; each is 8 bytes, and a VAR that a kernel does not read is 0,
+ * so that equal values mean an equal launch.                                                    */
 #include <string.h>
 
 #include "engine/compiled.h"
@@ -9,7 +11,7 @@
 // PG_SIMT_CHECK=1: every access of every kernel is held to the rules; slow.
 static bool is_checked(void) { return device()->kind == DEVICE_SIMT && env_int("SIMT_CHECK", 0); }
 
-int gpu_compile(Compiled *compiled) {
+static int simt_compile(Compiled *compiled) {
     CompileUnit *unit = arena_array(compiled->arena, CompileUnit, compiled->units.count);
     for (int32_t i = 0; i < compiled->units.count; i++)
         unit[i] =
@@ -30,80 +32,147 @@ int gpu_compile(Compiled *compiled) {
     return 0;
 }
 
-// ---- what a call replays -----------------------------------------------------------------------
-static void keep_grids(Compiled *compiled, const Unit *unit, Launch *launch) {
-    const Program *program = unit->program;
+// ---- what a launch is given --------------------------------------------------------------------
+
+int gpu_grids(const Program *program) {
+    int count = 0;
     for (int32_t i = 0; i < program->steps.count; i++)
-        launch->grids += program->steps.at[i].kind == STEP_LAUNCH;
-    launch->grid = arena_array(compiled->kept, Grid, launch->grids);
+        count += program->steps.at[i].kind == STEP_LAUNCH;
+    return count;
+}
+
+static void keep_grids(Compiled *compiled, Arena *arena, const Unit *unit, Launch *launch) {
+    const Program *program = unit->program;
+    launch->grids = gpu_grids(program);
+    launch->grid = arena_array(arena, Grid, launch->grids);
     for (int32_t i = 0, grid = 0; i < program->steps.count; i++) {
         const Step *step = &program->steps.at[i];
         if (step->kind != STEP_LAUNCH) continue;
-        Index blocks = index_copy(compiled->indices, program->indices, step->index, NULL, NULL);
-        launch->grid[grid] = (Grid){blocks, step->threads, unit->simt[grid]};
+        launch->grid[grid] = (Grid){
+            .extent = index_copy(compiled->indices, program->indices, step->index, NULL, NULL),
+            .threads = step->threads,
+            .simt = unit->simt ? unit->simt[grid] : NULL,
+            .cuda = unit->cuda ? &unit->cuda[grid] : NULL};
         grid++;
     }
 }
 
-static void keep_ranges(Compiled *compiled, const Program *program, Launch *launch) {
-    launch->range = arena_array(compiled->kept, SimtRange, launch->params + 1);
+static void keep_ranges(Arena *arena, const Program *program, Launch *launch) {
+    launch->range = arena_array(arena, SimtRange, launch->params + 1);
     for (int32_t i = 0; i < launch->params; i++) {
         const ProgramBuffer *buffer = &program->buffers.at[i];
         int grain = dtypes[buffer->dtype].bytes;
-        launch->range[i] = (SimtRange){.name = arena_text(compiled->kept, buffer->name),
-                                       .bytes = buffer->size * grain,
-                                       .grain = grain};
+        launch->range[i] = (SimtRange){
+            .name = arena_text(arena, buffer->name), .bytes = buffer->size * grain, .grain = grain};
     }
     launch->range[launch->params] = (SimtRange){
         .name = "the workspace", .bytes = program->own_bytes + program->shared_bytes, .grain = 1};
 }
 
-void gpu_keep(Compiled *compiled, int32_t call, Launch *launch) {
-    const Unit *unit = &compiled->units.at[compiled->unit[call]];
+static bool reads_var(const Program *program, int32_t var) {
+    for (int32_t i = 0; i < program->steps.count; i++) {
+        const Step *step = &program->steps.at[i];
+        if ((step->index >= 0 && index_uses(program->indices, step->index, ATOM_VAR, var)) ||
+            (step->limit >= 0 && index_uses(program->indices, step->limit, ATOM_VAR, var)))
+            return true;
+    }
+    return false;
+}
+
+void gpu_keep(Compiled *compiled, Arena *arena, const Unit *unit, Launch *launch) {
+    const Program *program = unit->program;
+    int32_t values = launch->params + 1 + program->vars.count;
     if (!compiled->indices) compiled->indices = index_table_new(compiled->kept);
-    keep_grids(compiled, unit, launch);
-    launch->block_bytes = program_block_bytes(unit->program);
-    launch->param =
-        arena_array(compiled->kept, void *, launch->params + 1 + unit->program->vars.count);
-    for (int32_t i = 0; i < launch->params; i++) launch->param[i] = &launch->buffer[i];
-    launch->param[launch->params] = &compiled->workspace;
-    launch->vars = unit->program->vars.count;
-    launch->name = arena_text(compiled->kept, unit->program->name);
-    if (is_checked()) keep_ranges(compiled, unit->program, launch);
+    keep_grids(compiled, arena, unit, launch);
+    launch->block_bytes = program_block_bytes(program);
+    launch->vars = program->vars.count;
+    launch->name = arena_text(arena, program->name);
+    if (is_checked()) keep_ranges(arena, program, launch);
+    launch->reads = arena_array(arena, bool, launch->vars);
+    for (int32_t i = 0; i < launch->vars; i++) launch->reads[i] = reads_var(program, i);
+    launch->values = values;
+    launch->value = arena_array(arena, uint64_t, values);
+    launch->given = arena_array(arena, uint64_t, values);
+    launch->param = arena_array(arena, void *, values);
+    for (int32_t i = 0; i < values; i++) launch->param[i] = &launch->value[i];
 }
 
 static int64_t var_value(void *context, const Atom *atom) {
     return ((const int64_t *)context)[atom->of];
 }
 
-static int run_grid(const Compiled *compiled, const Launch *launch, const Grid *grid,
-                    int64_t blocks) {
+void gpu_bind(const Compiled *compiled, Launch *launch, const int64_t *var) {
+    for (int32_t i = 0; i < launch->params; i++)
+        launch->value[i] = (uintptr_t)launch->args.buffer[i];
+    launch->value[launch->params] = (uintptr_t)launch->args.workspace;
+    for (int32_t i = 0; i < launch->vars; i++)
+        if (launch->reads[i]) launch->value[launch->params + 1 + i] = (uint64_t)var[i];
+    for (int32_t i = 0; i < launch->grids; i++) {
+        Grid *grid = &launch->grid[i];
+        int64_t blocks =
+            index_value(compiled->indices, grid->extent, var_value, (void *)(uintptr_t)var);
+        grid->blocks = max_i64(blocks, 0);
+    }
+}
+
+// ---- simt --------------------------------------------------------------------------------------
+
+static int run_grid(const Launch *launch, const Grid *grid) {
     if (!launch->range)
-        return simt_launch(grid->function, blocks, grid->threads, launch->block_bytes,
+        return simt_launch(grid->simt, grid->blocks, grid->threads, launch->block_bytes,
                            launch->param);
     SimtCounts counts;
-    for (int32_t i = 0; i < launch->params; i++) launch->range[i].at = launch->buffer[i];
-    launch->range[launch->params].at = compiled->workspace;
-    return simt_check(grid->function, blocks, grid->threads, launch->block_bytes, launch->param,
+    for (int32_t i = 0; i < launch->params; i++) launch->range[i].at = launch->args.buffer[i];
+    launch->range[launch->params].at = launch->args.workspace;
+    return simt_check(grid->simt, grid->blocks, grid->threads, launch->block_bytes, launch->param,
                       launch->params + 1, launch->range, &counts);
 }
 
-int gpu_replay(Compiled *compiled, const int64_t *var) {
+static int simt_run(const Launch *launch) {
+    for (int32_t i = 0; i < launch->grids; i++)
+        if (launch->grid[i].blocks && run_grid(launch, &launch->grid[i]) < 0)
+            return fail("kernel %s: %s", launch->name, error_text());
+    return 0;
+}
+
+static int simt_replay(Compiled *compiled, const int64_t *var) {
     double start = clock_seconds();
     for (int32_t i = 0; i < compiled->launches; i++) {
-        const Launch *launch = &compiled->launch[i];
-        for (int32_t v = 0; v < launch->vars; v++)
-            launch->param[launch->params + 1 + v] = (void *)(uintptr_t)&var[v];
-        for (int32_t g = 0; g < launch->grids; g++) {
-            const Grid *grid = &launch->grid[g];
-            int64_t blocks =
-                index_value(compiled->indices, grid->blocks, var_value, (void *)(uintptr_t)var);
-            if (blocks > 0 && run_grid(compiled, launch, grid, blocks) < 0)
-                return fail("kernel %s: %s", launch->name, error_text());
-        }
+        gpu_bind(compiled, &compiled->launch[i], var);
+        if (simt_run(&compiled->launch[i])) return -1;
         if (!compiled->seconds) continue;
         compiled->seconds[i] = clock_seconds() - start;
         start += compiled->seconds[i];
     }
     return 0;
+}
+
+static int simt_once(Compiled *compiled, const Launch *launch) {
+    (void)compiled;
+    return simt_run(launch);
+}
+
+const Backend backend_simt = {.compile = simt_compile,
+                              .enter = host_enter,
+                              .leave = host_leave,
+                              .address = host_address,
+                              .replay = simt_replay,
+                              .once = simt_once};
+
+// ---- weights that are laid out -----------------------------------------------------------------
+
+int gpu_fill(Compiled *compiled, const Unit *unit, int32_t params, const int64_t *buffer) {
+    const Backend *backend = compiled->backend;
+    Launch launch = {.params = params, .buffer = arena_array(compiled->arena, void *, params)};
+    Room room;
+    if (backend->enter(compiled, &room, 0, unit->program->shared_bytes)) return -1;
+    launch.args = (PgArgs){.buffer = launch.buffer};
+    int status = backend->address(compiled, room.workspace, true, &launch.args.workspace);
+    for (int32_t i = 0; i < params && !status; i++)
+        status = backend->address(compiled, buffer[i], i == params - 1, &launch.buffer[i]);
+    gpu_keep(compiled, compiled->arena, unit, &launch);
+    gpu_bind(compiled, &launch, NULL);
+    if (!status) status = backend->once(compiled, &launch);
+    backend->leave(&room);
+    return status;
 }

@@ -71,7 +71,7 @@ static Chunk *chunk_new(size_t least) {
 // A buffer for `bytes`, not zeroed.
 static int64_t make_room(size_t bytes) {
     size_t size = (bytes + PAST_END + 63) / 64 * 64;
-    if (hostile()) return buffer_scratch(bytes);
+    if (hostile() || unit_is_gpu()) return buffer_scratch(bytes);
     if (!all.chunk || all.chunk->size - all.chunk->used < size) {
         Chunk *chunk = chunk_new(size);
         if (!chunk) return buffer_scratch(bytes);
@@ -90,7 +90,8 @@ static void fill(void *context, int thread, int threads, Barrier *barrier) {
         const Made *made = &all.made[i];
         void *memory[SOURCES_MAX + 1];
         if (!made->function) continue;
-        for (int32_t s = 0; s < made->sources; s++) memory[s] = buffer_data(made->from[s]);
+        for (int32_t s = 0; s < made->sources; s++)
+            memory[s] = (void *)(uintptr_t)buffer_read(made->from[s]);
         memory[made->sources] = buffer_data(made->buffer);
         made->function(&(PgArgs){.buffer = memory, .wait = barrier_wait}, thread, threads, barrier);
         barrier_wait(barrier, thread);
@@ -115,24 +116,37 @@ int64_t once_live_bytes(void) {
     return bytes;
 }
 
-int64_t once_buffer(const Unit *unit, const Once *once, const int64_t *from) {
+// On a GPU it is filled at once: work is done in the order of its launches.
+static int64_t make(Compiled *compiled, const Unit *unit, const Once *once, const Made *made) {
+    int64_t buffer = make_room((size_t)once->elements * (size_t)dtypes[once->dtype].bytes);
+    int64_t param[SOURCES_MAX + 1];
+    if (!unit_is_gpu()) return buffer;
+    memcpy(param, made->from, sizeof *param * (size_t)made->sources);
+    param[made->sources] = buffer;
+    if (!gpu_fill(compiled, unit, made->sources + 1, param)) return buffer;
+    buffer_release(buffer);
+    return -1;
+}
+
+static void add(const Made *made) {
+    if (all.count == all.capacity) {
+        all.capacity = 2 * all.capacity + 64;
+        all.made = realloc(all.made, sizeof *all.made * (size_t)all.capacity);
+        if (!all.made) fatal("once: no memory");
+    }
+    all.made[all.count++] = *made;
+}
+
+int64_t once_buffer(Compiled *compiled, const Unit *unit, const Once *once, const int64_t *from) {
     Made made = {.sources = once->sources, .function = unit->function};
     if (once->sources > SOURCES_MAX) fatal("once: %s is made of too many weights", unit->symbol);
     strcpy(made.symbol, unit->symbol);
     memcpy(made.from, from, sizeof *from * (size_t)once->sources);
     pthread_mutex_lock(&all.lock);
     const Made *found = find(&made);
-    if (found) made.buffer = found->buffer;
-    if (!found) {
-        made.buffer = make_room((size_t)once->elements * (size_t)dtypes[once->dtype].bytes);
-        if (all.count == all.capacity) {
-            all.capacity = 2 * all.capacity + 64;
-            all.made = realloc(all.made, sizeof *all.made * (size_t)all.capacity);
-            if (!all.made) fatal("once: no memory");
-        }
-        all.made[all.count++] = made;
-    }
-    buffer_retain(made.buffer);
+    made.buffer = found ? found->buffer : make(compiled, unit, once, &made);
+    if (!found && made.buffer >= 0) add(&made);
+    if (made.buffer >= 0) buffer_retain(made.buffer);
     pthread_mutex_unlock(&all.lock);
     return made.buffer;
 }

@@ -240,19 +240,14 @@ static int pass_render(Compiled *compiled) {
     return 0;
 }
 
-static int pass_compile(Compiled *compiled) {
-    if (unit_is_gpu()) return gpu_compile(compiled);
-    CompileUnit *unit = arena_array(compiled->arena, CompileUnit, compiled->units.count);
-    for (int32_t i = 0; i < compiled->units.count; i++)
-        unit[i] = (CompileUnit){.symbol = compiled->units.at[i].symbol,
-                                .source = compiled->units.at[i].source,
-                                .compiler = compiled->units.at[i].compiler};
-    if (compile_units(unit, compiled->units.count) < 0) return -1;
-    for (int32_t i = 0; i < compiled->units.count; i++) {
-        compiled->units.at[i].function = unit[i].function;
-        compiled->info.from_cache += unit[i].from_cache;
-    }
-    return 0;
+static int pass_compile(Compiled *compiled) { return compiled->backend->compile(compiled); }
+
+static int forget_made(Compiled *compiled) {
+    const Module *module = compiled->module;
+    for (int32_t i = compiled->own_slots; i < module->slots.count; i++)
+        buffer_release(module->slots.at[i].of);
+    once_sweep();
+    return -1;
 }
 
 // Weights are laid out as kernels read them: new slots, PARAMs of each call that asks for them.
@@ -270,19 +265,21 @@ static int pass_load(Compiled *compiled) {
             int64_t *from = arena_array(compiled->arena, int64_t, once->sources);
             for (int32_t s = 0; s < once->sources; s++)
                 from[s] = module->slots.at[call->slot[once->from[s]]].of;
+            int64_t made =
+                once_buffer(compiled, &compiled->units.at[unit->once_unit[n]], once, from);
+            if (made < 0) return forget_made(compiled);
             slot[once->param] = module->slots.count;
-            *list_add(module->arena, &module->slots) =
-                (Slot){.kind = SLOT_BUFFER,
-                       .of = once_buffer(&compiled->units.at[unit->once_unit[n]], once, from),
-                       .is_weight = true,
-                       .dtype = once->dtype,
-                       .elements = once->elements};
+            *list_add(module->arena, &module->slots) = (Slot){.kind = SLOT_BUFFER,
+                                                              .of = made,
+                                                              .is_weight = true,
+                                                              .dtype = once->dtype,
+                                                              .elements = once->elements};
         }
         once_fill();
         for (int n = 0; n < unit->once.count; n++)  // what was laid out is not read any more
             for (int32_t s = 0; s < unit->once.at[n].sources; s++) {
                 int64_t from = module->slots.at[slot[unit->once.at[n].from[s]]].of;
-                file_pages_drop(buffer_data(from), buffer_bytes(from));
+                file_pages_drop(buffer_read(from), buffer_bytes(from));
             }
         call->slot = slot;
         call->params += unit->once.count;
@@ -331,7 +328,7 @@ static void keep_launches(Compiled *compiled) {
                            .buffer = arena_array(kept, void *, call->params)};
         launch->slot = arena_copy(kept, call->slot, sizeof *call->slot * (size_t)call->params);
         launch->args = (PgArgs){.buffer = launch->buffer, .wait = barrier_wait};
-        if (unit_is_gpu()) gpu_keep(compiled, i, launch);
+        if (unit_is_gpu()) gpu_keep(compiled, kept, &compiled->units.at[compiled->unit[i]], launch);
         for (int32_t j = 0; j < call->params; j++)
             compiled->written[call->slot[j]] |=
                 compiled->units.at[compiled->unit[i]].kernel->buffers.at[j].written;
@@ -344,11 +341,8 @@ static void keep(Compiled *compiled) {
     compiled->slot = arena_copy(compiled->kept, module->slots.at,
                                 sizeof *compiled->slot * (size_t)compiled->slots);
     compiled->memory = arena_array(compiled->kept, void *, compiled->slots);
-    for (int32_t i = 0; i < compiled->slots; i++) {
-        if (compiled->slot[i].kind != SLOT_BUFFER) continue;
-        if (i < compiled->own_slots) buffer_retain(compiled->slot[i].of);
-        compiled->memory[i] = buffer_data(compiled->slot[i].of);
-    }
+    for (int32_t i = 0; i < compiled->own_slots; i++)
+        if (compiled->slot[i].kind == SLOT_BUFFER) buffer_retain(compiled->slot[i].of);
     compiled->result = arena_copy(compiled->kept, module->output,
                                   sizeof *compiled->result * (size_t)compiled->outputs);
     keep_launches(compiled);
@@ -377,12 +371,20 @@ static void free_work(Compiled *compiled) {
     compiled->arena = NULL;
 }
 
+static const Backend *const backends[] = {
+    [DEVICE_CPU] = &backend_cpu, [DEVICE_SIMT] = &backend_simt, [DEVICE_CUDA] = &backend_cuda};
+
 Compiled *engine_compile(const Graph *graph, int outputs, const Id *output, int effects,
                          const Id *effect) {
     double start = clock_seconds();
     Arena *arena = arena_new(), *kept = arena_new();
     Compiled *compiled = arena_object(kept, Compiled);
-    *compiled = (Compiled){.arena = arena, .kept = kept, .outputs = outputs, .effects = effects};
+    *compiled = (Compiled){.device = device(),
+                           .backend = backends[device()->kind],
+                           .arena = arena,
+                           .kept = kept,
+                           .outputs = outputs,
+                           .effects = effects};
     compiled->output = arena_array(arena, Id, outputs + effects);
     compiled->effect = compiled->output + outputs;
     if (outputs) memcpy(compiled->output, output, sizeof *output * (size_t)outputs);
@@ -410,6 +412,7 @@ void engine_free(Compiled *compiled) {
     for (int32_t i = 0; i < compiled->slots; i++)
         if (compiled->slot[i].kind == SLOT_BUFFER) buffer_release(compiled->slot[i].of);
     once_sweep();
+    if (compiled->backend->forget) compiled->backend->forget(compiled);
     free_work(compiled);
     arena_free(compiled->kept);
 }
