@@ -16,7 +16,7 @@
  * the right, a size of 1 stretches. Axes may be counted from the end: -1 is the last.
  * Errors. Misuse (shapes, types, reading a value while tracing) is fatal: one message with the
  * caller's file and line, to pg_try or the pg_on_fatal hook, then exit. What the outside world can
- * refuse (files, the compiler) returns -1 or NULL and pg_error() says why.  */
+ * refuse (files, the compiler, a GPU) returns -1 or NULL and pg_error() says why.  */
 #ifndef PICOGRAD_H
 #define PICOGRAD_H
 #include <stdbool.h>
@@ -92,7 +92,7 @@ PG_API bool pg_no_grad(bool on); /* while on, no history is recorded; returns th
 
 /* ---- functions to trace and compile ----------------------------------------------------------
  * pg_call runs body(context, in, out). In graph mode the body is traced once for each new set of
- * input shapes and types (and state of pg_no_grad), compiled, and its code is called from then on;
+ * input shapes and types (and state of pg_no_grad, and device), compiled, and its code is called from then on;
  * in eager mode the body just runs. Tensors that the body uses beyond its inputs are captured by
  * reference: what pg_assign writes to them, the next call sees. Whatever else the body does happens
  * when it is traced, and not at each call. Results have no history: take gradients inside. */
@@ -102,9 +102,15 @@ typedef enum { PG_GRAPH, PG_EAGER } PgMode;
  * compiler, eager with a line that says so. */
 PG_API void pg_set_mode(PgMode mode);
 PG_API PgMode pg_mode(void);
+/* Where everything is computed from now on, on all threads: "cpu"; "cuda" or "cuda:1", an NVIDIA GPU;
+ * "simt", a GPU's kernels on the CPU, slowly. Until it is set: PG_DEVICE, else cpu. Values go where
+ * they are used, and functions are traced once for each device. -1: it cannot be had, and pg_error()
+ * says what to do; nothing has changed then. */
+PG_API int pg_set_device(const char *name);
 PG_API PgFunction *pg_function(PgFunctionBody *body, void *context, int inputs, int outputs);
 PG_API void pg_function_free(PgFunction *function);
-PG_API int pg_call(PgFunction *function, PgTensor **in, PgTensor **out); /* -1: not compiled */
+/* -1: it was not compiled, or a GPU has no room for it. */
+PG_API int pg_call(PgFunction *function, PgTensor **in, PgTensor **out);
 PG_API int pg_function_traces(const PgFunction *function); /* how often it was traced so far */
 /* A size or position that changes from call to call, low <= value <= high. Outside a traced
  * function this gives its value, as pg_bind last set it on this thread; inside, a symbol that may

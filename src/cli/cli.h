@@ -72,7 +72,8 @@ extern Common common;
     {"--threads", "-t", OPTION_INT, &common.threads, 1, 256, "N", "threads (one a core)"},    \
     {"--mode", NULL, OPTION_TEXT, &common.mode, 0, 0, "MODE",                                 \
      "graph: compiled first (the default); eager: op by op"},                                 \
-    {"--device", NULL, OPTION_TEXT, &common.device, 0, 0, "DEVICE", "cpu"},                   \
+    {"--device", NULL, OPTION_TEXT, &common.device, 0, 0, "DEVICE",                           \
+     "cpu; cuda or cuda:N, an NVIDIA GPU; simt, a GPU's kernels on the CPU (cpu)"},           \
     {"--precision", NULL, OPTION_TEXT, &common.precision, 0, 0, "TYPE",                       \
      "fp32, or tf32 (for CPUs with AMX; elsewhere computed as fp32)"},                        \
     {"--verbose", "-v", OPTION_FLAG, &common.verbose, 0, 0, NULL, "say more on standard error"}

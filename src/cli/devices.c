@@ -18,7 +18,8 @@ static const struct {
 };
 static bool is_built_in(int library) { return !strcmp(libraries[library].value, "1"); }
 
-static const char *const switches[] = {"PG_ISA", "PG_THREADS", "PG_MODE", "PG_PRECISION", "PG_CC"};
+static const char *const switches[] = {"PG_DEVICE", "PG_ISA",       "PG_THREADS",
+                                       "PG_MODE",   "PG_PRECISION", "PG_CC"};
 
 static const char *switch_value(const char *name) {
     const char *value = getenv(name);
@@ -74,9 +75,11 @@ static void print_gpus(Arena *arena, const Machine *machine) {
     if (machine->cuda) print_line("cuda", "%s", machine->cuda);
     for (int32_t i = 0; i < machine->gpus.count; i++) {
         const CudaInfo *gpu = &machine->gpus.at[i];
-        print_line("cuda", "%s, %s, compute capability %d.%d: this build does not run on it",
-                   gpu->name, size_text(arena, gpu->memory), gpu->major, gpu->minor);
+        print_line("cuda", "%d: %s, %s, compute capability %d.%d%s", i, gpu->name,
+                   size_text(arena, gpu->memory), gpu->major, gpu->minor,
+                   gpu->major < DEVICE_CAPABILITY ? ", which is not used: too old" : "");
     }
+    if (machine->no_nvrtc) print_line("", "%s", machine->no_nvrtc);
 }
 
 static void print_text(Arena *arena, const Machine *machine) {
@@ -100,8 +103,9 @@ static void print_text(Arena *arena, const Machine *machine) {
     for (int i = 0; i < COUNT_OF(switches); i++)
         if (switch_value(switches[i]))
             text_add(&set, " %s=%s", switches[i], switch_value(switches[i]));
-    print_line("a run", "cpu, %s, %d thread%s, %s mode%s%s", machine->isa, machine->threads,
-               machine->threads == 1 ? "" : "s", mode_name(), set.count ? "; set:" : "", set.at);
+    print_line("a run", "%s, %s, %d thread%s, %s mode%s%s", device()->name, machine->isa,
+               machine->threads, machine->threads == 1 ? "" : "s", mode_name(),
+               set.count ? "; set:" : "", set.at);
 }
 
 // ---- JSON --------------------------------------------------------------------------------------
@@ -157,11 +161,12 @@ static void print_json(Arena *arena, const Machine *machine) {
     add_text(to, "compiler_version", machine->compiler_version);
     add_text(to, "no_energy", machine->no_energy);
     add_text(to, "no_cuda", machine->cuda);
+    add_text(to, "no_nvrtc", machine->no_nvrtc);
     text_add(to, "  \"cuda_driver\": %d,\n", machine->cuda_version);
     for (int i = 0; i < COUNT_OF(switches); i++)
         add_text(to, switches[i], switch_value(switches[i]));
-    text_add(to, "  \"device\": \"cpu\",\n  \"isa\": \"%s\",\n  \"threads\": %d,\n", machine->isa,
-             machine->threads);
+    text_add(to, "  \"device\": \"%s\",\n  \"isa\": \"%s\",\n  \"threads\": %d,\n", device()->name,
+             machine->isa, machine->threads);
     text_add(to, "  \"mode\": \"%s\"\n}\n", mode_name());
     fputs(to->at, stdout);
 }

@@ -205,6 +205,8 @@ static void find_gpus(Machine *machine, Arena *arena) {
         *list_add(arena, &machine->gpus) = info;
         machine->cuda_version = info.version;
     }
+    if (machine->gpus.count && !nvrtc_available())
+        machine->no_nvrtc = arena_text(arena, error_text());
     if (count && !machine->gpus.count) {
         const char *hint = strstr(error_text(), ". Hint: ");
         int length = hint ? (int)(hint - error_text()) : ERROR_SIZE;

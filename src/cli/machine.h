@@ -24,6 +24,7 @@ typedef struct {
     const char *compiler, *compiler_version;  // NULL: none; not known
     const char *no_energy;                    // why the counters cannot be read; NULL: they can
     const char *cuda;                         // why there are no gpus; NULL: there are
+    const char *no_nvrtc;                     // why they cannot be used; NULL: they can
     int cuda_version;                         // 13000: 13.0
     LIST(CudaInfo) gpus;
 } Machine;

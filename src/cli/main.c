@@ -79,7 +79,7 @@ const Command commands[] = {
      "  picograd explain -m smollm2 --stage time     one token through the model",
      run_explain},
     {"devices", "[--json]", "print what the machine offers, and what of it a run takes",
-     "Of a GPU it says that it is there; this build does not run on it.",
+     "NVIDIA GPUs are there with their driver; --device cuda:N takes one, and needs NVRTC.",
      run_devices},
     {"cache", "info | clear", "say what compiled kernels are kept, or remove them",
      "Kernels are compiled once and kept in $PG_CACHE, else $XDG_CACHE_HOME/picograd, else\n"

@@ -74,8 +74,8 @@ int metrics_write(const char *path, const Metrics *metrics) {
              (long long)peak_rss_bytes(), (long long)metrics->weights_bytes,
              (long long)metrics->kv_bytes);
     add_energy(&text, metrics);
-    text_add(&text, "  \"mode\": \"%s\",\n  \"device\": \"cpu\",\n  \"precision\": \"%s\",\n",
-             mode_name(), engine_tf32() ? "tf32" : "fp32");
+    text_add(&text, "  \"mode\": \"%s\",\n  \"device\": \"%s\",\n  \"precision\": \"%s\",\n",
+             mode_name(), device()->name, engine_tf32() ? "tf32" : "fp32");
     text_add(&text, "  \"threads\": %d,\n  \"isa\": \"%s\"\n}\n", thread_count(), target()->name);
     int status = file_write(path, text.at, text.count);
     arena_free(arena);

@@ -17,18 +17,20 @@ static bool is_one_of(const char *word, const char *one, const char *other) {
 }
 
 int common_apply(void) {
-    if (!is_one_of(common.device, "cpu", NULL))
-        return usage_wrong("--device %.60s: this build runs on cpu", common.device);
+    if (common.device && !device_is_name(common.device))
+        return usage_wrong("--device %.60s: cpu, cuda, cuda:N or simt", common.device);
     if (!is_one_of(common.precision, "fp32", "tf32"))
         return usage_wrong("--precision %.60s: fp32 or tf32", common.precision);
     if (!is_one_of(common.mode, "graph", "eager"))
         return usage_wrong("--mode %.60s: graph or eager", common.mode);
+    if (common.device && device_set(common.device) < 0) return failed();
     if (common.mode) pg_set_mode(strcmp(common.mode, "eager") ? PG_GRAPH : PG_EAGER);
     if (common.threads) thread_set_count((int)common.threads);
     if (common.precision) engine_set_tf32(!strcmp(common.precision, "tf32"));
     if (engine_tf32() && !target()->amx && common.verbose)
         say("tf32 is computed as fp32: this CPU has no AMX that a process may use");
-    target(), thread_count();  // refuse PG_ISA and PG_THREADS here, before any work
+    target(), thread_count(),
+        device();  // refuse PG_ISA, PG_THREADS, PG_DEVICE here, before any work
     return common.metrics && metrics_check(common.metrics) < 0 ? failed() : EXIT_DONE;
 }
 

@@ -354,9 +354,10 @@ static void run_compiled(const Graph *graph, int outputs, const Id *output, int6
         else
             value[values++] = output[i];
     Compiled *compiled = engine_compile(graph, values, value, effects, effect);
-    if (!compiled || engine_call(compiled, NULL, NULL, made) < 0)
-        fatal("%s: %s", device()->name, error_text());
+    bool done = compiled && !engine_call(compiled, NULL, NULL, made);
     engine_free(compiled);
+    if (!done) arena_free(arena);
+    if (!done) fatal("%s: %s", device()->name, error_text());
     for (int i = 0, next = 0; i < outputs; i++) {
         const Node *node = graph_node(graph, output[i]);
         if (node->op == OP_ASSIGN)

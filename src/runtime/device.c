@@ -16,16 +16,14 @@ static struct {
 } gpus[GPUS];
 static _Atomic(const Device *) chosen;
 
-// Kernels take what compute capability 8.0 has: asynchronous copies, tf32.
 static const Device *find_gpu(int number) {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     Cuda *gpu = cuda_open(number);
     if (!gpu) return NULL;
     const CudaInfo *info = cuda_facts(gpu);
-    if (info->major < 8) {
-        fail("cuda:%d, an %s, has compute capability %d.%d, and kernels need 8.0. Hint: --device "
-             "cpu",
-             number, info->name, info->major, info->minor);
+    if (info->major < DEVICE_CAPABILITY) {
+        fail("cuda:%d, %s, has compute capability %d.%d, and kernels need %d.0. Hint: --device cpu",
+             number, info->name, info->major, info->minor, DEVICE_CAPABILITY);
         return NULL;
     }
     if (!nvrtc_available()) return NULL;
@@ -43,6 +41,10 @@ static int gpu_number(const char *name) {
     size_t digits = name[4] == ':' ? strspn(name + 5, "0123456789") : 0;
     if (!digits || name[5 + digits]) return -1;
     return digits <= 2 ? atoi(name + 5) : GPUS;
+}
+
+bool device_is_name(const char *name) {
+    return !strcmp(name, cpu.name) || !strcmp(name, simt.name) || gpu_number(name) >= 0;
 }
 
 int device_set(const char *name) {

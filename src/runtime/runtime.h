@@ -253,6 +253,7 @@ void cuda_graph_free(Cuda *gpu, CudaGraph *graph);
 
 // ---- device.c: where compiled functions run ----------------------------------------------------
 typedef enum { DEVICE_CPU, DEVICE_SIMT, DEVICE_CUDA } DeviceKind;
+enum { DEVICE_CAPABILITY = 8 };  // of a GPU, at least 8.0: it copies asynchronously, and has tf32
 typedef struct {
     DeviceKind kind;
     int number;
@@ -261,7 +262,8 @@ typedef struct {
 } Device;       // one of each, which stays
 // Of all that is compiled from now on: "cpu", "simt", "cuda", which is "cuda:0"; -1 with what to do.
 int device_set(const char *name);
-const Device *device(void);  // the CPU, unless PG_DEVICE or device_set says another
+bool device_is_name(const char *name);  // it may be one, here or elsewhere
+const Device *device(void);             // the CPU, unless PG_DEVICE or device_set says another
 
 // ---- target.c: the CPU -------------------------------------------------------------------------
 typedef struct {

@@ -14,6 +14,7 @@ typedef struct {
 } Form;
 
 typedef struct {
+    const Device *device;
     bool recording;
     Form *in, *out;  // out: sizes may be symbolic
     Scope *scope;    // what the trace left
@@ -106,6 +107,8 @@ void pg_set_mode(PgMode mode) {
     self.mode_known = true;
 }
 
+int pg_set_device(const char *name) { return device_set(name); }
+
 PgMode pg_mode(void) {
     if (self.mode_known) return self.mode;
     const char *text = env_text("MODE", NULL);
@@ -113,7 +116,7 @@ PgMode pg_mode(void) {
         fatal("PG_MODE is '%s'. Hint: it is eager or graph", text);
     self.mode = text && !strcmp(text, "eager") ? PG_EAGER : PG_GRAPH;
     self.mode_known = true;
-    if (!text && !compiler_available()) {
+    if (!text && device()->kind != DEVICE_CUDA && !compiler_available()) {
         say("no C compiler found (PG_CC, cc, gcc, clang), so everything runs eagerly, slower");
         self.mode = PG_EAGER;
     }
@@ -208,7 +211,7 @@ static void trace(void *argument) {
 }
 
 static bool variant_fits(const Variant *variant, const PgFunction *function, const Form *in) {
-    if (variant->recording != is_recording()) return false;
+    if (variant->recording != is_recording() || variant->device != device()) return false;
     for (int i = 0; i < function->inputs; i++)
         if (variant->in[i].dtype != in[i].dtype || !shape_equal(variant->in[i].shape, in[i].shape))
             return false;
@@ -223,6 +226,7 @@ static Variant *variant_for(PgFunction *function, PgTensor **in, PgTensor **out)
         if (variant_fits(&function->variants.at[i], function, form))
             return &function->variants.at[i];
     Variant variant = {
+        .device = device(),
         .recording = is_recording(),
         .in = arena_copy(function->arena, form, (size_t)function->inputs * sizeof *form),
         .out = arena_array(function->arena, Form, function->outputs)};

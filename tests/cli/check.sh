@@ -2,7 +2,7 @@
 # check.sh - what the tests of commands share. Sourced by a test, which names itself with $0.
 # In: $PG_BUILD/picograd.  Out: $picograd; $work, a folder that goes with the test; the counts.
 export LC_ALL=C.UTF-8
-unset PG_MODE PG_DEBUG PG_DUMP PG_KERNEL PG_CC PG_THREADS PG_ISA PG_BEAM PG_PRECISION PG_WINOGRAD
+unset PG_MODE PG_DEBUG PG_DUMP PG_KERNEL PG_CC PG_THREADS PG_ISA PG_BEAM PG_PRECISION PG_WINOGRAD PG_DEVICE
 cd "$(dirname "$0")/../.." || exit 1
 picograd=$(realpath "${PG_BUILD:-build}")/picograd
 work=$(mktemp -d) || exit 1

@@ -76,7 +76,10 @@ refuses 2 "which model?" generate -p some
 refuses 2 "which text?" generate -m random
 refuses 2 "one is enough" generate -m random -p some -f file
 refuses 2 "graph or eager" generate -m random -p some --mode fast
-refuses 2 "this build runs on cpu" generate -m random -p some --device cuda
+refuses 2 "cpu, cuda, cuda:N or simt" generate -m random -p some --device cuda:x
+PG_LIBCUDA=/nonexistent refuses 1 "no NVIDIA driver: /nonexistent is not there. Hint: install" \
+    generate -m random -p some --device cuda
+PG_DEVICE=gpu refuses 1 "PG_DEVICE: there is no device gpu" generate -m random -p some
 refuses 2 "fp32 or tf32" generate -m random -p some --precision fp8
 refuses 2 "which text?" perplexity -m random
 refuses 2 "which one?" models pull
@@ -300,6 +303,7 @@ check "--metrics: what was asked for" grep -qF '"precision": "tf32"' "$work/tf32
 PG_PRECISION=fp16 try generate -m random -p abc -c 8 -n 1
 check "PG_PRECISION=fp16" is $status 1
 check "PG_PRECISION=fp16 says" says "it is fp32 or tf32"
+check "--metrics: the device" grep -qF '"device": "cpu"' "$work/metrics.json"
 number='\([0-9.]*\)'
 sed -n "s/.*\"p50\": $number, \"p95\": $number, \"max\": $number}.*/\1 \2 \3/p" \
     "$work/metrics.json" >"$work/itl"

@@ -62,11 +62,19 @@ read -r cc _ <"$build/flags"
 "$cc" -std=gnu11 -Isrc -shared -fPIC tests/runtime/driver.c -o "$work/libcuda.so.1"
 export LD_LIBRARY_PATH=$work
 export DRIVER_DEVICES=2
-devices
+PG_NVRTC=/nonexistent devices
 check "GPUs are named" is "$(line cuda)" \
-    'Stand-in "7", 7.0 GiB, compute capability 9.0: this build does not run on it
-Stand-in "8", 8.0 GiB, compute capability 10.0: this build does not run on it'
+    '0: Stand-in "7", 7.0 GiB, compute capability 9.0
+1: Stand-in "8", 8.0 GiB, compute capability 10.0'
+check "a compiler for them is missed" grep -qF 'PG_NVRTC: cannot load /nonexistent' "$work/out"
 check "a run is on the CPU" is "$(line 'a run' | cut -d, -f1)" cpu
+"$cc" -std=gnu11 -shared -fPIC tests/runtime/compiler.c -o "$work/libnvrtc.so"
+PG_NVRTC=$work/libnvrtc.so PG_DEVICE=cuda devices
+check "a run is on the GPU" is "$(line 'a run' | cut -d, -f1)" cuda:0
+check "nothing is missed" is "$(grep -c NVRTC "$work/out")" 0
+PG_NVRTC=/nonexistent PG_DEVICE=cuda devices
+check "a run on a GPU without a compiler: status" is $? 1
+check "a run on a GPU without a compiler" grep -qF 'PG_DEVICE: PG_NVRTC: cannot load' "$work/err"
 devices --json
 check "GPUs in JSON" is "$(field gpus)" '[{"name": "Stand-in \"7\"", "memory_bytes": 7516192768, '\
 '"compute_capability": "9.0"}, {"name": "Stand-in \"8\"", "memory_bytes": 8589934592, '\

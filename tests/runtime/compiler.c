@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct {
     const char *source;
@@ -63,7 +64,7 @@ int nvrtcCompileProgram(Program *program, int count, const char *const *option) 
     const char *folder = getenv("STAND_IN_FOLDER"), *compiler = getenv("PG_CC");
     char path[256], command[1024];
     if (count < 1 || strcmp(option[0], "--gpu-architecture=sm_90a")) return 5;
-    snprintf(path, sizeof path, "%s/%d.c", folder, number++);
+    snprintf(path, sizeof path, "%s/%d-%d.c", folder, (int)getpid(), number++);
     FILE *file = fopen(path, "w");
     if (!file || fputs(program->source, file) < 0 || fclose(file)) return 1;
     snprintf(command, sizeof command,
