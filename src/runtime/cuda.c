@@ -78,8 +78,8 @@ static int refuse(const Cuda *gpu, CUresult result, const char *format, ...) {
                  result != CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
     if (fault && last)
         text_add(&text,
-                 ". The kernel launched last is %s. Hint: CUDA_LAUNCH_BLOCKING=1 finds the "
-                 "one at fault",
+                 ". The kernel launched last is %s. Hint: PG_CUDA_GRAPH=0 CUDA_LAUNCH_BLOCKING=1 "
+                 "finds the one at fault",
                  last);
     fail("cuda:%d: %s", gpu->device, text.at);
     arena_free(arena);
