@@ -26,6 +26,7 @@ FUZZERS := $(wildcard tests/fuzz/*_fuzz.c)
 FUZZING := $(FUZZERS) $(addprefix tests/fuzz/,fuzz.c driver.c corpus.c)
 HELPERS := $(filter-out $(TESTS) $(FUZZING),$(wildcard tests/*/*.c))
 SCRIPTS := $(wildcard tests/*/*_test.sh)
+OPS      = $(filter $(BUILD)/tests/ops/%,$(PROGRAMS))
 
 OBJECTS      := $(SOURCES:%.c=$(BUILD)/%.o) \
                 $(foreach isa,c avx2 avx512,$(LIBRARY:%.c=$(BUILD)/%.$(isa).o))
@@ -169,7 +170,7 @@ test:   ## set up, build, run every test
 	@$(MAKE) --no-print-directory check
 
 check: build $(PROGRAMS) fuzzers    ## the tests alone, without set-up
-	@scripts/test.sh $(BUILD) $(PROGRAMS) $(SCRIPTS) scripts/size.sh scripts/layers.sh
+	@scripts/test.sh $(BUILD) $(PROGRAMS) $(OPS:%=simt:%) $(SCRIPTS) scripts/size.sh scripts/layers.sh
 
 # llama_test takes minutes there.
 asan:   ## the tests under the address and undefined-behaviour sanitizers

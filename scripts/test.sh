@@ -1,5 +1,6 @@
 #!/bin/bash
-# test.sh BUILD PROGRAM... - runs test programs and scripts one after the other and sums them.
+# test.sh BUILD [DEVICE:]PROGRAM... - runs test programs and scripts one after the other and sums
+# them. With a device, on that one: simt:build/tests/ops/values_test is with PG_DEVICE=simt.
 # A program ends with `N passed, N failed, N skipped` and may print `skip: name: reason` lines. One
 # that prints no counts is one test: status 0 passed, 77 skipped (its last line says why), else failed.
 # Out: a line for each program, all output of those that fail, the reasons for skips, the sum.
@@ -19,11 +20,15 @@ nvrtc=${PG_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/picograd}/nvrtc/libnvrtc.so.13
 passed=0 failed=0 skipped=0
 reasons=()
 for program in "$@"; do
+    device=${program%%:*}
+    [ "$device" = "$program" ] && device=
+    program=${program#*:}
     name=${program#"$PG_BUILD"/}
-    name=${name#tests/}
-    log=$logs/${name//\//-}
+    name=${name#tests/}${device:+ on $device}
+    log=$logs/$(tr '/ ' '--' <<<"$name")
     start=$SECONDS
-    timeout -k 10 "${PG_TEST_SECONDS:-900}" "$program" >"$log" 2>&1 </dev/null
+    PG_DEVICE=${device:-${PG_DEVICE:-}} \
+        timeout -k 10 "${PG_TEST_SECONDS:-900}" "$program" >"$log" 2>&1 </dev/null
     status=$?
     counts=$(grep -aE '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" | tail -1)
     if [ -n "$counts" ]; then
