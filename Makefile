@@ -26,7 +26,9 @@ FUZZERS := $(wildcard tests/fuzz/*_fuzz.c)
 FUZZING := $(FUZZERS) $(addprefix tests/fuzz/,fuzz.c driver.c corpus.c)
 HELPERS := $(filter-out $(TESTS) $(FUZZING),$(wildcard tests/*/*.c))
 SCRIPTS := $(wildcard tests/*/*_test.sh)
+# On simt as well; what those compile for it is then compiled for GPUs.
 OPS      = $(filter $(BUILD)/tests/ops/%,$(PROGRAMS))
+CUDA    := $(BUILD)/tests/codegen/cuda_text_test
 
 OBJECTS      := $(SOURCES:%.c=$(BUILD)/%.o) \
                 $(foreach isa,c avx2 avx512,$(LIBRARY:%.c=$(BUILD)/%.$(isa).o))
@@ -170,7 +172,8 @@ test:   ## set up, build, run every test
 	@$(MAKE) --no-print-directory check
 
 check: build $(PROGRAMS) fuzzers    ## the tests alone, without set-up
-	@scripts/test.sh $(BUILD) $(PROGRAMS) $(OPS:%=simt:%) $(SCRIPTS) scripts/size.sh scripts/layers.sh
+	@scripts/test.sh $(BUILD) $(filter-out $(CUDA),$(PROGRAMS)) $(OPS:%=simt:%) $(CUDA) \
+	  $(SCRIPTS) scripts/size.sh scripts/layers.sh
 
 # llama_test takes minutes there.
 asan:   ## the tests under the address and undefined-behaviour sanitizers

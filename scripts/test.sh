@@ -17,6 +17,11 @@ export UBSAN_OPTIONS=print_stacktrace=1:${UBSAN_OPTIONS:-}
 nvrtc=${PG_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/picograd}/nvrtc/libnvrtc.so.13
 [ -z "${PG_NVRTC:-}" ] && [ -e "$nvrtc" ] && export PG_NVRTC=$nvrtc
 
+# Kernels for GPUs leave their texts for tests/codegen/cuda_text_test.c.
+rm -rf "$PG_BUILD/cuda-text"
+mkdir -p "$PG_BUILD/cuda-text"
+PG_CUDA_TEXT=$(realpath "$PG_BUILD/cuda-text") && export PG_CUDA_TEXT
+
 passed=0 failed=0 skipped=0
 reasons=()
 for program in "$@"; do

@@ -582,9 +582,12 @@ static void add_type(Prelude *prelude, const char *name, size_t length, DType dt
     if (!is_new(prelude, name, length)) return;
     if (prelude->cuda) {
         text_add(&prelude->types, "#ifdef __CUDACC__\n");
-        if (lanes > 1)
-            text_add(&prelude->types, "typedef struct {\n    %s at[%d];\n} %.*s;\n",
-                     dtypes[dtype].text, lanes, (int)length, name);
+        if (lanes > 1)  // a text may stand in a file twice
+            text_add(&prelude->types,
+                     "#ifndef PG_HAS_%.*s\n#define PG_HAS_%.*s\n"
+                     "typedef struct {\n    %s at[%d];\n} %.*s;\n#endif\n",
+                     (int)length, name, (int)length, name, dtypes[dtype].text, lanes, (int)length,
+                     name);
         else
             text_add(&prelude->types, "typedef %s %.*s;\n", dtypes[dtype].text, (int)length, name);
         text_add(&prelude->types, "#else\n");

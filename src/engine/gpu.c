@@ -5,13 +5,27 @@
  * their values are, which never move; each is 8 bytes, and a VAR that a kernel does not read is 0,
  * so that equal values mean an equal launch.                                                    */
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/compiled.h"
 
 // PG_SIMT_CHECK=1: every access of every kernel is held to the rules; slow.
 static bool is_checked(void) { return device()->kind == DEVICE_SIMT && env_int("SIMT_CHECK", 0); }
 
+// PG_CUDA_TEXT=folder: what NVRTC is to take of each kernel.
+static int keep_texts(const Compiled *compiled) {
+    const char *folder = env_text("CUDA_TEXT", NULL);
+    for (int32_t i = 0; i < compiled->units.count && folder; i++) {
+        const Unit *unit = &compiled->units.at[i];
+        const char *path = arena_print(compiled->arena, "%s/%s.cu", folder, unit->symbol);
+        bool kept = !access(path, F_OK);
+        if (!kept && file_write(path, unit->source, strlen(unit->source))) return -1;
+    }
+    return 0;
+}
+
 static int simt_compile(Compiled *compiled) {
+    if (keep_texts(compiled)) return -1;
     CompileUnit *unit = arena_array(compiled->arena, CompileUnit, compiled->units.count);
     for (int32_t i = 0; i < compiled->units.count; i++)
         unit[i] =
@@ -75,6 +89,8 @@ static bool reads_var(const Program *program, int32_t var) {
         if ((step->index >= 0 && index_uses(program->indices, step->index, ATOM_VAR, var)) ||
             (step->limit >= 0 && index_uses(program->indices, step->limit, ATOM_VAR, var)))
             return true;
+        for (int place = 0; place < step_places(step); place++)
+            if (index_uses(program->indices, step->at[place], ATOM_VAR, var)) return true;
     }
     return false;
 }
