@@ -154,6 +154,7 @@ typedef struct {
 typedef struct {
     // Requests are of a warp, bytes what its lanes asked for; by gpu_lines and gpu_wavefronts.
     int64_t loads, load_lines, load_sectors, load_bytes;
+    int64_t block_sectors;  // of loads, where a block asks for each once
     int64_t stores, store_lines, store_sectors, store_bytes;
     int64_t
         memory_bytes;  // of elements that were read before they were written, and of written ones
@@ -166,6 +167,10 @@ typedef struct {
 // one of them a write, with no barrier between; threads that meet at different places.
 int simt_check(SimtFunction *function, int64_t blocks, int threads, int64_t shared_bytes,
                void *const *param, int ranges, const SimtRange *range, SimtCounts *counts);
+// The same for blocks first, first + step ... of the grid alone: the others are not run.
+int simt_check_some(SimtFunction *function, int64_t blocks, int64_t first, int64_t step,
+                    int threads, int64_t shared_bytes, void *const *param, int ranges,
+                    const SimtRange *range, SimtCounts *counts);
 
 // ---- pool.c: memory of a device, kept and used again -------------------------------------------
 typedef struct {

@@ -382,7 +382,7 @@ static void run_blocks(void *context, int thread, int threads, Barrier *barrier)
     Worker *worker = worker_take(launch);
     while (!atomic_load(&launch->failed)) {
         int64_t block = atomic_fetch_add(&launch->next, launch->piece);
-        int64_t end = min_i64(block + launch->piece, launch->blocks);
+        int64_t end = min_i64(block + (launch->step ? 1 : launch->piece), launch->blocks);
         if (block >= end) break;
         for (; block < end && !worker->stopped; block++) {
             run_block(worker, block);
@@ -403,6 +403,8 @@ int simt_run(Launch *launch) {
     pthread_mutex_init(&launch->lock, NULL);
     launch->seed = (uint64_t)env_int("SIMT_SEED", 1);
     launch->piece = max_i64(launch->blocks / (8 * thread_count()), 1);
+    if (launch->step) launch->piece = launch->step;
+    atomic_init(&launch->next, launch->first);
     // One thread keeps the books of a check; to wake others for one block takes longer than most.
     if (launch->check || launch->blocks == 1)
         run_blocks(launch, 0, 1, NULL);

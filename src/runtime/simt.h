@@ -40,6 +40,7 @@ typedef struct {
     int64_t shared_bytes, piece;
     uint64_t seed;
     Check *check;          // NULL: nobody is told
+    int64_t first, step;   // not 0: blocks first, first + step ... alone
     _Atomic int64_t next;  // block that nobody has begun
     atomic_bool failed;
     pthread_mutex_t lock;

@@ -20,6 +20,7 @@ typedef struct {
     uint64_t block : 24, under_way : 1, thread : 10, epoch : 15, warp_epoch : 14;
 } Stamp;
 enum { BLOCKS_MAX = (1 << 24) - 2, EPOCHS_MAX = 1 << 15, WARP_EPOCHS_MAX = 1 << 14 };
+enum { SECTOR_BYTES = 32 };
 
 // block: from 1; 0: nobody. A third reader may be forgotten: who writes and conflicts with it
 // mostly conflicts with one of two others as well.
@@ -32,6 +33,7 @@ typedef struct {
     int64_t bytes;
     int grain;
     Cell *cell;
+    int32_t *sector;  // of each: the last block that loaded of it, from 1
 } Region;
 
 typedef struct {
@@ -138,6 +140,17 @@ ON_FIBER static void mark(Check *check, const Touch *touch) {
         }
         *cell = (Cell){.write = now};
         cell->write.under_way = touch->under_way;
+    }
+}
+
+// A block finds again in L1 what it loaded before, and no other block does.
+static void count_sectors(const Check *check, const Touch *touch) {
+    int32_t block = (int32_t)check->block + 1;
+    if (touch->write || touch->region == check->region) return;
+    int64_t last = (touch->at + touch->bytes - 1) / SECTOR_BYTES;
+    for (int64_t i = touch->at / SECTOR_BYTES; i <= last; i++) {
+        check->counts->block_sectors += touch->region->sector[i] != block;
+        touch->region->sector[i] = block;
     }
 }
 
@@ -257,6 +270,7 @@ ON_FIBER static void check_part(Check *check, Thread *thread, const char *at, in
         if (place < 0 || place > region->bytes - bytes) continue;
         Touch touch = {thread, region, place, bytes, write, under_way};
         mark(check, &touch);
+        count_sectors(check, &touch);
         add_request(check, &touch, site);
         return;
     }
@@ -388,20 +402,41 @@ static int find_object(struct dl_phdr_info *object, size_t size, void *argument)
     return 1;
 }
 
-static void add_region(Check *check, const SimtRange *range) {
+// Most of a large region is of blocks that are not run: what is not touched takes no memory.
+static int add_region(Check *check, const SimtRange *range) {
     if (range->bytes < 0 || range->grain < 1 || range->bytes >= INT64_C(1) << 40)
         fatal("simt_check: %s has %ld bytes in elements of %d", range->name, (long)range->bytes,
               range->grain);
-    int64_t cells = (range->bytes + range->grain - 1) / range->grain;
-    check->region[check->regions++] = (Region){.name = range->name,
-                                               .at = range->at,
-                                               .bytes = range->bytes,
-                                               .grain = range->grain,
-                                               .cell = arena_array(check->arena, Cell, cells)};
+    Region *region = &check->region[check->regions++];
+    *region = (Region){
+        .name = range->name, .at = range->at, .bytes = range->bytes, .grain = range->grain};
+    region->cell = calloc((size_t)(range->bytes / range->grain + 1), sizeof *region->cell);
+    region->sector = calloc((size_t)(range->bytes / SECTOR_BYTES + 1), sizeof *region->sector);
+    if (region->cell && region->sector) return 0;
+    return fail("no memory to check the accesses to %s, which has %ld bytes", range->name,
+                (long)range->bytes);
 }
 
-int simt_check(SimtFunction *function, int64_t blocks, int threads, int64_t shared_bytes,
-               void *const *param, int ranges, const SimtRange *range, SimtCounts *counts) {
+static int add_regions(Check *check, int64_t shared_bytes, int ranges, const SimtRange *range) {
+    if (add_region(check, &(SimtRange){"shared memory", NULL, shared_bytes, 1})) return -1;
+    for (int i = 0; i < ranges; i++)
+        if (add_region(check, &range[i])) return -1;
+    return 0;
+}
+
+static void free_regions(Check *check) {
+    for (int i = 0; i < check->regions; i++) {
+        free(check->region[i].cell);
+        free(check->region[i].sector);
+    }
+    arena_free(check->arena);
+}
+
+int simt_check_some(SimtFunction *function, int64_t blocks, int64_t first, int64_t step,
+                    int threads, int64_t shared_bytes, void *const *param, int ranges,
+                    const SimtRange *range, SimtCounts *counts) {
+    if (first < 0 || step < 1)
+        fatal("simt_check_some: blocks %ld, then each %ld", (long)first, (long)step);
     if (blocks > BLOCKS_MAX)
         return fail("cannot check %ld blocks. Hint: %d at most", (long)blocks, BLOCKS_MAX);
     if (shared_bytes < 0 || shared_bytes > SIMT_SHARED_MAX)
@@ -415,16 +450,22 @@ int simt_check(SimtFunction *function, int64_t blocks, int threads, int64_t shar
                    .constants = (const char *)(uintptr_t)function,
                    .site_of = map_new(arena)};
     *counts = (SimtCounts){0};
-    add_region(&check, &(SimtRange){"shared memory", NULL, shared_bytes, 1});
-    for (int i = 0; i < ranges; i++) add_region(&check, &range[i]);
     dl_iterate_phdr(find_object, &check);
     Launch launch = {.function = function,
                      .param = param,
                      .blocks = blocks,
                      .threads = threads,
                      .shared_bytes = shared_bytes,
-                     .check = &check};
-    int result = simt_run(&launch);
-    arena_free(arena);
+                     .check = &check,
+                     .first = first,
+                     .step = step};
+    int result = add_regions(&check, shared_bytes, ranges, range) ? -1 : simt_run(&launch);
+    free_regions(&check);
     return result;
+}
+
+int simt_check(SimtFunction *function, int64_t blocks, int threads, int64_t shared_bytes,
+               void *const *param, int ranges, const SimtRange *range, SimtCounts *counts) {
+    return simt_check_some(function, blocks, 0, 1, threads, shared_bytes, param, ranges, range,
+                           counts);
 }

@@ -129,6 +129,27 @@ TEST(lanes_that_diverge_make_requests_of_their_own) {
     CHECK_INT(counts.store_bytes, 4 * 20);
 }
 
+// Blocks 1, 4, 7 of nine: each has a part of c, and all read the same 32 of a, twice.
+TEST(some_blocks_of_a_grid) {
+    static const char body[] = "    const i32 t = thread_index(), at = 32 * block_index() + t;\n"
+                               "    const f32 x = a[t];\n"
+                               "    const f32 y = a[31 - t];\n"
+                               "    c[at] = x + y + 1;";
+    const float *a = in, *b = other;
+    float *c = out;
+    int64_t n = 0;
+    void *param[] = {&a, &b, &c, &n};
+    const SimtRange range[] = {{"a", in, 4 * N, 4}, {"b", other, 4 * N, 4}, {"c", out, 4 * N, 4}};
+    memset(in, 0, 4 * N);
+    memset(out, 0, 4 * N);
+    CHECK_INT(simt_check_some(simt_checked(body), 9, 1, 3, 32, 0, param, 3, range, &counts), 0);
+    for (int i = 0; i < 9; i++) CHECK_INT((int)out[32 * i], i % 3 == 1);
+    CHECK_INT(counts.loads, 6);
+    CHECK_INT(counts.load_sectors, 6 * 4);
+    CHECK_INT(counts.block_sectors, 3 * 4);
+    CHECK_INT(counts.memory_bytes, 128 + 3 * 128);
+}
+
 TEST(instructions_of_warps) {
     CHECK_INT(run("    f32 x[4] = {1, 1, 1, 1}, y[2] = {1, 1}, z[4] = {0};\n"
                   "    mma_tf32_16x8x8(z, x, y);\n"
