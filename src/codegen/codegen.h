@@ -143,6 +143,14 @@ bool prelude_gpu_has(const char *name);  // a name of its own
 // Bytes of memory on the chip that a block of a GPU takes.
 int64_t program_block_bytes(const Program *program);
 
+// ---- work.c: what a launch does, over the whole grid, for these values of the VARs --------------
+typedef struct {
+    double flops;         // a multiply-add is two; without those of MMAs
+    double instructions;  // of warps, at least
+    double independent;   // instructions of a thread, by those that wait for one another
+} LaunchWork;
+LaunchWork launch_work(const Program *program, int launch, const int64_t *var);
+
 // ---- scalars.c, render_cuda.c: programs for GPUs -----------------------------------------------
 // The same program without vectors, but for loads and stores of 4, 8 or 16 bytes at once.
 Program *program_scalars(Arena *arena, const Program *program);
