@@ -32,6 +32,13 @@ typedef struct {
     int64_t temporary_bytes;  // of the memory plan
 } CompiledInfo;
 
+// What a profile says of a kernel beside its counts.
+typedef struct {
+    const Unit *unit;
+    Kernel *asked;  // unscheduled
+    int number, calls;
+} Profiled;
+
 // What a GPU is given for one kernel: blocks of threads, one launch after the other.
 typedef struct {
     Index extent;           // of blocks, in Compiled's indices
@@ -49,9 +56,10 @@ typedef struct {
     int64_t block_bytes;
     const char *name;
     SimtRange *range;  // each PARAM's memory and the workspace, where simt is to check; else NULL
-    int32_t values;    // of each PARAM, of the workspace and of each VAR
-    uint64_t *value, *given;  // in this call; what the graph has
-    void **param;             // where each value is
+    const Profiled *profiled;  // NULL: nobody asked, or at another call
+    int32_t values;            // of each PARAM, of the workspace and of each VAR
+    uint64_t *value, *given;   // in this call; what the graph has
+    void **param;              // where each value is
     int32_t vars;
     bool *reads;            // by VAR: the kernel reads it
     int32_t params, *slot;  // slot: of each PARAM
@@ -137,6 +145,12 @@ void gpu_keep(Compiled *compiled, Arena *arena, const Unit *unit, Launch *launch
 void gpu_bind(const Compiled *compiled, Launch *launch, const int64_t *var);  // fills its values
 // Has a unit that makes a weight fill the last of these buffers.
 int gpu_fill(Compiled *compiled, const Unit *unit, int32_t params, const int64_t *buffer);
+
+// profile.c
+bool profile_is_wanted(void);  // what is compiled is to be checked, and the passes' work kept
+void profile_keep(const Compiled *compiled, int32_t call, Launch *launch);
+// Runs a few blocks of a launch and tells of it; -1 with what they did wrong.
+int profile_launch(const Launch *launch, int32_t number, int64_t blocks);
 
 // dump.c
 void dump_pass(const Compiled *compiled, const Pass *pass);

@@ -40,6 +40,19 @@ typedef struct {
 typedef void EngineWatch(void *context, int kernels, const KernelTime *kernel);
 // Each call of what this thread compiles from now on is told to `watch`, NULL: no longer.
 void engine_watch(EngineWatch *watch, void *context);
+// One launch of a kernel on a GPU, profiled on simt: a few of its blocks are run, checked and
+// counted. What a call computes meanwhile is undefined.
+struct GpuProfile;  // schedule.h's; without what only the compiler for a GPU knows
+typedef struct {
+    int kernel, calls;           // its number among those compiled; of a call
+    int launch, launches;        // which one, of how many
+    const char *source, *entry;  // in CUDA C; its function there
+    const struct GpuProfile *profile;
+} LaunchProfile;
+typedef void EngineProfile(void *context, const LaunchProfile *launch);
+// Calls of what this thread compiles for simt from now on tell each kernel's launches, once a call;
+// NULL: no longer.
+void engine_profile(EngineProfile *tell, void *context);
 void engine_dump_to(FILE *to);  // what PG_DUMP and PG_DEBUG print; standard error unless told
 // What products of matrices may be rounded to; PG_PRECISION unless told. tf32: no worse than
 // factors of 11 significant bits summed in fp32, on a CPU with AMX; elsewhere it is fp32.

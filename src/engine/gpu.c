@@ -10,7 +10,9 @@
 #include "engine/compiled.h"
 
 // PG_SIMT_CHECK=1: every access of every kernel is held to the rules; slow.
-static bool is_checked(void) { return device()->kind == DEVICE_SIMT && env_int("SIMT_CHECK", 0); }
+static bool is_checked(void) {
+    return profile_is_wanted() || (device()->kind == DEVICE_SIMT && env_int("SIMT_CHECK", 0));
+}
 
 // PG_CUDA_TEXT=folder: what NVRTC is to take of each kernel.
 static int keep_texts(const Compiled *compiled) {
@@ -140,6 +142,8 @@ static int run_grid(const Launch *launch, const Grid *grid) {
     SimtCounts counts;
     for (int32_t i = 0; i < launch->params; i++) launch->range[i].at = launch->args.buffer[i];
     launch->range[launch->params].at = launch->args.workspace;
+    if (launch->profiled && profile_is_wanted())
+        return profile_launch(launch, (int32_t)(grid - launch->grid), grid->blocks);
     return simt_check(grid->simt, grid->blocks, grid->threads, launch->block_bytes, launch->param,
                       launch->params + 1, launch->range, &counts);
 }

@@ -329,6 +329,7 @@ static void keep_launches(Compiled *compiled) {
         launch->slot = arena_copy(kept, call->slot, sizeof *call->slot * (size_t)call->params);
         launch->args = (PgArgs){.buffer = launch->buffer, .wait = barrier_wait};
         if (unit_is_gpu()) gpu_keep(compiled, kept, &compiled->units.at[compiled->unit[i]], launch);
+        if (profile_is_wanted()) profile_keep(compiled, i, launch);
         for (int32_t j = 0; j < call->params; j++)
             compiled->written[call->slot[j]] |=
                 compiled->units.at[compiled->unit[i]].kernel->buffers.at[j].written;
@@ -401,7 +402,8 @@ Compiled *engine_compile(const Graph *graph, int outputs, const Id *output, int 
     last_kernels = compiled->launches;
     int64_t debug = env_int("DEBUG", 0);
     if (debug >= 1) dump_units(compiled, (int)debug);
-    bool looked_at = debug >= 2 || *env_text("DUMP", "") || dump_is_watched();
+    bool looked_at =
+        debug >= 2 || *env_text("DUMP", "") || dump_is_watched() || profile_is_wanted();
     if (looked_at) compiled->seconds = arena_array(kept, double, compiled->launches);
     if (!looked_at) free_work(compiled);
     return compiled;

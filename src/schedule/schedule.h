@@ -174,10 +174,12 @@ typedef struct {
     // run ahead. Less than 1 is 1: each waits for the one before.
     double independent;
 } GpuCounts;
-typedef struct {
+typedef struct GpuProfile {
     const char *name;
-    int64_t blocks;
+    int64_t blocks,
+        counted;             // counted: of so many blocks, the others being taken for alike; 0: all
     int threads, registers;  // of a block; of a thread, 0: unknown
+    int64_t spilled;         // bytes of a thread that are stored for want of registers, and loaded
     int64_t shared_bytes;    // of a block
     GpuCounts counts;
 } GpuProfile;

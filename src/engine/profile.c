@@ -1,0 +1,101 @@
+/* profile.c - what a profiler would say of the kernels of a call: a few blocks of each launch are
+ * run where every access is told, and stand for all.
+ * In: a launch, and memory as the call has it.  Out: its counts over the whole grid, told.
+ * Invariant: what is counted is of the blocks that ran, times how many there are; the same blocks
+ * each time.
+ *   64 blocks => blocks 8, 24, 40 and 56 are run, and counted 16 times                            */
+#include "engine/compiled.h"
+
+static _Thread_local EngineProfile *telling;
+static _Thread_local void *tell_context;
+
+void engine_profile(EngineProfile *tell, void *context) {
+    telling = tell;
+    tell_context = context;
+}
+
+bool profile_is_wanted(void) { return telling && device()->kind == DEVICE_SIMT; }
+
+// Memory gives and takes at least what the unscheduled kernel reads and writes; where that is done
+// in several launches, or what they work in, whatever they touch.
+static double memory_bytes(const Launch *launch, double counted, const int64_t *var) {
+    double most = 0, operations;
+    for (int32_t i = 0; i <= launch->params; i++) most += (double)launch->range[i].bytes;
+    if (launch->grids == 1) kernel_cost(launch->profiled->asked, var, &operations, &most);
+    return counted < most ? counted : most;
+}
+
+static GpuCounts counts_of(const SimtCounts *simt, double times, const LaunchWork *work) {
+    enum { PRODUCT_FLOPS = 2 * 16 * 8 * 8 };
+    return (GpuCounts){
+        .flops = work->flops,
+        .tensor_flops = times * PRODUCT_FLOPS * (double)simt->mmas,
+        .instructions = work->instructions,
+        .loads = times * (double)simt->loads,
+        .load_lines = times * (double)simt->load_lines,
+        .load_sectors = times * (double)simt->load_sectors,
+        .stores = times * (double)simt->stores,
+        .store_lines = times * (double)simt->store_lines,
+        .store_sectors = times * (double)simt->store_sectors,
+        .l2_sectors = times * (double)(simt->block_sectors + simt->store_sectors),
+        .memory_bytes = times * (double)simt->memory_bytes,
+        .shared = times * (double)simt->shared,
+        .wavefronts = times * (double)simt->wavefronts,
+        .conflict_free = times * (double)simt->conflict_free,
+        .independent = work->independent,
+    };
+}
+
+// In the order of the VARs; the kernel is given their addresses.
+static const int64_t *vars_of(Arena *arena, const Launch *launch) {
+    int64_t *var = arena_array(arena, int64_t, launch->vars);
+    for (int32_t i = 0; i < launch->vars; i++)
+        var[i] = *(const int64_t *)launch->param[launch->params + 1 + i];
+    return var;
+}
+
+int profile_launch(const Launch *launch, int32_t number, int64_t blocks) {
+    enum { SAMPLED = 4 };
+    const Grid *grid = &launch->grid[number];
+    const Unit *unit = launch->profiled->unit;
+    int64_t step = max_i64(blocks / SAMPLED, 1), first = step / 2;
+    int64_t counted = (blocks - first + step - 1) / step;
+    SimtCounts simt;
+    if (simt_check_some(grid->simt, blocks, first, step, grid->threads, launch->block_bytes,
+                        launch->param, launch->params + 1, launch->range, &simt) < 0)
+        return -1;
+    Arena *arena = arena_new();
+    const int64_t *var = vars_of(arena, launch);
+    LaunchWork work = launch_work(unit->program, number, var);
+    GpuProfile profile = {.name = launch->name,
+                          .blocks = blocks,
+                          .counted = counted,
+                          .threads = grid->threads,
+                          .shared_bytes = launch->block_bytes,
+                          .counts = counts_of(&simt, (double)blocks / (double)counted, &work)};
+    profile.counts.memory_bytes = memory_bytes(launch, profile.counts.memory_bytes, var);
+    LaunchProfile told = {.kernel = launch->profiled->number,
+                          .calls = launch->profiled->calls,
+                          .launch = number,
+                          .launches = launch->grids,
+                          .source = unit->source,
+                          .entry = arena_print(arena, "%s_%d", unit->symbol, number),
+                          .profile = &profile};
+    telling(tell_context, &told);
+    arena_free(arena);
+    return 0;
+}
+
+// A kernel is profiled at its first call.
+void profile_keep(const Compiled *compiled, int32_t call, Launch *launch) {
+    int32_t number = compiled->unit[call];
+    Profiled profiled = {.unit = &compiled->units.at[number],
+                         .asked = compiled->module->calls.at[call].kernel,
+                         .number = number};
+    for (int32_t i = 0; i < compiled->module->calls.count; i++) {
+        if (compiled->unit[i] != number) continue;
+        if (i < call) return;
+        profiled.calls++;
+    }
+    launch->profiled = arena_copy(compiled->kept, &profiled, sizeof profiled);
+}
