@@ -1,7 +1,9 @@
 /* scalars.c - a program without vectors, for machines whose lanes are threads.
  * In: a program.  Out: the same, each lane a scalar; what lies side by side in memory is still
  * loaded and stored 4, 8 or 16 bytes at a time.
- * Invariant: what is moved at once is aligned to its size: every term of its index is a multiple.
+ * Invariants: what is moved at once is aligned to its size: every term of its index is a multiple.
+ * Of steps in a row, one loads what several load, if nothing is stored there between: the
+ * compilers would do so too, and now the text says what is moved.
  *   %1 = f32x4 load a[4*t + lane] ; %2 = f32x4 mul %1 %1 ; store y[4*t + lane] %2
  *   =>   %1 = f32x4 load a[4*t] ; %2..%5 = lane %1 0..3 ; %6..%9 = mul ; set wide lane 0..3 ; ..  */
 #include "codegen/codegen.h"
@@ -13,10 +15,11 @@ typedef struct {
     Arena *arena;
     const Program *from;
     Program *to;
-    int32_t *lane;      // by step and lane: its step there
-    int32_t *variable;  // by variable: the first of its lanes'
-    int at;             // the lane being made
-    int32_t scalars;    // variables before those that gather lanes
+    int32_t *lane;        // by step and lane: its step there
+    int32_t *variable;    // by variable: the first of its lanes'
+    int at;               // the lane being made
+    int32_t scalars;      // variables before those that gather lanes
+    LIST(int32_t) loads;  // of the steps in a row, what is still in memory
 } Scalars;
 
 static const Step *step_of(const Scalars *to, int32_t id) { return &to->from->steps.at[id]; }
@@ -79,28 +82,38 @@ static int wide_lanes(Scalars *to, const Step *step, ValueType type, int lane) {
     return lanes * dtypes[type.dtype].bytes < 4 ? 1 : lanes;
 }
 
+// A load of so many lanes from this one on. The steps behind it are its lanes, if it has several.
+static int32_t load(Scalars *to, const Step *step, int lane, int lanes) {
+    Index index = index_at(to, step->index, lane);
+    int32_t condition = value_at(to, step->condition, lane);
+    for (int32_t i = 0; i < to->loads.count; i++) {
+        const Step *known = &to->to->steps.at[to->loads.at[i]];
+        if (known->of == step->of && known->index == index && known->condition == condition &&
+            known->type.lanes == lanes && known->type.dtype == step->type.dtype)
+            return to->loads.at[i];
+    }
+    int32_t loaded = add_lane(to, step, lane);
+    to->to->steps.at[loaded].type.lanes = lanes;
+    *list_add(to->arena, &to->loads) = loaded;
+    for (int i = 0; i < lanes && lanes > 1; i++)
+        add(to, (Step){.kind = STEP_LET,
+                       .op = OP_LANE,
+                       .type = {step->type.dtype, 1},
+                       .source = {loaded, -1, -1},
+                       .lane = i,
+                       .condition = -1,
+                       .index = -1,
+                       .limit = -1});
+    return loaded;
+}
+
 static void add_load(Scalars *to, int32_t id) {
     const Step *step = step_of(to, id);
     int32_t *result = &to->lane[(int64_t)id * LANES_MAX];
     for (int lane = 0, lanes; lane < step->type.lanes; lane += lanes) {
         lanes = step->type.lanes > 1 ? wide_lanes(to, step, step->type, lane) : 1;
-        int32_t loaded = add_lane(to, step, lane);
-        if (lanes == 1) {
-            result[lane] = loaded;
-            continue;
-        }
-        to->to->steps.at[loaded].type.lanes = lanes;
-        for (int i = 0; i < lanes; i++) {
-            Step one = {.kind = STEP_LET,
-                        .op = OP_LANE,
-                        .type = {step->type.dtype, 1},
-                        .source = {loaded, -1, -1},
-                        .lane = i,
-                        .condition = -1,
-                        .index = -1,
-                        .limit = -1};
-            result[lane + i] = add(to, one);
-        }
+        int32_t loaded = load(to, step, lane, lanes);
+        for (int i = 0; i < lanes; i++) result[lane + i] = loaded + (lanes > 1 ? 1 + i : 0);
     }
 }
 
@@ -117,9 +130,52 @@ static void add_copy(Scalars *to, const Step *step) {
     }
 }
 
-// A variable of several lanes, filled lane by lane, is what is stored at once.
+// Buffer `of` holds what it held, whatever the step did.
+static bool leaves(const Scalars *to, const Step *step, int32_t of) {
+    const ProgramBuffer *loaded = &to->from->buffers.at[of];
+    bool same = step->of == of;
+    switch (step->kind) {
+    case STEP_STORE:
+        if (to->from->buffers.at[step->of].space == SPACE_PARAM && loaded->space == SPACE_PARAM)
+            same |= !to->from->buffers.at[step->of].restricted && !loaded->restricted;
+        return !same;
+    case STEP_MMA: return step->tile[0] != of;
+    case STEP_BARRIER:
+    case STEP_FOLD: return loaded->space == SPACE_PARAM && !loaded->written;
+    case STEP_LET:
+    case STEP_GET:
+    case STEP_SET: return true;
+    default: return false;  // what follows need not run after what was before, or not once
+    }
+}
+
+static void forget_loads(Scalars *to, const Step *step) {
+    int32_t kept = 0;
+    for (int32_t i = 0; i < to->loads.count; i++)
+        if (leaves(to, step, to->to->steps.at[to->loads.at[i]].of))
+            to->loads.at[kept++] = to->loads.at[i];
+    to->loads.count = kept;
+}
+
+// The load that gave these lanes, and no others; -1: there is none.
+static int32_t loaded_whole(const Scalars *to, int32_t value, int lane, int lanes) {
+    int32_t loaded = to->to->steps.at[value_at(to, value, lane)].source[0];
+    if (loaded < 0) return -1;
+    ValueType type = to->to->steps.at[loaded].type;
+    if (type.lanes != lanes || type.dtype != step_of(to, value)->type.dtype) return -1;
+    for (int i = 0; i < lanes; i++) {
+        const Step *one = &to->to->steps.at[value_at(to, value, lane + i)];
+        bool same = one->kind == STEP_LET && one->op == OP_LANE && one->source[0] == loaded;
+        if (!same || one->lane != i) return -1;
+    }
+    return loaded;
+}
+
+// What is stored at once: what was loaded so, or a variable of several lanes, filled one by one.
 static int32_t gathered(Scalars *to, int32_t value, int lane, int lanes) {
     ValueType type = {step_of(to, value)->type.dtype, lanes};
+    int32_t loaded = loaded_whole(to, value, lane, lanes);
+    if (loaded >= 0) return loaded;
     int32_t variable = to->scalars;
     for (; variable < to->to->variables.count; variable++) {
         ValueType known = to->to->variables.at[variable].type;
@@ -201,6 +257,7 @@ static void add_step(Scalars *to, int32_t id) {
         add_let(to, id);
     else
         to->lane[(int64_t)id * LANES_MAX] = add_lane(to, step, 0);
+    forget_loads(to, step);
 }
 
 static void add_variables(Scalars *to) {
