@@ -92,20 +92,21 @@ PG_API bool pg_no_grad(bool on); /* while on, no history is recorded; returns th
 
 /* ---- functions to trace and compile ----------------------------------------------------------
  * pg_call runs body(context, in, out). In graph mode the body is traced once for each new set of
- * input shapes and types (and state of pg_no_grad, and device), compiled, and its code is called from then on;
- * in eager mode the body just runs. Tensors that the body uses beyond its inputs are captured by
- * reference: what pg_assign writes to them, the next call sees. Whatever else the body does happens
- * when it is traced, and not at each call. Results have no history: take gradients inside. */
+ * input shapes and types (and state of pg_no_grad, and device), compiled, and its code is called
+ * from then on; in eager mode the body just runs. Tensors that the body uses beyond its inputs are
+ * captured by reference: what pg_assign writes to them, the next call sees. Whatever else the body
+ * does happens when it is traced, and not at each call. Results have no history: take gradients
+ * inside. */
 typedef void PgFunctionBody(void *context, PgTensor **in, PgTensor **out);
 typedef enum { PG_GRAPH, PG_EAGER } PgMode;
 /* Of this thread. Until it is set: PG_MODE=eager or graph; else graph, or, where there is no C
  * compiler, eager with a line that says so. */
 PG_API void pg_set_mode(PgMode mode);
 PG_API PgMode pg_mode(void);
-/* Where everything is computed from now on, on all threads: "cpu"; "cuda" or "cuda:1", an NVIDIA GPU;
- * "simt", a GPU's kernels on the CPU, slowly. Until it is set: PG_DEVICE, else cpu. Values go where
- * they are used, and functions are traced once for each device. -1: it cannot be had, and pg_error()
- * says what to do; nothing has changed then. */
+/* Where everything is computed from now on, on all threads: "cpu"; "cuda" or "cuda:1", an NVIDIA
+ * GPU; "simt", a GPU's kernels on the CPU, slowly. Until it is set: PG_DEVICE, else cpu. Values go
+ * where they are used, and functions are traced once for each device. -1: it cannot be had, and
+ * pg_error() says what to do; nothing has changed then. */
 PG_API int pg_set_device(const char *name);
 PG_API PgFunction *pg_function(PgFunctionBody *body, void *context, int inputs, int outputs);
 PG_API void pg_function_free(PgFunction *function);

@@ -26,7 +26,7 @@ static const Fact environment[] = {
     {"PG_ISA", "instruction set: avx512, avx2, c; amx-c: AMX in plain C; ref: the interpreter"},
     {"PG_CC", "the C compiler that compiles kernels (the first of cc, gcc, clang)"},
     {"PG_NVRTC", "libnvrtc.so, to compile for NVIDIA GPUs (a toolkit's, Python's, the system's)"},
-    {"PG_CUDA_TEXT", "a folder for the CUDA text of each kernel that is compiled for simt or a GPU"},
+    {"PG_CUDA_TEXT", "a folder for the CUDA text of each kernel compiled for simt or a GPU"},
     {"PG_LIBCUDA", "NVIDIA's driver (libcuda.so.1)"},
     {"PG_CACHE", "where kernels and models are kept ($XDG_CACHE_HOME/picograd, ~/.cache/picograd)"},
     {"PG_DUMP", "print programs after a stage, or after all; picograd explain --help lists them"},

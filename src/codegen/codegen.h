@@ -154,9 +154,9 @@ LaunchWork launch_work(const Program *program, int launch, const int64_t *var);
 // ---- scalars.c, render_cuda.c: programs for GPUs -----------------------------------------------
 // The same program without vectors, but for loads and stores of 4, 8 or 16 bytes at once.
 Program *program_scalars(Arena *arena, const Program *program);
-// The common subset of C11 and CUDA C++: a kernel pg_k_<hash>_<n> for each launch n, which takes the
-// PARAMs, the workspace and the VARs; where __CUDACC__ is not defined also simt_<hash>, an array of
-// functions that take them as cuLaunchKernel does, by launch.
+// The common subset of C11 and CUDA C++: a kernel pg_k_<hash>_<n> for each launch n, which takes
+// the PARAMs, the workspace and the VARs; where __CUDACC__ is not defined also simt_<hash>: by
+// launch, functions that take them as cuLaunchKernel does.
 char *render_cuda(Arena *arena, const Program *program, const char *comment,
                   char symbol[SYMBOL_SIZE]);
 #endif

@@ -5,7 +5,7 @@
  * warp loop, of a warp); what all of them fold into it goes through one FOLD, to which all of them
  * come.
  *   thread for t < 256 { update s[0] = (add p[t] s[0]) }
- *   =>   set own 0 ; threads for t < 256 { set own (own + p) } ; %5 = fold threads add own ; set s */
+ *   =>   set own 0 ; threads for t < 256 { set own (own + p) } ; %5 = fold add own ; set s */
 #include "codegen/lower.h"
 
 static const Loop *loop_of(const Lower *lower, const Statement *statement) {

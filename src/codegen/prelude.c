@@ -4,8 +4,8 @@
  * converts; the compiler's own macros choose among alternatives, so that one text serves every
  * target; a text may stand in a file twice.
  * In a row: $T the type in the name, $E its element, $N lanes, $W its bytes, $M its masks, $B the
- * bits of an element less 1; $F $I $U are f32, i32 and u32 of $N lanes; for conversions $S is what is
- * converted; $L(e) is e for each lane @; $R the whole name.                                    */
+ * bits of an element less 1; $F $I $U are f32, i32 and u32 of $N lanes; for conversions $S is what
+ * is converted; $L(e) is e for each lane @; $R the whole name.                                 */
 #include "codegen/codegen.h"
 
 #include <ctype.h>

@@ -1,8 +1,8 @@
 /* render.c - a program's names, indices and values as text, which its renderers share.
  * In: a verified program.  Out: pieces of C.
  * Invariants: a value used once, before anything changes, is written where it is used, else it is a
- * constant `_7`, after its step. Addresses are i64 on a CPU, as a wrapping i32 costs an extension at
- * every access, and i32 on a GPU, where 64 bits are several instructions, if intervals allow it.
+ * constant `_7`, after its step. Addresses are i64 on a CPU, as a wrapping i32 costs an extension
+ * at every access, and i32 on a GPU, where 64 bits are several instructions, if intervals allow it.
  *   %5 = f32 load a[96*i + k] ... set s %9   =>   s = fma_f32(a[96*i + k], b[80*k + j], s);   */
 #include "codegen/render.h"
 

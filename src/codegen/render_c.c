@@ -1,6 +1,7 @@
 /* render_c.c - a program becomes C, with GCC's vectors and no includes.
  * In: a verified program.  Out: the text of one file, its exported symbol named after its content.
- * Invariants: elements in memory have alignment 1; restrict is a parameter's (clang heeds no other).
+ * Invariants: elements in memory have alignment 1; restrict is a parameter's, as clang heeds no
+ * other.
  *   store y[i] %7   =>   y[i] = fma_f32(a[i], b[i], s);                                        */
 #include "codegen/render.h"
 

@@ -3,7 +3,7 @@
  * kernel for each launch.
  * Invariant: NVRTC and a C compiler take the same text; what only one of them knows has a name in
  * the prelude (prelude_gpu.c). There simt_<hash> is the table of the launches' functions.
- *   launch i < 8 of 256 threads { .. }   =>   KERNEL(256) pg_k_.._0(SELF const f32_at *x, ..) { .. } */
+ *   launch i < 8 of 256 threads { .. }   =>   KERNEL(256) pg_k_.._0(SELF f32_at *x, ..) { .. } */
 #include "codegen/render.h"
 
 #include <string.h>

@@ -5,7 +5,7 @@
  * Of steps in a row, one loads what several load, if nothing is stored there between: the
  * compilers would do so too, and now the text says what is moved.
  *   %1 = f32x4 load a[4*t + lane] ; %2 = f32x4 mul %1 %1 ; store y[4*t + lane] %2
- *   =>   %1 = f32x4 load a[4*t] ; %2..%5 = lane %1 0..3 ; %6..%9 = mul ; set wide lane 0..3 ; ..  */
+ *   =>   %1 = f32x4 load a[4*t] ; %2..%5 = lane %1 0..3 ; %6..%9 = mul ; set wide lane 0..3 ; .. */
 #include "codegen/codegen.h"
 
 #include <string.h>

@@ -3,7 +3,7 @@
  * In: a launch, and memory as the call has it.  Out: its counts over the whole grid, told.
  * Invariant: what is counted is of the blocks that ran, times how many there are; the same blocks
  * each time.
- *   64 blocks => blocks 8, 24, 40 and 56 are run, and counted 16 times                            */
+ *   64 blocks => blocks 8, 24, 40 and 56 are run, and counted 16 times                        */
 #include "engine/compiled.h"
 
 static _Thread_local EngineProfile *telling;

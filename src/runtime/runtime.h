@@ -265,7 +265,8 @@ typedef struct {
     const char *name;
     Cuda *gpu;  // DEVICE_CUDA's
 } Device;       // one of each, which stays
-// Of all that is compiled from now on: "cpu", "simt", "cuda", which is "cuda:0"; -1 with what to do.
+// Of all that is compiled from now on: "cpu", "simt", "cuda", which is "cuda:0"; -1 with what to
+// do.
 int device_set(const char *name);
 bool device_is_name(const char *name);  // it may be one, here or elsewhere
 const Device *device(void);             // the CPU, unless PG_DEVICE or device_set says another

@@ -6,8 +6,8 @@
  * memory, a slice of the sum at a time, and each thread has 4 x 4 elements of the tile, or so many
  * several times, in registers (V. Volkov and J. Demmel, 2008). Any other nest is told apart by what
  * is left inside of its parallel loops:
- *   stores alone, or short sums    a thread for each element, four of them where they are contiguous
- *   long loops                     a block for each row, whose threads share each of those loops   */
+ *   stores alone, short sums    a thread for each element, four of them where they are contiguous
+ *   long loops                  a block for each row, whose threads share each of those loops    */
 #include "schedule/heuristic.h"
 
 enum {
@@ -209,8 +209,8 @@ static void add_thread_tile(Heuristic *to, const Product *product, const GpuTile
 }
 
 // Tiles of 16 x 8 by 8, whose rows, columns and sum are halved as mma.m16n8k8's threads hold them
-// (kernel_tile.c); four elements free behind each row of 32, or eight behind each of 128, let the 32
-// threads that read a fragment find it in 32 banks.
+// (kernel_tile.c); four elements free behind each row of 32, or eight behind each of 128, let the
+// 32 threads that read a fragment find it in 32 banks.
 static void add_warp_tile(Heuristic *to, const Product *product, const GpuTile *tile) {
     static const char *const nests[] = {"_init", "_finish"};
     bool right_along = moves_by_one(to, product, product->packed, product->sum[0]),

@@ -244,8 +244,8 @@ Id fold_into(Graph *graph, Op fold, Id x, Id old);
 //   VECTORIZE j                  the iterations are the lanes of vectors
 //   UNROLL k [8]                 the iterations are written out; 8: a loop over 8 at a time is left
 //   PIPELINE w 4096              a load of w asks for what lies 4096 bytes further
-//   PIPELINE k0 3                in a block: what loop k0 copies to shared memory first is copied two
-//                                iterations ahead, to one of three places, while others compute
+//   PIPELINE k0 3                in a block: what loop k0 copies to shared memory first is copied
+//                                two iterations ahead, to one of three places, while others compute
 //   STREAM y                     whole vectors of y, which nothing here reads, go past the caches
 //   STAGE c at j0 in reg         the loops between j0 and the statements that make c are split into
 //                                a nest for each statement, the copies named i1_init, i1_finish and
@@ -278,9 +278,9 @@ Id fold_into(Graph *graph, Op fold, Id x, Id old);
 //                                loops .._range find the range of each panel, loops .._plain run
 //                                in fp32 what is out of range
 //   TENSORCORE mma_tf32 16x8 on s with t
-//                                the six loops around s's update, inside a warp loop, become a warp's
-//                                product; what was staged for it is rounded to tf32; t and the loops
-//                                named behind it are the warp's threads (ir.h, kernel_tile.c)
+//                                the six loops around s's update, in a warp loop, become a warp's
+//                                product (ir.h, kernel_tile.c); what was staged for it is rounded
+//                                to tf32; t and the loops named behind it are the warp's threads
 void schedule_apply(Kernel *kernel, const char *schedule);
 // What REUSE would keep, by the first loop's index; -1: nothing.
 Id reuse_find(Kernel *kernel, Statement *first, Statement *second);

@@ -1,5 +1,5 @@
-/* transform_order.c - ORDER, THREAD, BLOCK, WARP, VECTORIZE, UNROLL, PIPELINE: which iterations run when, and
- * where.
+/* transform_order.c - ORDER, THREAD, BLOCK, WARP, VECTORIZE, UNROLL, PIPELINE: which iterations run
+ * when, and where.
  * In: loops by name.  Out: the nest's loops in another order; a loop of another kind. PIPELINE:
  * when what a buffer holds is asked for.
  * Invariant: iterations change places only where no statement needs them in order.

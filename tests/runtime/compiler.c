@@ -1,5 +1,5 @@
-/* compiler.c - a stand-in for NVRTC, a library of its own: texts become C for simt, and their cubins
- * name it for driver.c.
+/* compiler.c - a stand-in for NVRTC, a library of its own: texts become C for simt, and their
+ * cubins name it for driver.c.
  * In: a rendered text; STAND_IN_FOLDER; PG_CC.  Out: a cubin: the path of a library, then a line
  * for each kernel: its name, how many parameters, how many threads.                            */
 #define _GNU_SOURCE

@@ -4,8 +4,8 @@
  * by name:
  *   add (float *to, const float *from, int count)    to += from
  *   fault ()                                         every later call fails
- * and, if this is linked with libpicograd.a, those of the cubins that compiler.c makes, which run on
- * simt. They may be given what lies in its memory, and integers below 2^32.
+ * and, if this is linked with libpicograd.a, those of the cubins that compiler.c makes, which run
+ * on simt. They may be given what lies in its memory, and integers below 2^32.
  * In: DRIVER_ROOM, the bytes of its memory; DRIVER_DEVICES, how many GPUs it names; DRIVER_INIT,
  * what cuInit returns.  Out: a CUresult each; stand_in_counts.                                */
 #define _GNU_SOURCE

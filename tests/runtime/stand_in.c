@@ -1,4 +1,5 @@
-/* stand_in.c - builds the stand-ins for NVIDIA's driver and compiler, and has this process use them.
+/* stand_in.c - builds the stand-ins for NVIDIA's driver and compiler, and has this process use
+ * them.
  * In: libpicograd.a of the build folder.  Out: PG_LIBCUDA, PG_NVRTC, PG_CACHE.                  */
 #define _GNU_SOURCE
 #include "stand_in.h"
