@@ -63,15 +63,19 @@ const Backend backend_cpu = {.compile = cpu_compile,
 
 // ---- any device --------------------------------------------------------------------------------
 
+// What was captured stays where it is, unless a GPU comes or goes.
 static int bind_given(Compiled *compiled, const int64_t *param) {
+    int64_t changes = buffer_side_changes();
+    bool bound = compiled->bound == changes;
     for (int32_t i = 0; i < compiled->slots; i++) {
         const Slot *slot = &compiled->slot[i];
-        if (slot->kind == SLOT_TEMPORARY) continue;
+        if (slot->kind == SLOT_TEMPORARY || (bound && slot->kind == SLOT_BUFFER)) continue;
         int64_t buffer = slot->kind == SLOT_PARAM ? param[slot->of] : slot->of;
         if (compiled->backend->address(compiled, buffer, compiled->written[i],
                                        &compiled->memory[i]))
             return -1;
     }
+    compiled->bound = changes;
     return 0;
 }
 

@@ -107,6 +107,7 @@ struct Compiled {
     int32_t *result;                  // slot of each output
     bool *written;                    // of each slot: some kernel writes it
     void **memory;                    // of each slot
+    int64_t bound;                    // buffer_side_changes() when BUFFERs were bound; -1: never
     IndexTable *indices;              // of grids
     bool called, plain;               // plain: without a graph
     CudaGraph *step;                  // all launches as one

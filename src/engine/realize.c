@@ -382,6 +382,7 @@ Compiled *engine_compile(const Graph *graph, int outputs, const Id *output, int 
     Compiled *compiled = arena_object(kept, Compiled);
     *compiled = (Compiled){.device = device(),
                            .backend = backends[device()->kind],
+                           .bound = -1,
                            .arena = arena,
                            .kept = kept,
                            .outputs = outputs,

@@ -234,6 +234,9 @@ int64_t buffer_live_bytes(void) { return atomic_load(&registry.live_bytes); }
 // ---- two sides ---------------------------------------------------------------------------------
 
 static pthread_mutex_t sides_lock = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic int64_t side_changes;
+
+int64_t buffer_side_changes(void) { return atomic_load(&side_changes); }
 
 static Newest newest_of(const Buffer *buffer) {
     return atomic_load_explicit(&buffer->newest, memory_order_acquire);
@@ -260,6 +263,7 @@ static int catch_up_here(Buffer *buffer) {
 
 static void come_home(Buffer *buffer, bool will_write) {
     pthread_mutex_lock(&sides_lock);
+    atomic_fetch_add(&side_changes, 1);
     int status = catch_up_here(buffer);
     if (!status && will_write) set_newest(buffer, HERE);
     pthread_mutex_unlock(&sides_lock);
@@ -318,6 +322,7 @@ uint64_t buffer_on_device(int64_t id, Cuda *gpu, bool will_write) {
     bool ready = newest == THERE || (newest == BOTH && !will_write);
     if (ready && buffer->gpu == gpu) return buffer->there->at;
     pthread_mutex_lock(&sides_lock);
+    atomic_fetch_add(&side_changes, 1);
     int status = catch_up_there(buffer, gpu);
     if (!status && will_write) fall_behind_here(buffer);
     pthread_mutex_unlock(&sides_lock);

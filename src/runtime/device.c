@@ -28,8 +28,10 @@ static const Device *find_gpu(int number) {
     }
     if (!nvrtc_available()) return NULL;
     pthread_mutex_lock(&lock);
-    snprintf(gpus[number].name, sizeof gpus[number].name, "cuda:%d", number);
-    gpus[number].device = (Device){DEVICE_CUDA, number, gpus[number].name, gpu};
+    if (!gpus[number].device.gpu) {
+        snprintf(gpus[number].name, sizeof gpus[number].name, "cuda:%d", number);
+        gpus[number].device = (Device){DEVICE_CUDA, number, gpus[number].name, gpu};
+    }
     pthread_mutex_unlock(&lock);
     return &gpus[number].device;
 }
