@@ -1,5 +1,5 @@
 #!/bin/bash
-# cuda_test.sh - programs for any device, on CUDA: the stand-ins for a GPU's driver and for NVRTC run
+# cuda_test.sh - programs for any device, on CUDA: stand-ins for a GPU's driver and for NVRTC run
 # their kernels on simt, and let nobody use memory of the other side.
 set -u
 build=${PG_BUILD:-build}
