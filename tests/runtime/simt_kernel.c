@@ -6,35 +6,35 @@
 #include <stdlib.h>
 #include <string.h>
 
-// What prelude.c declares for every text.
-static const char types[] = "#ifndef PG_TEST_TYPES\n#define PG_TEST_TYPES\n"
-                            "typedef float f32;\ntypedef int i32;\ntypedef unsigned int u32;\n"
-                            "typedef long i64;\n#endif\n";
-
-// The kernel `body` with up to three buffers a, b, c and a number n, as a renderer would write it.
-static SimtFunction *compiled(const char *body, bool checked) {
-    Arena *arena = arena_new();
+char *kernel_text(Arena *arena, const char *body, const char **name) {
     Text text = text_new(arena);
-    text_add(&text, "%s", types);
-    prelude_gpu_add(&text, arena, body);
+    prelude_add(&text, arena, body, true);
     uint64_t hash = hash_bytes(body, strlen(body), hash_bytes(text.at, text.count, 0));
-    const char *symbol = arena_print(arena, "simt_%016lx_0", (unsigned long)hash);
+    *name = arena_print(arena, "pg_k_%016lx_0", (unsigned long)hash);
+    const char *symbol = arena_print(arena, "simt_%s", *name + strlen("pg_k_"));
     text_add(&text,
-             "KERNEL(1024) pg_k_%s(SELF const f32 *__restrict__ a, const f32 *__restrict__ b,\n"
+             "KERNEL(1024) %s(SELF const f32 *__restrict__ a, const f32 *__restrict__ b,\n"
              "                     f32 *__restrict__ c, i64 n) {\n%s\n}\n"
              "#ifndef __CUDACC__\n"
              "SIMT_QUIET void %s(SimtThread *self, void *const *param) {\n"
-             "    pg_k_%s(self, *(const f32 **)param[0], *(const f32 **)param[1],\n"
+             "    %s(self, *(const f32 **)param[0], *(const f32 **)param[1],\n"
              "            *(f32 **)param[2], *(const i64 *)param[3]);\n"
              "}\n#endif\n",
-             symbol + 5, body, symbol, symbol + 5);
+             *name, body, symbol, *name);
+    return text.at;
+}
+
+static SimtFunction *compiled(const char *body, bool checked) {
+    Arena *arena = arena_new();
+    const char *name, *text = kernel_text(arena, body, &name);
+    const char *symbol = arena_print(arena, "simt_%s", name + strlen("pg_k_"));
     CompileUnit unit = {.symbol = symbol,
-                        .source = checked ? simt_checked_source(arena, text.at) : text.at,
+                        .source = checked ? simt_checked_source(arena, text) : text,
                         .flags = checked ? SIMT_CHECKED_FLAGS : SIMT_FLAGS};
     if (compile_units(&unit, 1)) fatal("%s", error_text());
     if (!checked && nvrtc_available()) {
-        NvrtcUnit cuda[] = {{.name = symbol, .source = text.at, .arch = "sm_80"},
-                            {.name = symbol, .source = text.at, .arch = "sm_90a"}};
+        NvrtcUnit cuda[] = {{.name = symbol, .source = text, .arch = "sm_80"},
+                            {.name = symbol, .source = text, .arch = "sm_90a"}};
         if (nvrtc_compile(arena, cuda, 2)) fatal("%s", error_text());
     }
     arena_free(arena);

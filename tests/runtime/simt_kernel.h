@@ -7,6 +7,8 @@
 // The body of a kernel with const f32 *a, *b and f32 *c, which do not overlap, and i64 n.
 // Where there is NVRTC it takes the same text, for both architectures.
 SimtFunction *simt_kernel(const char *body);
+// Its text, with what it names of the preludes; for NVRTC the kernel is `name`.
+char *kernel_text(Arena *arena, const char *body, const char **name);
 SimtFunction *simt_checked(const char *body);  // for simt_check
 float *simt_values(int64_t count, int seed);   // in thousandths from -1 to 1; for free
 #endif

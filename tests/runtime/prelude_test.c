@@ -1,0 +1,389 @@
+/* prelude_test.c - each wrapper of prelude_gpu.c against values worked out on the CPU: on simt, or
+ * where PG_DEVICE is cuda or cuda:N on that GPU, which takes the same texts. */
+#include "simt_kernel.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static uint32_t bits_of(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    return bits;
+}
+
+static float float_of(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
+}
+
+// ---- on either device --------------------------------------------------------------------------
+static bool on_cuda(void) { return !strncmp(env_text("DEVICE", "simt"), "cuda", 4); }
+
+static Cuda *gpu_of_test(void) {
+    static Cuda *gpu;
+    const char *name = env_text("DEVICE", "cuda");
+    if (!gpu) gpu = cuda_open(name[4] == ':' ? atoi(name + 5) : 0);
+    if (!gpu || !nvrtc_available()) fatal("%s", error_text());
+    return gpu;
+}
+
+static CudaFunction cuda_kernel(Arena *arena, const char *body, int64_t shared) {
+    const CudaInfo *info = cuda_facts(gpu_of_test());
+    const char *name, *text = kernel_text(arena, body, &name);
+    NvrtcUnit unit = {.name = name,
+                      .source = text,
+                      .arch = arena_print(arena, "sm_%d%d%s", info->major, info->minor,
+                                          info->major == 9 && info->minor == 0 ? "a" : "")};
+    CudaFunction function;
+    if (nvrtc_compile(arena, &unit, 1)) fatal("%s", error_text());
+    CudaModule *module = cuda_module(gpu_of_test(), name, unit.cubin);
+    if (!module || cuda_function(gpu_of_test(), module, name, shared, &function))
+        fatal("%s", error_text());
+    return function;
+}
+
+static uint64_t put(const float *from, int64_t count) {
+    const DeviceMemory *memory = cuda_get(gpu_of_test(), max_i64(count, 1) * 4);
+    if (!memory || cuda_write(gpu_of_test(), memory->at, from, count * 4))
+        fatal("%s", error_text());
+    return memory->at;
+}
+
+static void run_cuda(const char *body, int64_t blocks, int threads, int64_t shared, const float *a,
+                     int64_t a_count, const float *b, int64_t b_count, float *c, int64_t c_count,
+                     int64_t n) {
+    Arena *arena = arena_new();
+    CudaFunction function = cuda_kernel(arena, body, shared);
+    uint64_t at[] = {put(a, a_count), put(b, b_count), put(c, c_count)};
+    void *param[] = {&at[0], &at[1], &at[2], &n};
+    if (cuda_launch(gpu_of_test(), &function, blocks, threads, param) ||
+        cuda_read(gpu_of_test(), c, at[2], c_count * 4))
+        fatal("%s", error_text());
+    arena_free(arena);
+}
+
+// The kernel `body` of simt_kernel.h; counts are of elements.
+static void run(const char *body, int64_t blocks, int threads, int64_t shared, const float *a,
+                int64_t a_count, const float *b, int64_t b_count, float *c, int64_t c_count,
+                int64_t n) {
+    if (on_cuda()) {
+        run_cuda(body, blocks, threads, shared, a, a_count, b, b_count, c, c_count, n);
+        return;
+    }
+    void *param[] = {&a, &b, &c, &n};
+    CHECK_INT(simt_launch(simt_kernel(body), blocks, threads, shared, param), 0);
+}
+
+// A kernel that reads `a` and writes as many elements to `c`.
+static void map(const char *body, int threads, int64_t shared, const float *a, float *c,
+                int64_t count, int64_t n) {
+    run(body, 1, threads, shared, a, count, NULL, 0, c, count, n);
+}
+
+// ---- threads, barriers, votes ------------------------------------------------------------------
+TEST(who_a_thread_is) {
+    enum { BLOCKS = 7, THREADS = 96 };
+    static float c[3 * BLOCKS * THREADS];
+    run("    const i32 at = 3 * (96 * block_index() + thread_index());\n"
+        "    c[at] = thread_index();\n"
+        "    c[at + 1] = block_index();\n"
+        "    c[at + 2] = block_count() + ((i64)shared_at(0) % 1024 != 0)\n"
+        "                + (shared_at(64) - shared_at(0) != 64);",
+        BLOCKS, THREADS, 128, NULL, 0, NULL, 0, c, COUNT_OF(c), 0);
+    for (int i = 0; i < BLOCKS * THREADS; i++) {
+        CHECK_INT((int64_t)c[3 * i], i % THREADS);
+        CHECK_INT((int64_t)c[3 * i + 1], i / THREADS);
+        CHECK_INT((int64_t)c[3 * i + 2], BLOCKS);
+    }
+}
+
+// Each round, a thread reads what one of another warp wrote in the round before.
+TEST(barriers_of_a_block) {
+    enum { THREADS = 1024, ROUNDS = 50 };
+    static float c[THREADS];
+    run("    i32 *at = (i32 *)shared_at(0), x = thread_index();\n"
+        "    for (i64 i = 0; i < n; i++) {\n"
+        "        at[thread_index()] = x;\n"
+        "        barrier();\n"
+        "        x = at[(thread_index() + 33) % 1024] + 1;\n"
+        "        barrier();\n"
+        "    }\n"
+        "    c[thread_index()] = x;",
+        1, THREADS, 4 * THREADS, NULL, 0, NULL, 0, c, THREADS, ROUNDS);
+    for (int i = 0; i < THREADS; i++)
+        CHECK_INT((int64_t)c[i], (i + 33 * ROUNDS) % THREADS + ROUNDS);
+}
+
+TEST(barriers_of_a_warp) {
+    enum { THREADS = 256, ROUNDS = 40 };
+    static float c[THREADS];
+    run("    i32 *at = (i32 *)shared_at(0), x = thread_index();\n"
+        "    const i32 warp = thread_index() / 32 * 32;\n"
+        "    for (i64 i = 0; i < n; i++) {\n"
+        "        at[thread_index()] = x;\n"
+        "        warp_barrier();\n"
+        "        x = at[warp + (thread_index() + 7) % 32] + 1;\n"
+        "        warp_barrier();\n"
+        "    }\n"
+        "    c[thread_index()] = x;",
+        1, THREADS, 4 * THREADS, NULL, 0, NULL, 0, c, THREADS, ROUNDS);
+    for (int i = 0; i < THREADS; i++)
+        CHECK_INT((int64_t)c[i], i / 32 * 32 + (i + 7 * ROUNDS) % 32 + ROUNDS);
+}
+
+// Bits, so that every pattern of an f32 and both halves of an i64 are told apart.
+TEST(shuffles_of_all_types_from_all_lanes) {
+    static float a[64], c[64 * 32 * 10];
+    for (int i = 0; i < 64; i++) a[i] = float_of(0x7f800001u + (uint32_t)i * 0x01234567u);
+    run("    const i32 thread = thread_index();\n"
+        "    const u32 *bits = (const u32 *)a;\n"
+        "    u32 *to = (u32 *)c + 320 * thread;\n"
+        "    const i64 wide = (i64)bits[thread] << 32 | (u32)~bits[thread];\n"
+        "    for (i32 i = 0; i < 32; i++, to += 10) {\n"
+        "        const f32 one = shuffle_f32(a[thread], i), other = shuffle_xor_f32(a[thread], i);\n"
+        "        const i64 far = shuffle_i64(wide, i), near = shuffle_xor_i64(wide, i);\n"
+        "        *(f32 *)to = one;\n"
+        "        *(f32 *)(to + 1) = other;\n"
+        "        to[2] = shuffle_u32(bits[thread], i + 32 * thread);\n"
+        "        to[3] = shuffle_xor_u32(bits[thread], i);\n"
+        "        to[4] = (u32)shuffle_i32((i32)bits[thread], i);\n"
+        "        to[5] = (u32)shuffle_xor_i32((i32)bits[thread], i);\n"
+        "        to[6] = (u32)(far >> 32);\n"
+        "        to[7] = (u32)far;\n"
+        "        to[8] = (u32)(near >> 32);\n"
+        "        to[9] = (u32)near;\n"
+        "    }",
+        1, 64, 0, a, 64, NULL, 0, c, COUNT_OF(c), 0);
+    for (int thread = 0; thread < 64; thread++)
+        for (int i = 0; i < 32; i++) {
+            uint32_t from = bits_of(a[thread / 32 * 32 + i]), other = bits_of(a[thread ^ i]);
+            uint32_t want[] = {from, other, from, other, from, other, from, ~from, other, ~other};
+            for (int j = 0; j < 10; j++) CHECK_INT(bits_of(c[320 * thread + 10 * i + j]), want[j]);
+        }
+}
+
+TEST(votes) {
+    static float a[64], c[64 * 4];
+    for (int i = 0; i < 64; i++) a[i] = (float)(i * 37 % 11 < 5);
+    run("    const i32 thread = thread_index();\n"
+        "    u32 *to = (u32 *)c + 4 * thread;\n"
+        "    to[0] = ballot(a[thread] > 0);\n"
+        "    to[1] = ballot(thread % 3 == 1 ? 256 : 0);\n"
+        "    to[2] = ballot(0);\n"
+        "    to[3] = ballot(-1);",
+        1, 64, 0, a, 64, NULL, 0, c, COUNT_OF(c), 0);
+    for (int thread = 0; thread < 64; thread++) {
+        uint32_t positive = 0, third = 0;
+        for (int i = 0; i < 32; i++) {
+            int of = thread / 32 * 32 + i;
+            positive |= (uint32_t)(a[of] > 0) << i;
+            third |= (uint32_t)(of % 3 == 1) << i;
+        }
+        uint32_t want[] = {positive, third, 0, UINT32_MAX};
+        for (int j = 0; j < 4; j++) CHECK_INT(bits_of(c[4 * thread + j]), want[j]);
+    }
+}
+
+// ---- tf32 --------------------------------------------------------------------------------------
+// To the nearest of 10 bits, ties away from zero; NaN stays one.
+static uint32_t rounded(uint32_t bits) {
+    uint32_t low = bits & 0x1fff;
+    return bits - low + (low >= 0x1000 ? 0x2000 : 0);
+}
+
+TEST(rounding_to_tf32) {
+    enum { COUNT = 1 << 16 };
+    static const uint32_t edges[] = {0,          0x80000000, 0xfff,      0x1000,     0x80001000,
+                                     0x7fffff,   0x800000,   0x3f800fff, 0x3f801000, 0x3f803000,
+                                     0xbf801000, 0x3fffffff, 0x7f7fefff, 0x7f7ff000, 0xff7fffff,
+                                     0x7f800000, 0xff800000, 0x7fc00000, 0x7f800001, 0xffffffff};
+    static float a[COUNT], c[COUNT];
+    for (int i = 0; i < COUNT; i++)
+        a[i] = float_of(i < COUNT_OF(edges) ? edges[i] : (uint32_t)hash_bytes(&i, sizeof i, 1));
+    map("    for (i64 i = thread_index(); i < n; i += 256) c[i] = round_tf32(a[i]);", 256, 0, a, c,
+        COUNT, COUNT);
+    for (int i = 0; i < COUNT; i++)
+        if (isnan(a[i]))
+            CHECK(isnan(c[i]));
+        else
+            CHECK_INT(bits_of(c[i]), rounded(bits_of(a[i])));
+}
+
+// a (16, 8) b (8, 8) + c (16, 8), n of them in a row, by PTX's figure of who holds what.
+static const char product[] =
+    "    const i32 group = thread_index() / 4, place = thread_index() % 4;\n"
+    "    for (i64 p = 0; p < n; p++) {\n"
+    "        f32 x[4], y[2], z[4];\n"
+    "        for (i32 i = 0; i < 4; i++)\n"
+    "            x[i] = a[128 * p + 8 * (group + 8 * (i % 2)) + place + 4 * (i / 2)];\n"
+    "        for (i32 i = 0; i < 2; i++) y[i] = b[64 * p + 8 * (place + 4 * i) + group];\n"
+    "        for (i32 i = 0; i < 4; i++)\n"
+    "            z[i] = c[128 * p + 8 * (group + 8 * (i / 2)) + 2 * place + i % 2];\n"
+    "        mma_tf32_16x8x8(z, x, y);\n"
+    "        for (i32 i = 0; i < 4; i++)\n"
+    "            c[128 * p + 8 * (group + 8 * (i / 2)) + 2 * place + i % 2] = z[i];\n"
+    "    }";
+
+// a has a single 1, which takes one row of b to one row of c.
+TEST(who_holds_what_in_a_matrix_product) {
+    enum { PRODUCTS = 128 };
+    static float a[128 * PRODUCTS], b[64 * PRODUCTS], c[128 * PRODUCTS];
+    for (int p = 0; p < PRODUCTS; p++) {
+        a[128 * p + p] = 1;
+        for (int i = 0; i < 64; i++) b[64 * p + i] = (float)(i + 1);
+        for (int i = 0; i < 128; i++) c[128 * p + i] = (float)(1000 * i);
+    }
+    run(product, 1, 32, 0, a, COUNT_OF(a), b, COUNT_OF(b), c, COUNT_OF(c), PRODUCTS);
+    for (int p = 0; p < PRODUCTS; p++)
+        for (int i = 0; i < 128; i++) {
+            int row = i / 8, from = row == p / 8 ? 8 * (p % 8) + i % 8 + 1 : 0;
+            CHECK_INT((int64_t)c[128 * p + i], 1000 * i + from);
+        }
+}
+
+// Within 2^-20 of the terms' sizes, see prelude_gpu.c; with factors from 2^-20 to 2^20.
+TEST(how_exact_a_matrix_product_is) {
+    enum { PRODUCTS = 64 };
+    float *a = simt_values(128 * PRODUCTS, 1), *b = simt_values(64 * PRODUCTS, 2),
+          *c = simt_values(128 * PRODUCTS, 3), *before = simt_values(128 * PRODUCTS, 3);
+    for (int i = 0; i < 128 * PRODUCTS; i++)
+        a[i] = float_of(rounded(bits_of(ldexpf(a[i], i * 7 % 41 - 20))));
+    for (int i = 0; i < 64 * PRODUCTS; i++) b[i] = float_of(rounded(bits_of(b[i])));
+    run(product, 1, 32, 0, a, 128 * PRODUCTS, b, 64 * PRODUCTS, c, 128 * PRODUCTS, PRODUCTS);
+    double worst = 0;
+    for (int i = 0; i < 128 * PRODUCTS; i++) {
+        int p = i / 128, row = i % 128 / 8, column = i % 8;
+        double sum = before[i], size = fabs(sum);
+        for (int k = 0; k < 8; k++) {
+            double term = (double)a[128 * p + 8 * row + k] * b[64 * p + 8 * k + column];
+            sum += term;
+            size += fabs(term);
+        }
+        worst = fmax(worst, fabs(c[i] - sum) / size);
+    }
+    printf("a matrix product is within 2^%.1f of its terms' sizes\n", log2(worst));
+    CHECK(worst <= 0x1p-20);
+    free(a), free(b), free(c), free(before);
+}
+
+// ---- copies ------------------------------------------------------------------------------------
+// Two buffers; while one is summed, the other is filled. Behind the end come zeros.
+#define PIPELINE(bytes, floats)                                                                   \
+    "    f32 *at = (f32 *)shared_at(0);\n"                                                        \
+    "    const i32 thread = thread_index();\n"                                                    \
+    "    f32 total = 0;\n"                                                                        \
+    "    copy_async_" bytes "(at + " floats " * thread, a + " floats " * thread);\n"              \
+    "    copy_async_commit();\n"                                                                  \
+    "    for (i64 step = 0; step < n; step++) {\n"                                                \
+    "        const i32 size = 64 * " floats ", here = (step & 1) * size, there = size - here;\n"  \
+    "        const i32 more = step + 1 < n;\n"                                                    \
+    "        copy_async_" bytes "_if(at + there + " floats " * thread,\n"                         \
+    "                         a + (more ? size * (step + 1) : 0) + " floats " * thread, more);\n" \
+    "        copy_async_commit();\n"                                                              \
+    "        copy_async_wait(1);\n"                                                               \
+    "        barrier();\n"                                                                        \
+    "        for (i32 i = 0; i < " floats "; i++) total += at[here + (thread ^ 5) + 64 * i];\n"   \
+    "        barrier();\n"                                                                        \
+    "    }\n"                                                                                     \
+    "    copy_async_wait(0);\n"                                                                   \
+    "    barrier();\n"                                                                            \
+    "    c[thread] = total;\n"                                                                    \
+    "    for (i32 i = 0; i < " floats "; i++)\n"                                                  \
+    "        c[64 * (i + 1) + thread] = at[(n & 1) * 64 * " floats " + 64 * i + thread];"
+
+static void check_copies(const char *body, int floats) {
+    enum { STEPS = 9 };
+    float *a = simt_values(64 * 4 * STEPS, 4), c[64 * 5];
+    memset(c, 0xff, sizeof c);
+    run(body, 1, 64, 2048, a, 64 * floats * STEPS, NULL, 0, c, 64 * (floats + 1), STEPS);
+    for (int thread = 0; thread < 64; thread++) {
+        float total = 0;
+        for (int step = 0; step < STEPS; step++)
+            for (int i = 0; i < floats; i++) total += a[64 * floats * step + (thread ^ 5) + 64 * i];
+        CHECK(c[thread] == total);
+        for (int i = 0; i < floats; i++) CHECK_INT(bits_of(c[64 * (i + 1) + thread]), 0);
+    }
+    free(a);
+}
+
+TEST(copies_of_16_bytes) { check_copies(PIPELINE("16", "4"), 4); }
+
+TEST(copies_of_4_bytes) { check_copies(PIPELINE("4", "1"), 1); }
+
+// Four groups are under way; wait(3) to wait(0) take one after the other.
+TEST(groups_of_copies_come_in_order) {
+    float *a = simt_values(4 * 128, 5), c[4 * 128];
+    map("    f32 *at = (f32 *)shared_at(0) + 16 * thread_index();\n"
+        "    const f32 *from = a + 16 * thread_index();\n"
+        "    f32 *to = c + 16 * thread_index();\n"
+        "    for (i32 i = 0; i < 4; i++) {\n"
+        "        copy_async_16(at + 4 * i, from + 4 * i);\n"
+        "        copy_async_commit();\n"
+        "    }\n"
+        "    copy_async_wait(3);\n"
+        "    for (i32 i = 0; i < 4; i++) to[i] = at[i];\n"
+        "    copy_async_wait(2);\n"
+        "    for (i32 i = 4; i < 8; i++) to[i] = at[i];\n"
+        "    copy_async_wait(1);\n"
+        "    for (i32 i = 8; i < 12; i++) to[i] = at[i];\n"
+        "    copy_async_wait(0);\n"
+        "    for (i32 i = 12; i < 16; i++) to[i] = at[i];",
+        32, 2048, a, c, 4 * 128, 0);
+    CHECK(!memcmp(a, c, sizeof c));
+    free(a);
+}
+
+// ---- types and functions of prelude.c that are instructions of their own ------------------------
+TEST(halves_are_rounded_to_the_nearest) {
+    enum { COUNT = 1 << 16 };
+    static float a[COUNT], c[COUNT];
+    for (int i = 0; i < COUNT; i++) a[i] = float_of((uint32_t)i | (uint32_t)i << 16);
+    map("    const u16 *half = (const u16 *)a;\n"
+        "    for (i64 i = thread_index(); i < n; i += 256) c[i] = f16_to_f32(half[2 * i]);",
+        256, 0, a, c, COUNT, COUNT);
+    for (int i = 0; i < COUNT; i++) {
+        int exponent = i >> 10 & 31, mantissa = i & 1023;
+        float size = exponent ? ldexpf((float)(1024 + mantissa), exponent - 25)
+                              : ldexpf((float)mantissa, -24);
+        if (exponent == 31) size = mantissa ? NAN : INFINITY;
+        if (isnan(size))
+            CHECK(isnan(c[i]));
+        else
+            CHECK_INT(bits_of(c[i]), bits_of(i >> 15 ? -size : size));
+    }
+    memcpy(a, c, sizeof a);
+    // Back, and half way to the next one up, which an even number wins.
+    map("    for (i64 i = thread_index(); i < n; i += 256) c[i] = f32_to_f16(a[i]);", 256, 0, a, c,
+        COUNT, COUNT);
+    for (int i = 0; i < COUNT; i++)
+        if (!isnan(a[i])) CHECK_INT((int64_t)c[i], i);
+    for (int i = 0; i < 0x7bff; i++) a[i] = (a[i] + a[i + 1]) / 2;
+    map("    for (i64 i = thread_index(); i < n; i += 256) c[i] = f32_to_f16(a[i]);", 256, 0, a, c,
+        COUNT, 0x7bff);
+    for (int i = 0; i < 0x7bff; i++) CHECK_INT((int64_t)c[i], i + (i & 1));
+}
+
+// Products and sums are rounded each, but where one instruction is asked for.
+TEST(sums_of_products_are_fused_where_asked) {
+    enum { COUNT = 3 * 4096 };
+    float *a = simt_values(COUNT, 6), c[4 * COUNT / 3];
+    memset(c, 0, sizeof c);
+    run("    for (i64 i = thread_index(); i < n; i += 256) {\n"
+        "        const f32 x = a[3 * i], y = a[3 * i + 1], z = a[3 * i + 2];\n"
+        "        c[4 * i] = x * y + z;\n"
+        "        c[4 * i + 1] = fma_f32(x, y, z);\n"
+        "        c[4 * i + 2] = sqrt_f32(x * x);\n"
+        "        c[4 * i + 3] = x / (y + 2.0f);\n"
+        "    }",
+        1, 256, 0, a, COUNT, NULL, 0, c, COUNT_OF(c), COUNT / 3);
+    for (int i = 0; i < COUNT / 3; i++) {
+        float x = a[3 * i], y = a[3 * i + 1], z = a[3 * i + 2];
+        CHECK_INT(bits_of(c[4 * i]), bits_of(x * y + z));
+        CHECK_INT(bits_of(c[4 * i + 1]), bits_of(fmaf(x, y, z)));
+        CHECK_INT(bits_of(c[4 * i + 2]), bits_of(sqrtf(x * x)));
+        CHECK_INT(bits_of(c[4 * i + 3]), bits_of(x / (y + 2.0f)));
+    }
+    free(a);
+}
