@@ -80,7 +80,7 @@ ISA_avx2     := -mavx2 -mfma -mf16c
 ISA_avx512   := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c
 
 # --- build ------------------------------------------------------------------------------------
-.PHONY: all build deps run test check asan hostile fuzz fuzzers size layers format format-fix bench bench-all install \
+.PHONY: all build deps run test check asan hostile fuzz fuzzers size layers format format-fix bench bench-all ladder install \
         uninstall clean help FORCE
 .DELETE_ON_ERROR:
 all: build
@@ -144,6 +144,10 @@ $(BUILD)/tests/fuzz/corpus: $(BUILD)/tests/fuzz/corpus.o $(BUILD)/tests/helpers.
 	$(call quiet,link) $(LINK) $^ $(LIBS) -o $@
 
 fuzzers: $(TARGETS) $(BUILD)/tests/fuzz/corpus
+
+$(BUILD)/bench/ladder/table.o: private COMPILE += -Itests
+$(BUILD)/bench/ladder/table: $(BUILD)/bench/ladder/table.o $(BUILD)/tests/helpers.a $(BUILD)/libpicograd.a
+	$(call quiet,link) $(LINK) $^ $(LIBS) -o $@
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
@@ -213,6 +217,9 @@ bench: build ## measure beside the peers, some 15 minutes; ROWS="matmul:1024" RO
 
 bench-all: build ## every row, beside every peer: hours
 	@$(BENCH) --all $(ROWS)
+
+ladder: $(BUILD)/bench/ladder/table ## what bench/ladder's kernels ask of a GPU, seconds; GPU=h100 ROWS=1024
+	@$< $(or $(GPU),h100) $(ROWS)
 
 # --- install ----------------------------------------------------------------------------------
 # The folders of GNU's conventions: make install prefix=/usr libdir=/usr/lib/x86_64-linux-gnu

@@ -1,0 +1,202 @@
+/* ladder_test.c - each rung of bench/ladder computes the product, and moves what it is there to
+ * show: counts of simt's checked build against numbers worked out by hand. */
+#include "schedule/ladder.h"
+
+#include "codegen/run.h"
+#include "test.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { N = 128, WARP = 32 };
+
+static struct {
+    Arena *arena;
+    float *a, *b, *c;
+} memory;
+
+static void fill_memory(int n) {
+    run_private_cache();
+    if (!memory.arena) memory.arena = arena_new();
+    memory.a = random_floats(memory.arena, (int64_t)n * n, 1);
+    memory.b = random_floats(memory.arena, (int64_t)n * n, 2);
+    memory.c = arena_array(memory.arena, float, (int64_t)n *n);
+    memset(memory.c, 0xff, sizeof *memory.c * (size_t)n * (size_t)n);
+}
+
+// ---- results -----------------------------------------------------------------------------------
+
+// To nearest, ties away from zero: 10 bits of the fraction stay.
+static double tf32(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    bits = (bits + 0x1000) & 0xffffe000;
+    memcpy(&x, &bits, 4);
+    return (double)x;
+}
+
+// A sum of n products in f32 is within n 2^-24 of the sum of their sizes, in any order; tensor cores
+// may cut sums instead of rounding them: twice that, and what they multiply is rounded before.
+static void check_product(int rung, int n) {
+    bool rounds = rung == LADDER_RUNGS - 1;
+    Rung made = ladder_read(rung, n, true);
+    fill_memory(n);
+    ladder_run(&made, memory.a, memory.b, memory.c);
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < n; j++) {
+            double sum = 0, sizes = 0;
+            for (int k = 0; k < n; k++) {
+                float x = memory.a[i * n + k], y = memory.b[k * n + j];
+                double product = rounds ? tf32(x) * tf32(y) : (double)x * (double)y;
+                sum += product;
+                sizes += fabs(product);
+            }
+            CHECK_NEAR((double)memory.c[i * n + j], sum, (rounds ? 2 : 1) * n * sizes * 0x1p-24);
+        }
+    ladder_free(&made);
+}
+
+TEST(every_rung_computes_the_product) {
+    for (int rung = 0; rung < LADDER_RUNGS; rung++) check_product(rung, N);
+}
+
+TEST(of_several_blocks_too) {
+    for (int rung = 0; rung < LADDER_RUNGS; rung++) check_product(rung, 2 * N);
+}
+
+// ---- counts ------------------------------------------------------------------------------------
+
+// Of all warps of the launch, each once, in a matrix of N x N.
+static SimtCounts counts_of(int rung, bool gaps) {
+    Rung made = ladder_read(rung, N, gaps);
+    fill_memory(N);
+    SimtCounts counts = ladder_count(&made, made.blocks, memory.a, memory.b, memory.c);
+    CHECK_INT(counts.memory_bytes, 3 * 4 * N * N);
+    ladder_free(&made);
+    return counts;
+}
+
+// A warp has 32 rows of one column. For each of N products a lane loads an element of a, 4 N bytes
+// from the next lane's, so in a line of its own, and the element of b that all lanes want.
+TEST(naive_loads_a_line_for_each_lane) {
+    const int warps = N * N / WARP;
+    SimtCounts counts = counts_of(0, true);
+    CHECK_INT(counts.loads, warps * 2 * N);
+    CHECK_INT(counts.load_lines, warps * N * (32 + 1));
+    CHECK_INT(counts.load_sectors, warps * N * (32 + 1));
+    CHECK_INT(counts.stores, warps);
+    CHECK_INT(counts.store_lines, warps * 32);
+    CHECK_INT(counts.shared + counts.barriers, 0);
+}
+
+// A warp has 32 columns of one row: 128 bytes of b, which are 4 sectors, and one element of a.
+TEST(coalesced_loads_a_line_for_each_request) {
+    const int warps = N * N / WARP;
+    SimtCounts counts = counts_of(1, true);
+    CHECK_INT(counts.loads, warps * 2 * N);
+    CHECK_INT(counts.load_lines, warps * N * (1 + 1));
+    CHECK_INT(counts.load_sectors, warps * N * (4 + 1));
+    CHECK_INT(counts.stores, warps);
+    CHECK_INT(counts.store_lines, warps);
+    CHECK_INT(counts.store_sectors, warps * 4);
+}
+
+// A slice of 32 products: a warp copies a row of 32 elements of a and one of b, and reads 2 * 32
+// times, a word for all lanes or 32 words side by side.
+TEST(shared_memory_takes_a_32nd_of_the_loads) {
+    const int warps = N * N / WARP, slices = N / 32;
+    SimtCounts counts = counts_of(2, true);
+    CHECK_INT(counts.loads, warps * slices * 2);
+    CHECK_INT(counts.load_lines, counts.loads);
+    CHECK_INT(counts.load_sectors, 4 * counts.loads);
+    CHECK_INT(counts.shared, warps * slices * (2 + 2 * 32));
+    CHECK_INT(counts.wavefronts, counts.shared);
+    CHECK_INT(counts.barriers, warps * slices * 2);
+}
+
+// 16 warps for 64 x 64 elements. Of a slice of 8 products a warp copies half a row of b, a line, and
+// 8 elements each of 4 rows of a; then it reads 1 + 8 values for 8 products, 8 times.
+TEST(a_column_of_8_reads_9_values_for_8_products) {
+    const int warps = N * N / WARP / 8, slices = N / 8;
+    SimtCounts counts = counts_of(3, true);
+    CHECK_INT(counts.loads, warps * slices * 2);
+    CHECK_INT(counts.load_lines, warps * slices * (1 + 4));
+    CHECK_INT(counts.load_sectors, warps * slices * (4 + 4));
+    CHECK_INT(counts.shared, warps * slices * (2 + 8 * (1 + 8)));
+    CHECK_INT(counts.wavefronts, counts.shared);
+    CHECK_INT(counts.store_lines, counts.stores);
+}
+
+// 8 warps for 128 x 128 elements, which copy as above, four times. A warp is 2 rows of 16 threads:
+// what it reads of b is 16 words, 8 apart, so 4 in each of 4 banks; of a, 2 words that are 64 apart,
+// in one bank. A row of threads stores 16 words that lie 32 bytes apart, in 4 lines.
+TEST(a_square_of_8_by_8_reads_16_values_for_64_products_with_conflicts) {
+    const int warps = N * N / WARP / 64, slices = N / 8;
+    SimtCounts counts = counts_of(4, true);
+    CHECK_INT(counts.loads, warps * slices * 8);
+    CHECK_INT(counts.load_lines, warps * slices * 4 * (1 + 4));
+    CHECK_INT(counts.shared, warps * slices * (8 + 8 * 16));
+    CHECK_INT(counts.conflict_free, counts.shared);
+    CHECK_INT(counts.wavefronts, warps * slices * (8 + 8 * (8 * 4 + 8 * 2)));
+    CHECK_INT(counts.stores, warps * 64);
+    CHECK_INT(counts.store_lines, warps * 64 * 2 * 4);
+    CHECK_INT(counts.store_sectors, warps * 64 * 2 * 16);
+}
+
+// The same tile. A warp copies 512 bytes of a row of b, and 32 bytes each of 16 rows of a, which it
+// stores transposed, word by word. 16 bytes a lane are at least 4 wavefronts, for 8 lanes each: 8
+// threads read 128 bytes of b side by side, or the same 16 of a.
+TEST(vectors_read_64_products_values_in_4_requests) {
+    const int warps = N * N / WARP / 64, slices = N / 8;
+    SimtCounts counts = counts_of(5, true);
+    CHECK_INT(counts.loads, warps * slices * 2);
+    CHECK_INT(counts.load_lines, warps * slices * (4 + 16));
+    CHECK_INT(counts.load_sectors, warps * slices * (16 + 16));
+    CHECK_INT(counts.shared, warps * slices * (1 + 4 + 8 * 4));
+    CHECK_INT(counts.wavefronts, warps * slices * (4 + 4 + 8 * 16));
+    CHECK_INT(counts.conflict_free, counts.wavefronts);
+    CHECK_INT(counts.stores, warps * 16);
+    CHECK_INT(counts.store_lines, warps * 16 * 4);
+    CHECK_INT(counts.store_sectors, warps * 16 * 16);
+    // A warp stores 16 rows of a to columns of two rows that are 4 * 128 words apart: one bank. With
+    // 4 * 132 words between they are 16 banks apart.
+    counts = counts_of(5, false);
+    CHECK_INT(counts.wavefronts, warps * slices * (4 + 4 * 2 + 8 * 16));
+}
+
+// Slices of 32 products. A warp copies 4 times 512 bytes of a row of b, and 4 times 128 bytes of 4
+// rows of a. For 8 products it reads 16 words of a and 8 of b, for 4 x 4 tiles of the instruction.
+// The lanes' words of a are at 36 (lane / 4) + lane % 4, those of b at 136 (lane % 4) + lane / 4: 32
+// banks. Without gaps at 32 (lane / 4) + lane % 4, 8 in each of 4 banks, and at 128 (lane % 4) +
+// lane / 4, 4 in each of 8.
+TEST(tensor_cores_read_24_values_for_1024_products) {
+    const int warps = N * N / WARP / 64, slices = N / 32;
+    SimtCounts counts = counts_of(6, true);
+    CHECK_INT(counts.mmas, warps * slices * 4 * 16);
+    CHECK_INT(counts.loads, warps * slices * 8);
+    CHECK_INT(counts.load_lines, warps * slices * 8 * 4);
+    CHECK_INT(counts.load_sectors, warps * slices * 8 * 16);
+    CHECK_INT(counts.shared, warps * slices * (8 + 4 * (16 + 8)));
+    CHECK_INT(counts.wavefronts, warps * slices * (8 * 4 + 4 * (16 + 8)));
+    CHECK_INT(counts.conflict_free, counts.wavefronts);
+    CHECK_INT(counts.barriers, warps * slices * 2);
+    counts = counts_of(6, false);
+    CHECK_INT(counts.wavefronts, warps * slices * (8 * 4 + 4 * (16 * 8 + 8 * 4)));
+}
+
+// ---- machine code ------------------------------------------------------------------------------
+
+TEST(every_rung_compiles_without_spills) {
+    static const char *const architectures[] = {"sm_80", "sm_90a"};
+    for (int rung = 0; rung < LADDER_RUNGS; rung++) {
+        Rung made = ladder_read(rung, 1024, true);
+        for (int i = 0; i < COUNT_OF(architectures); i++) {
+            NvrtcKernel kernel;
+            if (ladder_compile(&made, architectures[i], &kernel)) SKIP(error_text());
+            CHECK_INT(kernel.spill_stores + kernel.spill_loads + kernel.stack, 0);
+            // An SM has 65536 registers: two blocks of these threads fit.
+            CHECK(kernel.registers * made.threads <= 32768);
+        }
+        ladder_free(&made);
+    }
+}
