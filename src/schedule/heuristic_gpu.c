@@ -7,6 +7,7 @@
  * several times, in registers (V. Volkov and J. Demmel, 2008). Any other nest is told apart by what
  * is left inside of its parallel loops:
  *   stores alone, short sums    a thread for each element, four of them where they are contiguous
+ *   long sums alone             a warp for each row, whose threads share the sums
  *   long loops                  a block for each row, whose threads share each of those loops    */
 #include "schedule/heuristic.h"
 
@@ -136,6 +137,37 @@ static int64_t longest(const Heuristic *to, const Statement *list) {
     return most;
 }
 
+// ---- a warp for each row -----------------------------------------------------------------------
+// Rows that are sums alone, of a length that 32 threads share evenly, need no memory to fold in.
+static bool is_for_warps(const Heuristic *to, Statement *body) {
+    enum { LONGEST = 1 << 13 };
+    int loops = 0;
+    for (Statement *at = body; at; at = at->next) {
+        int64_t extent;
+        if (at->kind != STATEMENT_LOOP) continue;
+        if (!only_stores(at->body) || !folds_alone(to, at) ||
+            !constant_extent(to, at->loop, &extent) || extent % WARP_THREADS || extent > LONGEST)
+            return false;
+        loops++;
+    }
+    return loops > 0;
+}
+
+static void add_warp_rows(Heuristic *to, const char *rows, Statement *body) {
+    enum { WARPS = 8 };
+    text_add(&to->text, "SPLIT %s %d guard\nBLOCK %s0\nWARP %s1\n", rows, WARPS, rows, rows);
+    for (Statement *at = body; at; at = at->next) {
+        int64_t extent = 0;
+        if (at->kind != STATEMENT_LOOP || !constant_extent(to, at->loop, &extent)) continue;
+        bool wide = extent % (WIDE * WARP_THREADS) == 0 && moves_evenly(to, at->body, at->loop) &&
+                    !legal_vector(to->kernel, at);
+        to->word['k'] = name_of(to, at->loop);
+        add(to, wide ? "SPLIT $k 4\nSPLIT $k0 32\nORDER $k01 $k00 $k1\nVECTORIZE $k1\n"
+                       "THREAD $k01\n"
+                     : "SPLIT $k 32\nORDER $k1 $k0\nTHREAD $k1\n");
+    }
+}
+
 static void add_nest(Heuristic *to, Statement *at) {
     int32_t chain[CHAIN_MAX];
     int loops = parallel_chain(to, at, chain);
@@ -145,7 +177,12 @@ static void add_nest(Heuristic *to, Statement *at) {
         add_elements(to, chain, loops);
         return;
     }
-    text_add(&to->text, "BLOCK %s\n", add_fused(to, chain, loops));
+    const char *rows = add_fused(to, chain, loops);
+    if (is_for_warps(to, body) && runs_of(to, chain, loops) >= LONG) {
+        add_warp_rows(to, rows, body);
+        return;
+    }
+    text_add(&to->text, "BLOCK %s\n", rows);
     add_row(to, body);
 }
 

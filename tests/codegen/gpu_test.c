@@ -253,6 +253,20 @@ TEST(a_softmax_is_a_block_for_each_row) {
     gpu_free(&gpu);
 }
 
+TEST(rows_of_sums_are_warps) {
+    Arena *arena = arena_new();
+    Gpu gpu = check_first(
+        "kernel k\nout y f32[100]\nin w f32[25600]\nin x f32[256]\n"
+        "for i < 100 { y[i] = (reduce add k<256 (mul w[256*i + k] x[k])) }\n",
+        NULL, (void *[]){NULL, random_floats(arena, 25600, 6), random_floats(arena, 256, 7)}, 100,
+        1e-4);
+    CHECK(has(&gpu, "KERNEL(256)") && has(&gpu, "warp_add_f32") && !has(&gpu, "barrier"));
+    CHECK_INT(gpu.counts.loads, 100 * 2 * 2);           // 16 bytes for each of 32 threads, w and x
+    CHECK_INT(gpu.counts.load_lines, 100 * 2 * 2 * 4);  // coalesced
+    gpu_free(&gpu);
+    arena_free(arena);
+}
+
 // ---- shared memory -----------------------------------------------------------------------------
 static char *product(Arena *arena, int m, int n, int k) {
     return arena_print(arena,
