@@ -103,7 +103,9 @@ void print_speed(const Metrics *metrics) {
     say("loaded in %.0f ms, compiled in %.0f ms, first token after %.0f ms; %s mode, %d thread%s, "
         "%s; peak memory %.0f MB",
         metrics->load_ms, metrics->compile_ms, metrics->ttft_ms, mode_name(), thread_count(),
-        thread_count() == 1 ? "" : "s", target()->name, (double)peak_rss_bytes() / 1e6);
+        thread_count() == 1 ? "" : "s",
+        device()->kind == DEVICE_CPU ? target()->name : device()->name,
+        (double)peak_rss_bytes() / 1e6);
 }
 
 // ---- the prompt --------------------------------------------------------------------------------
