@@ -65,7 +65,8 @@ ifneq ($(strip $(LINKED)),)
 FOUND_LIBS  := $(shell pkg-config --libs $(LINKED))
 endif
 LIBS     := $(FOUND_LIBS) -lm -ldl -lpthread
-TEST_LIBS = $(shell pkg-config --cflags --libs cmocka)
+# Without cmocka tests have the little of it that they use, which make gpu-check does with.
+CMOCKA   := $(shell pkg-config --exists cmocka 2>/dev/null && pkg-config --cflags --libs cmocka)
 
 # `make V=1` prints the commands themselves.
 quiet = $(if $(V),,@echo '$(1) $@' &&)
@@ -80,7 +81,8 @@ ISA_avx2     := -mavx2 -mfma -mf16c
 ISA_avx512   := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c
 
 # --- build ------------------------------------------------------------------------------------
-.PHONY: all build deps run test check asan hostile fuzz fuzzers size layers format format-fix bench bench-all ladder install \
+.PHONY: all build deps run test check asan hostile fuzz fuzzers size layers format format-fix bench \
+        bench-all ladder gpu-check install \
         uninstall clean help FORCE
 .DELETE_ON_ERROR:
 all: build
@@ -125,7 +127,7 @@ $(BUILD)/picograd: $(CLI_OBJECTS) $(BUILD)/libpicograd.a
 	$(call quiet,link) $(LINK) $^ $(LIBS) -o $@
 
 # private: what a test object depends on is compiled as ever.
-$(TEST_OBJECTS): private COMPILE += -Itests
+$(TEST_OBJECTS): private COMPILE += -Itests $(if $(CMOCKA),,-Itests/plain)
 
 # What several tests share: linked from an archive, so that each takes what it uses.
 $(BUILD)/tests/helpers.a: $(HELPERS:%.c=$(BUILD)/%.o)
@@ -133,7 +135,7 @@ $(BUILD)/tests/helpers.a: $(HELPERS:%.c=$(BUILD)/%.o)
 	$(call quiet,archive) $(AR) rcs $@ $^
 
 $(PROGRAMS): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/main.o $(BUILD)/tests/helpers.a $(BUILD)/libpicograd.a
-	$(call quiet,link) $(LINK) $^ $(TEST_LIBS) $(LIBS) -o $@
+	$(call quiet,link) $(LINK) $^ $(CMOCKA) $(LIBS) -o $@
 
 # FUZZER=-fsanitize=fuzzer: clang's libFuzzer in place of our driver.
 $(TARGETS): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/fuzz/fuzz.o $(if $(FUZZER),,$(BUILD)/tests/fuzz/driver.o) \
@@ -220,6 +222,9 @@ bench-all: build ## every row, beside every peer: hours
 
 ladder: $(BUILD)/bench/ladder/table ## what bench/ladder's kernels ask of a GPU, seconds; GPU=h100 ROWS=1024
 	@$< $(or $(GPU),h100) $(ROWS)
+
+gpu-check: ## on a machine with an NVIDIA GPU: check and measure everything; MODEL=file.gguf too
+	@scripts/gpu_check.sh $(if $(filter-out smollm2,$(MODEL)),'$(MODEL)')
 
 # --- install ----------------------------------------------------------------------------------
 # The folders of GNU's conventions: make install prefix=/usr libdir=/usr/lib/x86_64-linux-gnu
