@@ -9,7 +9,7 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 build=${BUILD:-build} model=${1:-} device=${PG_DEVICE:-cuda}
-unset PG_DEVICE PG_MODE PG_ISA PG_DUMP PG_PRECISION
+unset PG_DEVICE PG_MODE PG_ISA PG_DUMP PG_PRECISION MAKEFLAGS MAKELEVEL
 last=$((SECONDS + 590)) # when all must have ended
 failed=0
 
