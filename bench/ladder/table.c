@@ -1,5 +1,5 @@
 /* table.c - what each rung of the ladder asks of a GPU, and what that GPU makes of it at best.
- * In: a GPU's name, else h100, and rows of the matrices, a multiple of 128, else 1024; this folder's
+ * In: a GPU's name, else h100; rows of the matrices, a multiple of 128, else 1024; this folder's
  * kernel and schedules; NVRTC, for registers.
  * Out: two tables in Markdown, as docs/12-gpu-ladder.md has them.
  * Invariant: one block is run on simt and counted, times the blocks; they are all alike.
@@ -9,7 +9,11 @@
 
 #include <stdlib.h>
 
-enum { ROWS_MOST = 4096, OPERATIONS = 2 * GPU_WARP };  // of an instruction
+enum {
+    ROWS_MOST = 4096,
+    OPERATIONS = 2 * GPU_WARP,       // of an instruction of a warp
+    PRODUCT_FLOPS = 2 * 16 * 8 * 8,  // of one of its tensor core
+};
 
 typedef struct {
     GpuProfile profile;
@@ -17,26 +21,25 @@ typedef struct {
     double l1_bytes;  // of global memory, in sectors of 32
 } Measured;
 
-// A block takes each sector that it needs from L2 once: L1 has room for what it uses again. All of a
-// thread's sums are independent; on tensor cores four are of one instruction.
+// A block asks L2 once for each sector that it loads: L1 has room for what it uses again.
 static GpuCounts of_launch(const Rung *rung, const SimtCounts *block) {
-    double blocks = (double)rung->blocks, flops = 2.0 * rung->n * rung->n * rung->n;
-    double sums = (double)rung->n * rung->n / blocks / rung->threads;
+    double blocks = (double)rung->blocks;
     return (GpuCounts){
-        .flops = block->mmas ? 0 : flops,
-        .tensor_flops = block->mmas ? flops : 0,
+        .flops = rung->work.flops,
+        .tensor_flops = blocks * PRODUCT_FLOPS * (double)block->mmas,
+        .instructions = rung->work.instructions,
+        .independent = rung->work.independent,
         .loads = blocks * (double)block->loads,
         .load_lines = blocks * (double)block->load_lines,
         .load_sectors = blocks * (double)block->load_sectors,
         .stores = blocks * (double)block->stores,
         .store_lines = blocks * (double)block->store_lines,
         .store_sectors = blocks * (double)block->store_sectors,
-        .l2_sectors = blocks * (double)block->memory_bytes / 32,
+        .l2_sectors = blocks * (double)(block->block_sectors + block->store_sectors),
         .memory_bytes = 3.0 * 4 * rung->n * rung->n,
         .shared = blocks * (double)block->shared,
         .wavefronts = blocks * (double)block->wavefronts,
         .conflict_free = blocks * (double)block->conflict_free,
-        .independent = block->mmas ? sums / 4 : sums,
     };
 }
 
@@ -59,13 +62,13 @@ static Measured measure(const Rung *rung, const GpuTarget *target) {
 }
 
 // Requests and wavefronts are for as many products as a warp does in one instruction.
-static void print_counts(const Measured *rungs) {
+static void print_counts(const Measured *rungs, double flops) {
     printf("| rung | global loads | lines each | shared requests | wavefronts | conflict-free | "
            "L1 gives | FLOP a byte | L2 gives | FLOP a byte |\n"
            "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n");
     for (int i = 0; i < LADDER_RUNGS; i++) {
         const GpuCounts *counts = &rungs[i].profile.counts;
-        double flops = counts->flops + counts->tensor_flops, products = flops / OPERATIONS;
+        double products = flops / OPERATIONS;
         double l2_bytes = 32 * counts->l2_sectors;
         printf("| %s | %.3f | %.1f | %.3f | %.3f | %.3f | %.0f MB | %.2f | %.0f MB | %.1f |\n",
                rungs[i].profile.name, counts->loads / products, counts->load_lines / counts->loads,
@@ -106,7 +109,7 @@ int main(int count, char **word) {
         rung[i] = ladder_read(i, rows, true);
         rungs[i] = measure(&rung[i], target);
     }
-    print_counts(rungs);
+    print_counts(rungs, 2.0 * rows * rows * rows);
     print_bounds(rungs, target);
     printf("\n");
     for (int i = 0; i < LADDER_RUNGS; i++) printf("%s: %s\n", rung[i].name, rungs[i].line.reason);

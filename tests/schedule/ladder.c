@@ -10,7 +10,7 @@
 
 const char *const ladder_names[LADDER_RUNGS] = {
     "1-naive",  "2-coalesced", "3-shared-memory", "4-column",
-    "5-square", "6-vectors",   "7-tensor-cores",
+    "5-square", "6-vectors",   "7-tensor-cores",  "8-pipeline",
 };
 
 static char *read_text(Arena *arena, const char *name) {
@@ -53,6 +53,7 @@ Rung ladder_read(int rung, int n, bool gaps) {
     program_verify(program);
     made.source = render_cuda(arena, program, NULL, made.symbol);
     made.shared_bytes = program_block_bytes(program);
+    made.work = launch_work(program, 0, NULL);
     for (int32_t i = 0; i < program->steps.count; i++) {
         const Step *step = &program->steps.at[i];
         if (step->kind != STEP_LAUNCH) continue;

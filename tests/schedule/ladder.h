@@ -1,12 +1,12 @@
 /* ladder.h - the rungs of bench/ladder: one kernel, a product of square matrices, by schedules from
- * naive to tensor cores. For ladder_test.c, which holds them to what they should do, and for
- * bench/ladder/table.c, which prints what they do. */
+ * naive to pipelined tensor cores. For ladder_test.c, which holds them to what they should do, and
+ * for bench/ladder/table.c, which prints what they do. */
 #ifndef PICOGRAD_TESTS_LADDER_H
 #define PICOGRAD_TESTS_LADDER_H
 #include "codegen/codegen.h"
 #include "runtime/runtime.h"
 
-enum { LADDER_RUNGS = 7 };
+enum { LADDER_RUNGS = 8 };
 extern const char *const ladder_names[LADDER_RUNGS];  // of the files, without .schedule
 
 // A rung's text, for matrices of n x n.
@@ -16,6 +16,7 @@ typedef struct {
     char symbol[SYMBOL_SIZE];
     int n, threads;
     int64_t blocks, shared_bytes;
+    LaunchWork work;
 } Rung;
 // gaps: of shared memory, as the schedule has them; else none.
 Rung ladder_read(int rung, int n, bool gaps);
