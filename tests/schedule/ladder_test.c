@@ -35,8 +35,8 @@ static double tf32(float x) {
     return (double)x;
 }
 
-// A sum of n products in f32 is within n 2^-24 of the exact one, times the sum of their sizes, in any
-// order; tensor cores may cut instead of rounding: twice that. What they multiply is rounded before.
+// A sum of n products in f32 is within n 2^-24 of the exact one, times the sum of their sizes, in
+// any order; tensor cores may cut instead of rounding: twice that. Their factors are rounded.
 static void check_product(int rung, int n) {
     bool rounds = rung >= 6;
     Rung made = ladder_read(rung, n, true);
