@@ -11,13 +11,13 @@ static const struct {
     const char *name, *pragma;
     ScheduleTarget target;
 } cpus[] = {
-    {"haswell", "arch=haswell", {"avx2_fma", 8, 6, 16, NULL, 512, 344}},
+    {"haswell", "arch=haswell", {"avx2_fma", 8, 6, 16, NULL, 512, 344, false}},
     {"skylake-avx512",
      "arch=skylake-avx512,prefer-vector-width=512",
-     {"avx512_fma", 16, 14, 32, NULL, 320, 344}},
+     {"avx512_fma", 16, 14, 32, NULL, 320, 344, false}},
     {"sapphirerapids",
      "arch=sapphirerapids,prefer-vector-width=512",
-     {"avx512_fma", 16, 14, 32, NULL, 320, 344}},
+     {"avx512_fma", 16, 14, 32, NULL, 320, 344, false}},
 };
 
 static int times_of(const char *word, const char *from, const char *end) {

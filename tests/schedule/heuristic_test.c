@@ -4,9 +4,9 @@
 
 #include "kernel_run.h"
 
-static const ScheduleTarget targets[] = {{"avx2_fma", 8, 4, 16, NULL, 512, 344},
-                                         {"avx2_fma", 8, 6, 16, NULL, 512, 344},
-                                         {"avx512_fma", 16, 14, 32, NULL, 320, 344}};
+static const ScheduleTarget targets[] = {{"avx2_fma", 8, 4, 16, NULL, 512, 344, false},
+                                         {"avx2_fma", 8, 6, 16, NULL, 512, 344, false},
+                                         {"avx512_fma", 16, 14, 32, NULL, 320, 344, false}};
 
 // The bytes of whole lines with which both begin.
 static size_t lines_shared(const char *a, const char *b) {
