@@ -68,14 +68,18 @@ extern Common common;
 #define CONTEXT_OPTION                                                                        \
     {"--ctx-size", "-c", OPTION_INT, &common.context, 1, 1 << 24, "N",                        \
      "tokens there is room for, the prompt included (4096, or the model's)"}
+#define DEVICE_OPTION                                                                         \
+    {"--device", NULL, OPTION_TEXT, &common.device, 0, 0, "DEVICE",                           \
+     "cpu; cuda or cuda:N, an NVIDIA GPU; simt, a GPU's kernels on the CPU (cpu)"}
+#define PRECISION_OPTION                                                                      \
+    {"--precision", NULL, OPTION_TEXT, &common.precision, 0, 0, "TYPE",                       \
+     "fp32, or tf32 (for CPUs with AMX; elsewhere computed as fp32)"}
 #define RUN_OPTIONS                                                                           \
     {"--threads", "-t", OPTION_INT, &common.threads, 1, 256, "N", "threads (one a core)"},    \
     {"--mode", NULL, OPTION_TEXT, &common.mode, 0, 0, "MODE",                                 \
      "graph: compiled first (the default); eager: op by op"},                                 \
-    {"--device", NULL, OPTION_TEXT, &common.device, 0, 0, "DEVICE",                           \
-     "cpu; cuda or cuda:N, an NVIDIA GPU; simt, a GPU's kernels on the CPU (cpu)"},           \
-    {"--precision", NULL, OPTION_TEXT, &common.precision, 0, 0, "TYPE",                       \
-     "fp32, or tf32 (for CPUs with AMX; elsewhere computed as fp32)"},                        \
+    DEVICE_OPTION,                                                                            \
+    PRECISION_OPTION,                                                                         \
     {"--verbose", "-v", OPTION_FLAG, &common.verbose, 0, 0, NULL, "say more on standard error"}
 #define CHAT_OPTIONS(template_name, system)                                                   \
     {"--chat-template", NULL, OPTION_TEXT, &(template_name), 0, 0, "NAME",                    \

@@ -49,13 +49,33 @@ static void add_words(Text *to, const char *name, const char *words) {
 }
 
 // ---- counts ------------------------------------------------------------------------------------
+static void add_registers(Text *to, const GpuProfile *profile) {
+    add_name(to, "registers");
+    if (!profile->registers)
+        text_add(to, "not known, so occupancy is without them\n");
+    else if (profile->spilled)
+        text_add(to, "%d a thread, and %lld bytes of spills\n", profile->registers,
+                 (long long)profile->spilled);
+    else
+        text_add(to, "%d a thread, no spills\n", profile->registers);
+}
+
 static void add_launch(Text *to, const GpuTarget *target, const GpuProfile *profile,
                        const GpuRoofline *line) {
     text_add(to, "%s on %s (%s)\n", profile->name, target->product, target->architecture);
+    if (profile->counted && profile->counted < profile->blocks) {
+        add_name(to, "counted");
+        text_add(to, "%lld of %lld blocks; the others are taken for alike\n",
+                 (long long)profile->counted, (long long)profile->blocks);
+    }
     add_name(to, "launch");
-    text_add(to, "%lld x %d threads, ", (long long)profile->blocks, profile->threads);
-    if (profile->registers) text_add(to, "%d registers a thread, ", profile->registers);
-    text_add(to, "%.1f KB of shared memory a block\n", (double)profile->shared_bytes / 1024);
+    text_add(to, "%lld block%s of %d threads, ", (long long)profile->blocks,
+             profile->blocks == 1 ? "" : "s", profile->threads);
+    if (profile->shared_bytes)
+        text_add(to, "%.1f KB of shared memory each\n", (double)profile->shared_bytes / 1024);
+    else
+        text_add(to, "no shared memory\n");
+    add_registers(to, profile);
     const GpuOccupancy *occupancy = &line->occupancy;
     add_name(to, "occupancy");
     text_add(to, "%d blocks an SM: %d of %d warps, %.0f %%, limited by %s\n", occupancy->blocks,
@@ -79,15 +99,15 @@ static void add_shared(Text *to, const GpuCounts *counts) {
 }
 
 static void add_totals(Text *to, const GpuCounts *counts, const GpuRoofline *line) {
-    char l1[NUMBER], l2[NUMBER], memory[NUMBER], fp32[NUMBER], tensor[NUMBER];
+    char l1[NUMBER], l2[NUMBER], memory[NUMBER], fp32[NUMBER], tensor[NUMBER], all[NUMBER];
     add_name(to, "bytes");
     text_add(to, "L1 %s, L2 %s, memory %s at least\n",
              scaled(l1, 32 * (counts->load_sectors + counts->store_sectors), "B"),
              scaled(l2, line->roof[GPU_L2].amount, "B"), scaled(memory, counts->memory_bytes, "B"));
     add_name(to, "operations");
-    text_add(to, "FP32 %s, tensor cores %s; %.0f instructions of warps\n",
+    text_add(to, "FP32 %s, tensor cores %s; at least %s of warps\n",
              scaled(fp32, counts->flops, "FLOP"), scaled(tensor, counts->tensor_flops, "FLOP"),
-             line->roof[GPU_ISSUE].amount);
+             scaled(all, line->roof[GPU_ISSUE].amount, "instructions"));
 }
 
 // ---- roofs -------------------------------------------------------------------------------------
@@ -122,14 +142,15 @@ static void add_intensity(Text *to, const GpuCounts *counts, const GpuRoofline *
     text_add(to, "\n");
 }
 
-static void add_estimate(Text *to, const GpuRoofline *line) {
+static void add_estimate(Text *to, const GpuProfile *profile, const GpuRoofline *line) {
     char time[NUMBER];
     add_words(to, "estimate",
               arena_print(to->arena,
-                          "%s; a scheduler has %.1f warps, each with an instruction in %.1f "
-                          "clocks if all depend on each other, and none eligible in %.0f %% of "
-                          "clocks",
-                          time_of(time, line->seconds), line->warps, line->latency,
+                          "%s; a scheduler has %.1f warps, each with %.1f instructions that do "
+                          "not wait for each other, which take %.1f clocks; none is eligible in "
+                          "%.0f %% of clocks",
+                          time_of(time, line->seconds), line->warps,
+                          fmax(1, profile->counts.independent), line->latency,
                           100 * line->stalled));
 }
 
@@ -146,7 +167,7 @@ void gpu_report_add(Text *to, const GpuTarget *target, const GpuProfile *profile
         text_add(to, "  %-17s %20s %22s %11s %6s\n", "roof", "amount", "peak", "time", "share");
         for (GpuRoof roof = GPU_FP32; roof < GPU_ROOFS; roof++)
             if (line->roof[roof].amount > 0) add_roof(to, line, roof);
-        add_estimate(to, line);
+        add_estimate(to, profile, line);
     }
     add_words(to, gpu_verdict_name(line->verdict), line->reason);
 }

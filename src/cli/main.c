@@ -76,6 +76,7 @@ const Command commands[] = {
     {"explain", "ROW | -m MODEL", "show how a program becomes instructions, stage by stage",
      "  picograd explain softmax:1024\n"
      "  picograd explain matmul:256 --stage render\n"
+     "  picograd explain matmul:1024 --device simt --gpu h100 --stage profile\n"
      "  picograd explain -m smollm2 --stage time     one token through the model",
      run_explain},
     {"devices", "[--json]", "print what the machine offers, and what of it a run takes",

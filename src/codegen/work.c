@@ -179,6 +179,9 @@ static int32_t body(Work *work, int32_t at) {
         case STEP_SET: set(work, step); break;
         case STEP_STORE: store(work, step); break;
         case STEP_MMA: product(work, step); break;
+        case STEP_COPY:
+        case STEP_COMMIT:
+        case STEP_SETTLE: issue(work, 1, work->ready, 0); break;
         case STEP_BARRIER: work->ready = issue(work, 1, work->latest, 1); break;
         default: break;
         }

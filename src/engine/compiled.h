@@ -151,7 +151,7 @@ int gpu_fill(Compiled *compiled, const Unit *unit, int32_t params, const int64_t
 bool profile_is_wanted(void);  // what is compiled is to be checked, and the passes' work kept
 void profile_keep(const Compiled *compiled, int32_t call, Launch *launch);
 // Runs a few blocks of a launch and tells of it; -1 with what they did wrong.
-int profile_launch(const Launch *launch, int32_t number, int64_t blocks);
+int profile_launch(const Launch *launch, int32_t number);
 
 // dump.c
 void dump_pass(const Compiled *compiled, const Pass *pass);

@@ -143,7 +143,7 @@ static int run_grid(const Launch *launch, const Grid *grid) {
     for (int32_t i = 0; i < launch->params; i++) launch->range[i].at = launch->args.buffer[i];
     launch->range[launch->params].at = launch->args.workspace;
     if (launch->profiled && profile_is_wanted())
-        return profile_launch(launch, (int32_t)(grid - launch->grid), grid->blocks);
+        return profile_launch(launch, (int32_t)(grid - launch->grid));
     return simt_check(grid->simt, grid->blocks, grid->threads, launch->block_bytes, launch->param,
                       launch->params + 1, launch->range, &counts);
 }

@@ -3,7 +3,7 @@
  * In: a launch, and memory as the call has it.  Out: its counts over the whole grid, told.
  * Invariant: what is counted is of the blocks that ran, times how many there are; the same blocks
  * each time.
- *   64 blocks => blocks 8, 24, 40 and 56 are run, and counted 16 times                        */
+ *   64 blocks   =>   blocks 8, 24, 40 and 56 are run, and counted 16 times                       */
 #include "engine/compiled.h"
 
 static _Thread_local EngineProfile *telling;
@@ -54,19 +54,29 @@ static const int64_t *vars_of(Arena *arena, const Launch *launch) {
     return var;
 }
 
-int profile_launch(const Launch *launch, int32_t number, int64_t blocks) {
-    enum { SAMPLED = 4 };
+// Four blocks, fewer of those that take long: to be told of an access takes a thousand clocks.
+static int64_t sampled(double instructions, int64_t blocks) {
+    enum { MOST = 4 };
+    static const double patience = 1e6;  // instructions of warps, about ten seconds
+    double fit = patience * (double)blocks / (instructions + 1);
+    return fit < 1 ? 1 : fit > MOST ? MOST : (int64_t)fit;
+}
+
+int profile_launch(const Launch *launch, int32_t number) {
     const Grid *grid = &launch->grid[number];
     const Unit *unit = launch->profiled->unit;
-    int64_t step = max_i64(blocks / SAMPLED, 1), first = step / 2;
-    int64_t counted = (blocks - first + step - 1) / step;
-    SimtCounts simt;
-    if (simt_check_some(grid->simt, blocks, first, step, grid->threads, launch->block_bytes,
-                        launch->param, launch->params + 1, launch->range, &simt) < 0)
-        return -1;
     Arena *arena = arena_new();
     const int64_t *var = vars_of(arena, launch);
     LaunchWork work = launch_work(unit->program, number, var);
+    int64_t blocks = grid->blocks;
+    int64_t step = max_i64(blocks / sampled(work.instructions, blocks), 1), first = step / 2;
+    int64_t counted = (blocks - first + step - 1) / step;
+    SimtCounts simt;
+    if (simt_check_some(grid->simt, blocks, first, step, grid->threads, launch->block_bytes,
+                        launch->param, launch->params + 1, launch->range, &simt) < 0) {
+        arena_free(arena);
+        return -1;
+    }
     GpuProfile profile = {.name = launch->name,
                           .blocks = blocks,
                           .counted = counted,

@@ -107,6 +107,10 @@ refuses 2 "bench: what?" bench
 refuses 2 "md, csv or json" bench -m random -o xml
 refuses 2 "did you mean render?" explain matmul:16 --stage rendr
 refuses 2 "not both" explain matmul:16 -m random
+refuses 2 "no GPU h10; did you mean h100?" explain softmax:16 --device simt --gpu h10
+refuses 2 "there are a100, h100, h200, rtx3090, rtx4090" explain softmax:16 --device simt --gpu tpu
+refuses 2 "goes with --device simt" explain softmax:16 --gpu h100
+refuses 2 "goes with --device simt" explain softmax:16 --stage profile
 
 # ---- what the outside world refuses -------------------------------------------------------------
 touch "$work/empty.gguf"
@@ -187,6 +191,23 @@ try explain rmsnorm:16 --stage render
 check "explain --stage" is "$(grep -c '^####' "$work/out")" 1
 try explain matmul:16 --kernel 7 --stage schedule
 check "explain --kernel" has "there is no kernel 7"
+try explain softmax:128 --device simt --gpu a100
+check "explain on simt: status" is $status 0
+wanted=$(sed -n 's/^stages: \(.*\);.*/\1/p' "$work/out")
+check "explain on simt: all stages, in order" is "$wanted" \
+    "$(sed -n 's/^#### \([a-z]*\):.*/\1/p' "$work/out" | xargs)"
+check "explain on simt: CUDA C" has "KERNEL("
+check "explain on simt: which GPU" grep -q "^kernel 0: .* on A100 SXM 80 GB (sm_80)$" "$work/out"
+check "explain on simt: rows are read whole" grep -q \
+    "^  global loads  .* 4.0 of 4 sectors of a line$" "$work/out"
+check "explain on simt: the verdict" grep -qE \
+    "^  latency bound  +memory at [0-9]+ % and compute at" "$work/out"
+PG_NVRTC=/nonexistent try explain gelu:16 --device simt --stage profile
+check "explain on simt, no NVRTC: status" is $status 0
+check "explain on simt, no NVRTC: why" says "registers are not known: PG_NVRTC: cannot load"
+check "explain on simt, no NVRTC: a GPU" has "on H100 SXM5 80 GB (sm_90a)"
+check "explain on simt, no NVRTC: registers" grep -q "^  registers  *not known" "$work/out"
+check "explain on simt fits a terminal" awk 'length > 100 { exit 1 }' "$work/out"
 try bench --list
 check "bench --list" has "matmul:MxKxN"
 try bench --list --json -

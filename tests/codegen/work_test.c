@@ -36,7 +36,8 @@ TEST(a_sum_is_a_chain) {
     CHECK_INT((int)work_of("kernel k\nvar n 1..64\n" PRODUCT("n"), &n).flops, 2 * 32 * 32 * 10);
 }
 
-// Eight sums of a thread: each waits for its two loads and for the one of the k before.
+// Eight sums of a thread: each waits for two loads, of which b's is of all, and for the one of the
+// k before.
 TEST(sums_side_by_side) {
     LaunchWork work =
         work_of("kernel k\nin a f32[2048]\nin b f32[64]\nout c f32[256]\nregister s f32[8]\n"
@@ -47,7 +48,7 @@ TEST(sums_side_by_side) {
                 "unroll for w < 8 { finish c[64*i + 8*j + w] = s[w] } } }\n",
                 NULL);
     CHECK_INT((int)work.flops, 2 * 4 * 8 * 8 * 8);
-    CHECK(work.independent == (8 * 8 * 3 + 8) / (8 * 2.0));
+    CHECK(work.independent == (8 * (8 + 1 + 8) + 8) / (8 * 2.0));
 }
 
 // All 64 threads do what stands outside of loops over threads.
