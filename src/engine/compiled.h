@@ -35,8 +35,8 @@ typedef struct {
 // What a profile says of a kernel beside its counts.
 typedef struct {
     const Unit *unit;
-    Kernel *asked;  // unscheduled
-    int number, calls;
+    Kernel *asked;      // unscheduled
+    int number, calls;  // calls: 0: it is told at another
 } Profiled;
 
 // What a GPU is given for one kernel: blocks of threads, one launch after the other.
@@ -56,7 +56,7 @@ typedef struct {
     int64_t block_bytes;
     const char *name;
     SimtRange *range;  // each PARAM's memory and the workspace, where simt is to check; else NULL
-    const Profiled *profiled;  // NULL: nobody asked, or at another call
+    const Profiled *profiled;  // NULL: nobody asked
     int32_t values;            // of each PARAM, of the workspace and of each VAR
     uint64_t *value, *given;   // in this call; what the graph has
     void **param;              // where each value is

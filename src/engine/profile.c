@@ -65,6 +65,7 @@ static int64_t sampled(double instructions, int64_t blocks) {
 int profile_launch(const Launch *launch, int32_t number) {
     const Grid *grid = &launch->grid[number];
     const Unit *unit = launch->profiled->unit;
+    if (!launch->profiled->calls) return 0;
     Arena *arena = arena_new();
     const int64_t *var = vars_of(arena, launch);
     LaunchWork work = launch_work(unit->program, number, var);
@@ -96,16 +97,15 @@ int profile_launch(const Launch *launch, int32_t number) {
     return 0;
 }
 
-// A kernel is profiled at its first call.
+// A kernel is profiled at its first call, and not run at the others.
 void profile_keep(const Compiled *compiled, int32_t call, Launch *launch) {
-    int32_t number = compiled->unit[call];
+    int32_t number = compiled->unit[call], first = 0, calls = 0;
+    while (compiled->unit[first] != number) first++;
+    for (int32_t i = 0; i < compiled->module->calls.count; i++)
+        calls += compiled->unit[i] == number;
     Profiled profiled = {.unit = &compiled->units.at[number],
                          .asked = compiled->module->calls.at[call].kernel,
-                         .number = number};
-    for (int32_t i = 0; i < compiled->module->calls.count; i++) {
-        if (compiled->unit[i] != number) continue;
-        if (i < call) return;
-        profiled.calls++;
-    }
+                         .number = number,
+                         .calls = call == first ? calls : 0};
     launch->profiled = arena_copy(compiled->kept, &profiled, sizeof profiled);
 }

@@ -8,7 +8,7 @@
 #include <string.h>
 
 typedef struct {
-    int launches;
+    int launches, calls;   // of all
     LaunchProfile launch;  // the last
     GpuProfile profile;
     bool named;  // its text has the function
@@ -17,6 +17,7 @@ typedef struct {
 static void keep(void *context, const LaunchProfile *launch) {
     Told *told = context;
     told->launches++;
+    told->calls += launch->calls;
     told->launch = *launch;
     told->profile = *launch->profile;
     told->named = strstr(launch->source, launch->entry);
@@ -89,6 +90,18 @@ TEST(softmax_of_16_rows_of_256) {
 static void product(void *context, PgTensor **in, PgTensor **out) {
     (void)context;
     out[0] = pg_matmul(in[0], in[1]);
+}
+
+static void four_products(void *context, PgTensor **in, PgTensor **out) {
+    (void)context;
+    out[0] = in[0];
+    for (int i = 0; i < 4; i++) out[0] = pg_matmul(out[0], in[1]);
+}
+
+TEST(a_kernel_is_told_once) {
+    Told told = profile_of(four_products, 64, 64);
+    CHECK(told.launches < 4);
+    CHECK_INT(told.calls, 4);
 }
 
 TEST(a_product_of_64) {
