@@ -159,6 +159,8 @@ static int32_t fuse_two(const ScheduleLine *line, int32_t loop, int32_t nested, 
     if (!index_is_const(table, b.extent, &size) || size < 1)
         line_refuse(line, inner, "its extent is not a constant of 1 or more");
     Size extent = size_from_index(table, index_scale(table, a.extent, size));
+    if (name && kernel_has_name(kernel, name))
+        line_refuse(line, outer, "%s is a name or a word of the language already", name);
     if (!name) name = arena_print(line->arena, "%s_%s", a.name, b.name);
     int32_t fused = kernel_loop(kernel, name, extent);
     Substitution *by = substitution_new(line->arena, kernel);

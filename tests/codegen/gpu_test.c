@@ -357,6 +357,13 @@ TEST(registers_are_spread_alike) {
     refused(sums, "BLOCK i\nSPLIT k 100\nRFACTOR k1\nTHREAD k1\n", "in one place and otherwise");
 }
 
+TEST(a_name_that_is_taken_is_no_loops) {
+    static const char square[] = "kernel k\nout y f32[64]\nin a f32[64]\n"
+                                 "for i < 8 { for j < 8 { y[8*i + j] = a[8*i + j] } }\n";
+    refused(square, "FUSE i j as y\n", "y is a name or a word of the language already");
+    refused(square, "FUSE i j as thread\n", "thread is a name or a word of the language already");
+}
+
 TEST(only_plain_copies_are_made_ahead) {
     refused(sums, "BLOCK i\nPIPELINE k 3\n", "does not begin with plain copies");
     refused("kernel k\nout y f32[64]\nin a f32[64]\nshared t f32[8]\nfor i < 8 { for k < 8 {\n"
