@@ -6,8 +6,9 @@
 
 // wanted: what must stand in the kernel in the end; unwanted: what must not.
 static void check_tiles(const char *text, const char *wanted, const char *unwanted) {
-    static const ScheduleTarget targets[] = {{"avx2_fma", 8, 6, 16, "amx_bf16", 320, 128},
-                                             {"avx512_fma", 16, 14, 32, "amx_bf16", 320, 128}};
+    static const ScheduleTarget targets[] = {
+        {"avx2_fma", 8, 6, 16, "amx_bf16", 320, 128, false},
+        {"avx512_fma", 16, 14, 32, "amx_bf16", 320, 128, false}};
     for (int t = 0; t < COUNT_OF(targets); t++) {
         Arena *arena = arena_new();
         Kernel *kernel = kernel_parse(arena, "tiles_test", text);
