@@ -72,7 +72,9 @@ static int pass_rewrite(Compiled *compiled) {
 static int pass_fuse(Compiled *compiled) {
     compiled->module = fuse(compiled->arena, compiled->graph, compiled->outputs, compiled->output,
                             compiled->effects, compiled->effect,
-                            unit_target().tiles || unit_is_gpu() ? 1 : PRODUCTS_MAX);
+                            unit_is_gpu()         ? PRODUCTS_APART
+                            : unit_target().tiles ? 1
+                                                  : PRODUCTS_MAX);
     return 0;
 }
 

@@ -26,6 +26,8 @@
  * activation and its slope). So is an elementwise node at the end of an expression of DEPTH_MAX. */
 #include "schedule/schedule.h"
 
+#include <stdlib.h>
+
 enum { NOBODY = -1, MANY = -2, LEAVES_MAX = 4 };
 typedef struct {
     bool live, stored, forced;
@@ -683,8 +685,11 @@ static bool try_fuse(Module *module, int outputs, const Id *output, int effects,
     const Graph *graph = module->graph;
     int32_t count = graph_count(graph);
     Arena *scratch = arena_new();
-    Fusion fusion = {
-        .arena = scratch, .graph = graph, .module = module, .refused = refused, .most = products};
+    Fusion fusion = {.arena = scratch,
+                     .graph = graph,
+                     .module = module,
+                     .refused = refused,
+                     .most = abs(products)};
     fusion.place = arena_array(scratch, Place, count);
     fusion.stored = arena_array(scratch, bool, count);
     fusion.turned = arena_array(scratch, uint8_t, count);
@@ -700,7 +705,7 @@ static bool try_fuse(Module *module, int outputs, const Id *output, int effects,
     IdList assigns = {0};
     for (Id id = 0; id < count; id++) {
         if (!fusion.place[id].live) continue;
-        if (products) find_softmax(&fusion, id);
+        if (products > 0) find_softmax(&fusion, id);
         if (graph_node(graph, id)->op == OP_ASSIGN) *list_add(scratch, &assigns) = id;
         if (assigns.count < ASSIGNS_MAX) continue;
         keep_old_bytes(&fusion, &assigns);

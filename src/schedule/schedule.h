@@ -33,8 +33,9 @@ typedef struct {
 } Module;
 // Outputs must not be leaves (wrap them in CONTIGUOUS); effects are ASSIGNs that must happen.
 // products: contractions that a kernel may hold. 0: one, and nothing is computed before or after
-// it, so that the eager library's matmul can take its place.
-enum { PRODUCTS_MAX = 2 };
+// it, so that the eager library's matmul can take its place. PRODUCTS_APART: one, and a softmax
+// between two is a kernel of its own.
+enum { PRODUCTS_APART = -1, PRODUCTS_MAX = 2 };
 Module *fuse(Arena *arena, const Graph *graph, int outputs, const Id *output, int effects,
              const Id *effect, int products);
 

@@ -13,9 +13,6 @@ enum {
     BATCHES = 64,  // texts are compiled many to a program; by their hash, so that one that is new
                    // changes one program
     CACHE_LARGEST = 300 << 20,
-    // Kernels that spill registers to memory. All of them are attention of many queries, which has
-    // a CPU's schedule so far.
-    SPILLING = 19,
 };
 
 typedef struct {
@@ -127,5 +124,5 @@ TEST(nvrtc_takes_every_kernel) {
                kernels.at[i].source);
     }
     printf("%d kernels, of which %d spill\n", kernels.count, spilling);
-    CHECK(spilling <= SPILLING);
+    CHECK_INT(spilling, 0);
 }
