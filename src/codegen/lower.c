@@ -106,9 +106,10 @@ bool lower_fold_of(const Lower *lower, const Statement *store, Fold *fold) {
         graph_node(lower->kernel->graph, fold->old)->sources ||
         reads_old_value(lower, store, fold->x) ||
         (fold->y >= 0 && reads_old_value(lower, store, fold->y)))
-        fatal("lower: `%s` in kernel %s carries a value from iteration to iteration. Hint: a loop "
-              "over lanes or threads folds by add, max or mul; else RFACTOR it",
-              statement_text(lower->arena, lower->kernel, store), lower->kernel->name);
+        fatal("lower: `%s` in kernel %s carries a value from %s. Hint: such a loop folds by add, "
+              "max or mul; else RFACTOR it",
+              statement_text(lower->arena, lower->kernel, store), lower->kernel->name,
+              lower->lanes > 1 ? "lane to lane" : "thread to thread");
     return true;
 }
 

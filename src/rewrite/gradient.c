@@ -91,7 +91,6 @@ static void gradient_ASSIGN(Gradient *g, const Node *node, Id id, Id out) {
 #define gradient_IOTA    none
 #define gradient_BITCAST none
 #define gradient_TRUNC   none
-#define gradient_TF32    none
 #define gradient_IDIV    none
 #define gradient_MOD     none
 #define gradient_CMPLT   none
@@ -104,6 +103,7 @@ static void gradient_ASSIGN(Gradient *g, const Node *node, Id id, Id out) {
 #define gradient_DETACH  none
 #define gradient_LOAD    kernel_only
 #define gradient_INDEX   kernel_only
+#define gradient_TF32    kernel_only
 #define gradient_VEC     kernel_only
 #define gradient_LANE    kernel_only
 #define gradient_PERM    kernel_only

@@ -41,10 +41,12 @@ static int parallel_chain(const Heuristic *to, Statement *at, int32_t *chain) {
 // One loop in place of several; its name.
 static const char *add_fused(Heuristic *to, const int32_t *loop, int loops) {
     const char *name = name_of(to, loop[0]);
+    if (loops > 1) text_add(&to->text, "FUSE %s", name);
     for (int i = 1; i < loops; i++) {
-        text_add(&to->text, "FUSE %s %s\n", name, name_of(to, loop[i]));
+        text_add(&to->text, " %s", name_of(to, loop[i]));
         name = arena_print(to->arena, "%s_%s", name, name_of(to, loop[i]));
     }
+    if (loops > 1) text_add(&to->text, "\n");
     return name;
 }
 
