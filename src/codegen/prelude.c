@@ -186,8 +186,12 @@ static const Helper helpers[] = {
      "$T $R($T x) {\n    return ($T){$L(trunc_f32(x[@]))};\n}\n"},
     {"tf32", "",
      "f32 $R(f32 x) {\n"
+     "#ifdef KERNEL\n"
+     "    return round_tf32(x);\n"
+     "#else\n"
      "    const u32 bits = f32_as_u32(x);\n"
      "    return x != x ? x : u32_as_f32((bits + 0x1000) & 0xffffe000);\n"
+     "#endif\n"
      "}\n",
      "$T $R($T x) {\n    return ($T){$L(tf32_f32(x[@]))};\n}\n"},
     {"idiv", "u32", "u32 $R(u32 x, u32 y) {\n    return y ? x / y : 0;\n}\n", NULL},
