@@ -12,8 +12,8 @@
 #include <string.h>
 
 static const char *const role_texts[ROLES] = {"", "init ", "update ", "finish ", "async "};
-static const char *const kind_texts[LOOP_KINDS] = {"",      "thread ", "vector ", "unroll ",
-                                                   "tile ", "grid ",   "warp "};
+static const char *const kind_texts[LOOP_KINDS] = {"",     "thread", "vector", "unroll",
+                                                   "tile", "grid",   "warp"};
 static const char *const space_texts[SPACES] = {"in", "register", "own", "shared", "once"};
 
 // ---- print -------------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ static void print_store(Printer *printer, const Statement *store, int depth) {
 
 static void print_loop_head(Printer *printer, int32_t loop) {
     const Loop *info = &printer->kernel->loops.at[loop];
-    text_add(&printer->text, "%s", kind_texts[info->kind]);
+    text_add(&printer->text, info->kind ? "%s " : "", kind_texts[info->kind]);
     if (info->kind == LOOP_UNROLL && info->steps) text_add(&printer->text, "%d ", info->steps);
     text_add(&printer->text, "for %s < ", info->name);
     print_index(printer, info->extent);
@@ -589,8 +589,7 @@ static Statement *parse_loop(Parser *parser, LoopKind kind) {
 
 static Statement *parse_statement(Parser *parser) {
     for (int kind = 1; kind < LOOP_KINDS; kind++) {
-        const char *words[] = {"", "thread", "vector", "unroll", "tile", "grid", "warp"};
-        if (!reader_take(&parser->in, words[kind])) continue;
+        if (!reader_take(&parser->in, kind_texts[kind])) continue;
         return parse_loop(parser, (LoopKind)kind);
     }
     if (reader_peek(&parser->in, "for")) return parse_loop(parser, LOOP_SERIAL);

@@ -131,7 +131,7 @@ typedef void SimtFunction(SimtThread *self, void *const *param);
 // CompileUnit.flags. A thread's code is scalar. GCC 12 turns comparisons of neighbours into masks
 // of -1 where 1 was meant (x / x of four lanes); -O1 compiles in half the time.
 #define SIMT_FLAGS "-O1 -fno-tree-slp-vectorize"
-enum { SIMT_WARP = 32, SIMT_THREADS_MAX = 1024, SIMT_SHARED_MAX = 227 << 10 };  // bytes: sm_90's
+enum { SIMT_SHARED_MAX = 227 << 10 };  // bytes: sm_90's
 // What nothing was written to holds NaNs: shared memory, and where a copy is still under way to.
 enum { SIMT_UNWRITTEN = 0x7fdead00, SIMT_UNDER_WAY = 0x7fdead01 };
 // Runs a compiled kernel; `param` is an array of pointers to its arguments. -1 with what is wrong

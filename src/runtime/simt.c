@@ -112,7 +112,7 @@ static Thread *next_thread(Worker *worker, bool rather_new) {
     if (some_unstarted(worker) && (rather_new || !worker->ready_count)) return start_fiber(worker);
     if (!worker->ready_count) return NULL;
     Thread *thread = &worker->thread[worker->ready[worker->ready_at]];
-    worker->ready_at = (worker->ready_at + 1) % SIMT_THREADS_MAX;
+    worker->ready_at = (worker->ready_at + 1) % BLOCK_THREADS_MAX;
     worker->ready_count--;
     return thread;
 }
@@ -174,18 +174,18 @@ static void choose_order(Worker *worker, int count, int *first, int *step) {
 }
 
 static void ready_add(Worker *worker, int number) {
-    worker->ready[(worker->ready_at + worker->ready_count++) % SIMT_THREADS_MAX] = number;
+    worker->ready[(worker->ready_at + worker->ready_count++) % BLOCK_THREADS_MAX] = number;
 }
 
 // Threads that met go on before others do.
 static void release(Worker *worker, int from, int count) {
     int first, step;
     choose_order(worker, count, &first, &step);
-    worker->ready_at = (worker->ready_at + SIMT_THREADS_MAX - count) % SIMT_THREADS_MAX;
+    worker->ready_at = (worker->ready_at + BLOCK_THREADS_MAX - count) % BLOCK_THREADS_MAX;
     worker->ready_count += count;
     for (int i = 0, at = first; i < count; i++, at = (at + step) % count) {
         worker->thread[from + at].where = RUNS;
-        worker->ready[(worker->ready_at + i) % SIMT_THREADS_MAX] = from + at;
+        worker->ready[(worker->ready_at + i) % BLOCK_THREADS_MAX] = from + at;
     }
 }
 
@@ -204,21 +204,21 @@ static void arrive(Thread *thread, int where) {
         met(thread, where, 0, worker->launch->threads);
         return;
     }
-    int warp = thread->self.thread / SIMT_WARP;
+    int warp = thread->self.thread / WARP_THREADS;
     if (!worker->in_warp[warp]) worker->warp_where[warp] = where;
     if (worker->warp_where[warp] != where) {  // this thread waits for what the others are not at
         worker->in_warp[warp] = 0;
         return;
     }
-    if (++worker->in_warp[warp] < SIMT_WARP) return;
+    if (++worker->in_warp[warp] < WARP_THREADS) return;
     worker->in_warp[warp] = 0;
-    met(thread, where, warp * SIMT_WARP, SIMT_WARP);
+    met(thread, where, warp * WARP_THREADS, WARP_THREADS);
 }
 
 static const SimtLane *meet(SimtThread *self, int32_t where) {
     Thread *thread = (Thread *)self;
     Worker *worker = thread->worker;
-    const SimtLane *given = &worker->lane[thread->turn][self->thread / SIMT_WARP * SIMT_WARP];
+    const SimtLane *given = &worker->lane[thread->turn][self->thread / WARP_THREADS * WARP_THREADS];
     thread->turn ^= 1;
     self->give = &worker->lane[thread->turn][self->thread];
     thread->where = where;
@@ -315,16 +315,16 @@ static Worker *worker_new(void) {
     Worker *worker = calloc(1, sizeof *worker);
     if (!worker) fatal("out of memory for a worker of simt: %zu bytes", sizeof *worker);
     // Whole stacks, and one more for the sake of their alignment; shared memory behind them.
-    size_t stacks = (size_t)(SIMT_THREADS_MAX + 1) * STACK_BYTES;
+    size_t stacks = (size_t)(BLOCK_THREADS_MAX + 1) * STACK_BYTES;
     char *at = mmap(NULL, stacks + STACK_BYTES * 4, PROT_NONE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at == MAP_FAILED) fatal("cannot map the stacks of simt: %s", strerror(errno));
     worker->stacks = at + (STACK_BYTES - (uintptr_t)at % STACK_BYTES) % STACK_BYTES;
-    worker->shared = worker->stacks + (size_t)SIMT_THREADS_MAX * STACK_BYTES;
+    worker->shared = worker->stacks + (size_t)BLOCK_THREADS_MAX * STACK_BYTES;
     if (mprotect(worker->shared, SIMT_SHARED_MAX, PROT_READ | PROT_WRITE))
         fatal("cannot map the shared memory of simt: %s", strerror(errno));
     worker->arena = arena_new();
-    for (int i = 0; i < SIMT_THREADS_MAX; i++) worker->thread[i].worker = worker;
+    for (int i = 0; i < BLOCK_THREADS_MAX; i++) worker->thread[i].worker = worker;
     return worker;
 }
 
@@ -394,9 +394,9 @@ static void run_blocks(void *context, int thread, int threads, Barrier *barrier)
 
 int simt_run(Launch *launch) {
     if (launch->blocks < 0 || launch->blocks > INT32_MAX || launch->threads < 1 ||
-        launch->threads > SIMT_THREADS_MAX)
+        launch->threads > BLOCK_THREADS_MAX)
         return fail("cannot launch %ld blocks of %d threads. Hint: 2^31 - 1 of %d at most",
-                    (long)launch->blocks, launch->threads, SIMT_THREADS_MAX);
+                    (long)launch->blocks, launch->threads, BLOCK_THREADS_MAX);
     if (launch->shared_bytes < 0 || launch->shared_bytes > SIMT_SHARED_MAX)
         return fail("cannot launch with %ld bytes of shared memory. Hint: %d at most",
                     (long)launch->shared_bytes, SIMT_SHARED_MAX);

@@ -6,7 +6,7 @@
 
 #include <pthread.h>
 
-enum { WARPS_MAX = SIMT_THREADS_MAX / SIMT_WARP };
+enum { WARPS_MAX = BLOCK_THREADS_MAX / WARP_THREADS };
 // A fiber's stack: aligned to its size; its first page is not mapped, its last word says whose it
 // is.
 enum { STACK_BYTES = 1 << 18 };
@@ -53,13 +53,13 @@ struct Worker {
     Arena *arena;
     char *stacks, *shared;
     int stacks_made, free_count;
-    char *free_stack[SIMT_THREADS_MAX];
-    Thread thread[SIMT_THREADS_MAX];
-    SimtLane lane[2][SIMT_THREADS_MAX];
+    char *free_stack[BLOCK_THREADS_MAX];
+    Thread thread[BLOCK_THREADS_MAX];
+    SimtLane lane[2][BLOCK_THREADS_MAX];
     void *home;  // stack pointer of run_block
     uint64_t random;
     int32_t next_start, step, started;  // step: to the next to start after that, around the end
-    int32_t ready[SIMT_THREADS_MAX], ready_at, ready_count;  // a ring of those that may go on
+    int32_t ready[BLOCK_THREADS_MAX], ready_at, ready_count;  // a ring of those that may go on
     int at_barrier, ended, in_warp[WARPS_MAX], warp_where[WARPS_MAX];
     bool stopped;  // the message says why
     char message[ERROR_SIZE];

@@ -37,15 +37,15 @@ typedef struct {
 } Region;
 
 typedef struct {
-    uint64_t at[SIMT_WARP];  // places; the region is part of them
-    uint32_t lanes;          // 0: counted
+    uint64_t at[WARP_THREADS];  // places; the region is part of them
+    uint32_t lanes;             // 0: counted
     int bytes;
 } Request;
 
 typedef struct {
     const void *site;
     bool shared, write, copies;
-    int32_t made[SIMT_THREADS_MAX];  // accesses, by thread
+    int32_t made[BLOCK_THREADS_MAX];  // accesses, by thread
     struct {
         LIST(Request) requests;
         int first, counted;  // requests.at[0] is of the accesses with this number
@@ -70,14 +70,14 @@ static Stamp stamp_now(const Check *check, int thread) {
     return (Stamp){.block = (uint64_t)check->block + 1,
                    .thread = (uint64_t)thread,
                    .epoch = (uint64_t)check->epoch,
-                   .warp_epoch = (uint64_t)check->warp_epoch[thread / SIMT_WARP]};
+                   .warp_epoch = (uint64_t)check->warp_epoch[thread / WARP_THREADS]};
 }
 
 static bool is_ordered(Stamp before, Stamp now) {
     if (!before.block) return true;
     if (before.block != now.block) return false;
     if (before.thread == now.thread || before.epoch < now.epoch) return true;
-    return before.thread / SIMT_WARP == now.thread / SIMT_WARP &&
+    return before.thread / WARP_THREADS == now.thread / WARP_THREADS &&
            before.warp_epoch < now.warp_epoch;
 }
 
@@ -89,7 +89,7 @@ static void add_reader(Cell *cell, Stamp now) {
         }
     // Readers of two warps, or blocks: what orders one with a writer may not order the other.
     Stamp first = cell->read[0], second = cell->read[1];
-    if (first.block == second.block && first.thread / SIMT_WARP == second.thread / SIMT_WARP)
+    if (first.block == second.block && first.thread / WARP_THREADS == second.thread / WARP_THREADS)
         cell->read[1] = now;
 }
 
@@ -159,8 +159,8 @@ static void count_sectors(const Check *check, const Touch *touch) {
 static int parts_of(const Request *request) {
     int parts = request->bytes <= 4 ? 1 : request->bytes <= 8 ? 2 : 4, busy = 0;
     for (int i = 0; i < parts; i++) {
-        uint32_t lanes = UINT32_MAX >> (SIMT_WARP - SIMT_WARP / parts);
-        busy += (request->lanes & lanes << i * SIMT_WARP / parts) != 0;
+        uint32_t lanes = UINT32_MAX >> (WARP_THREADS - WARP_THREADS / parts);
+        busy += (request->lanes & lanes << i * WARP_THREADS / parts) != 0;
     }
     return busy;
 }
@@ -209,13 +209,14 @@ static Site *site_of(Check *check, const void *at, bool shared, bool write) {
 
 // The lanes of this thread's warp that there are.
 static uint32_t all_lanes(const Check *check, int warp) {
-    int64_t lanes = min_i64(check->threads - warp * SIMT_WARP, SIMT_WARP);
-    return UINT32_MAX >> (SIMT_WARP - lanes);
+    int64_t lanes = min_i64(check->threads - warp * WARP_THREADS, WARP_THREADS);
+    return UINT32_MAX >> (WARP_THREADS - lanes);
 }
 
 static void add_request(Check *check, const Touch *touch, const void *at) {
     bool shared = touch->region == check->region;
-    int thread = touch->thread->self.thread, lane = thread % SIMT_WARP, number = thread / SIMT_WARP;
+    int thread = touch->thread->self.thread, lane = thread % WARP_THREADS,
+        number = thread / WARP_THREADS;
     Site *site = site_of(check, at, shared, touch->write);
     site->copies = touch->under_way;
     __typeof__(site->warp[0]) *warp = &site->warp[number];
@@ -306,7 +307,7 @@ void check_copied(Thread *thread, const Copy *copy) {
 static void count_meeting(const Check *check, int where) {
     SimtCounts *counts = check->counts;
     switch (where) {
-    case BARRIER: counts->barriers += (check->threads + SIMT_WARP - 1) / SIMT_WARP; break;
+    case BARRIER: counts->barriers += (check->threads + WARP_THREADS - 1) / WARP_THREADS; break;
     case WARP_BARRIER: counts->warp_barriers++; break;
     case SHUFFLE: counts->shuffles++; break;
     case BALLOT: counts->ballots++; break;
@@ -323,7 +324,7 @@ ON_FIBER void check_met(Thread *last, int where, int first, int count) {
                         last->self.thread);
     count_meeting(check, where);
     int *epoch = where == BARRIER        ? &check->epoch
-                 : where == WARP_BARRIER ? &check->warp_epoch[first / SIMT_WARP]
+                 : where == WARP_BARRIER ? &check->warp_epoch[first / WARP_THREADS]
                                          : NULL;
     if (epoch && ++*epoch == (where == BARRIER ? EPOCHS_MAX : WARP_EPOCHS_MAX))
         simt_refuse(last, "there are %d barriers, more than can be told apart", *epoch);

@@ -6,18 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static uint32_t bits_of(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, 4);
-    return bits;
-}
-
-static float float_of(uint32_t bits) {
-    float x;
-    memcpy(&x, &bits, 4);
-    return x;
-}
-
 // ---- on either device --------------------------------------------------------------------------
 static bool on_cuda(void) { return !strncmp(env_text("DEVICE", "simt"), "cuda", 4); }
 

@@ -51,3 +51,15 @@ float *simt_values(int64_t count, int seed) {
         at[i] = (float)(int64_t)(hash_bytes(&i, sizeof i, (uint64_t)seed) % 2001 - 1000) / 1000;
     return at;
 }
+
+uint32_t bits_of(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    return bits;
+}
+
+float float_of(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
+}

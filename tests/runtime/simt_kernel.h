@@ -10,5 +10,7 @@ SimtFunction *simt_kernel(const char *body);
 // Its text, with what it names of the preludes; for NVRTC the kernel is `name`.
 char *kernel_text(Arena *arena, const char *body, const char **name);
 SimtFunction *simt_checked(const char *body);  // for simt_check
-float *simt_values(int64_t count, int seed);   // in thousandths from -1 to 1; for free
+uint32_t bits_of(float x);
+float float_of(uint32_t bits);
+float *simt_values(int64_t count, int seed);  // in thousandths from -1 to 1; for free
 #endif

@@ -13,18 +13,6 @@ static int launch(SimtFunction *function, int64_t blocks, int threads, int64_t s
     return simt_launch(function, blocks, threads, shared, param);
 }
 
-static uint32_t bits_of(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, 4);
-    return bits;
-}
-
-static float float_of(uint32_t bits) {
-    float x;
-    memcpy(&x, &bits, 4);
-    return x;
-}
-
 TEST(elementwise_in_many_blocks) {
     enum { N = 100000 };
     SimtFunction *add = simt_kernel("    i64 i = (i64)block_index() * 256 + thread_index();\n"
