@@ -1,7 +1,7 @@
 /* codegen.h - from a kernel to text: the program dialect, lowering to it, the C renderer. */
 #ifndef PICOGRAD_CODEGEN_H
 #define PICOGRAD_CODEGEN_H
-#include "ir/ir.h"
+#include "schedule/schedule.h"
 
 // ---- program.c: the program dialect ------------------------------------------------------------
 // A Program is an ordered list of steps, close to C. A step's id is its place in the list; %7 is
@@ -144,12 +144,8 @@ bool prelude_gpu_has(const char *name);  // a name of its own
 int64_t program_block_bytes(const Program *program);
 
 // ---- work.c: what a launch does, over the whole grid, for these values of the VARs --------------
-typedef struct {
-    double flops;         // a multiply-add is two; without those of MMAs
-    double instructions;  // of warps, at least
-    double independent;   // instructions of a thread, by those that wait for one another
-} LaunchWork;
-LaunchWork launch_work(const Program *program, int launch, const int64_t *var);
+// By the program alone: what L1 holds and memory gives (l2_sectors, memory_bytes) is not known.
+GpuCounts launch_work(const Program *program, int launch, const int64_t *var);
 
 // ---- scalars.c, render_cuda.c: programs for GPUs -----------------------------------------------
 // The same program without vectors, but for loads and stores of 4, 8 or 16 bytes at once.

@@ -25,25 +25,21 @@ static double memory_bytes(const Launch *launch, double counted, const int64_t *
     return counted < most ? counted : most;
 }
 
-static GpuCounts counts_of(const SimtCounts *simt, double times, const LaunchWork *work) {
-    enum { PRODUCT_FLOPS = 2 * 16 * 8 * 8 };
-    return (GpuCounts){
-        .flops = work->flops,
-        .tensor_flops = times * PRODUCT_FLOPS * (double)simt->mmas,
-        .instructions = work->instructions,
-        .loads = times * (double)simt->loads,
-        .load_lines = times * (double)simt->load_lines,
-        .load_sectors = times * (double)simt->load_sectors,
-        .stores = times * (double)simt->stores,
-        .store_lines = times * (double)simt->store_lines,
-        .store_sectors = times * (double)simt->store_sectors,
-        .l2_sectors = times * (double)(simt->block_sectors + simt->store_sectors),
-        .memory_bytes = times * (double)simt->memory_bytes,
-        .shared = times * (double)simt->shared,
-        .wavefronts = times * (double)simt->wavefronts,
-        .conflict_free = times * (double)simt->conflict_free,
-        .independent = work->independent,
-    };
+// What its program says, and in place of it what was seen of memory.
+static GpuCounts counts_of(const SimtCounts *simt, double times, const GpuCounts *work) {
+    GpuCounts counts = *work;
+    counts.loads = times * (double)simt->loads;
+    counts.load_lines = times * (double)simt->load_lines;
+    counts.load_sectors = times * (double)simt->load_sectors;
+    counts.stores = times * (double)simt->stores;
+    counts.store_lines = times * (double)simt->store_lines;
+    counts.store_sectors = times * (double)simt->store_sectors;
+    counts.l2_sectors = times * (double)(simt->block_sectors + simt->store_sectors);
+    counts.memory_bytes = times * (double)simt->memory_bytes;
+    counts.shared = times * (double)simt->shared;
+    counts.wavefronts = times * (double)simt->wavefronts;
+    counts.conflict_free = times * (double)simt->conflict_free;
+    return counts;
 }
 
 // In the order of the VARs; the kernel is given their addresses.
@@ -68,7 +64,7 @@ int profile_launch(const Launch *launch, int32_t number) {
     if (!launch->profiled->calls) return 0;
     Arena *arena = arena_new();
     const int64_t *var = vars_of(arena, launch);
-    LaunchWork work = launch_work(unit->program, number, var);
+    GpuCounts work = launch_work(unit->program, number, var);
     int64_t blocks = grid->blocks;
     int64_t step = max_i64(blocks / sampled(work.instructions, blocks), 1), first = step / 2;
     int64_t counted = (blocks - first + step - 1) / step;

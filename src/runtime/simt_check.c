@@ -156,21 +156,12 @@ static void count_sectors(const Check *check, const Touch *touch) {
 
 // ---- requests of a warp ------------------------------------------------------------------------
 
-static int parts_of(const Request *request) {
-    int parts = request->bytes <= 4 ? 1 : request->bytes <= 8 ? 2 : 4, busy = 0;
-    for (int i = 0; i < parts; i++) {
-        uint32_t lanes = UINT32_MAX >> (WARP_THREADS - WARP_THREADS / parts);
-        busy += (request->lanes & lanes << i * WARP_THREADS / parts) != 0;
-    }
-    return busy;
-}
-
 static void count_request(SimtCounts *counts, const Site *site, const Request *request) {
     int64_t bytes = (int64_t)__builtin_popcount(request->lanes) * request->bytes;
     if (site->shared) {
         counts->shared++;
         counts->wavefronts += gpu_wavefronts(request->at, request->lanes, request->bytes);
-        counts->conflict_free += parts_of(request);
+        counts->conflict_free += gpu_quiet_wavefronts(request->lanes, request->bytes);
         counts->shared_bytes += bytes;
         counts->copies += site->copies;
         return;

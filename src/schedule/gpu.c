@@ -123,12 +123,12 @@ const char *gpu_limit_name(GpuLimit limit) {
 }
 
 // ---- a warp's request --------------------------------------------------------------------------
-enum { LINE = 128, SECTOR = 32, BANK = 4, BANKS = 32, ACCESS_MAX = 16 };
+enum { LINE = 128, SECTOR = 32, BANK = 4, BANKS = 32 };
 
 // Distinct pieces of `unit` bytes that lanes touch. An access that is not aligned, which a GPU
 // refuses, touches one more.
 typedef struct {
-    uint64_t at[GPU_WARP * (ACCESS_MAX / BANK + 1)];
+    uint64_t at[GPU_WARP * (GPU_ACCESS_MAX / BANK + 1)];
     int count;
 } Pieces;
 
@@ -145,7 +145,7 @@ static Pieces pieces_of(const uint64_t *address, uint32_t active, int first, int
                         int unit) {
     Pieces found;
     found.count = 0;
-    if (bytes < 1 || bytes > ACCESS_MAX) fatal("a lane accesses 1 to 16 bytes, not %d", bytes);
+    if (bytes < 1 || bytes > GPU_ACCESS_MAX) fatal("a lane accesses 1 to 16 bytes, not %d", bytes);
     for (int lane = first; lane < first + lanes; lane++)
         if (active >> lane & 1) pieces_add(&found, address[lane], bytes, unit);
     return found;
@@ -166,8 +166,19 @@ static int wavefronts_of(const Pieces *words) {
     return most;
 }
 
+static int lanes_at_once(int bytes) {
+    return bytes <= BANK ? GPU_WARP : bytes <= 2 * BANK ? GPU_WARP / 2 : GPU_WARP / 4;
+}
+
+int gpu_quiet_wavefronts(uint32_t active, int bytes) {
+    int lanes = lanes_at_once(bytes), busy = 0;
+    for (int first = 0; first < GPU_WARP; first += lanes)
+        busy += (active >> first & UINT32_MAX >> (GPU_WARP - lanes)) != 0;
+    return busy;
+}
+
 int gpu_wavefronts(const uint64_t address[GPU_WARP], uint32_t active, int bytes) {
-    int lanes = bytes <= BANK ? GPU_WARP : bytes <= 2 * BANK ? GPU_WARP / 2 : GPU_WARP / 4;
+    int lanes = lanes_at_once(bytes);
     int sum = 0;
     for (int first = 0; first < GPU_WARP; first += lanes) {
         Pieces words = pieces_of(address, active, first, lanes, bytes, BANK);

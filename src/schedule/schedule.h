@@ -123,7 +123,7 @@ typedef struct {
 Bound kernel_bound(Kernel *kernel, const Machine *machine, const int64_t *var, double cold_bytes);
 
 // gpu.c: GPUs by name, as rows of data, with the sources of their figures.
-enum { GPU_WARP = 32, GPU_SCHEDULERS = 4 };  // lanes; schedulers of an SM
+enum { GPU_WARP = 32, GPU_SCHEDULERS = 4, GPU_ACCESS_MAX = 16 };  // lanes; of an SM; bytes of one
 typedef struct {
     const char *name, *product, *architecture;  // h100, H100 SXM5 80 GB, sm_90a
     int sms;
@@ -159,6 +159,7 @@ typedef struct {
 } GpuLines;
 GpuLines gpu_lines(const uint64_t address[GPU_WARP], uint32_t active, int bytes);
 int gpu_wavefronts(const uint64_t address[GPU_WARP], uint32_t active, int bytes);
+int gpu_quiet_wavefronts(uint32_t active, int bytes);  // if no two words were of one bank
 
 // gpu_roofline.c: how long a kernel must take on a GPU, and what stands in its way.
 // Counted over all of a launch. Instructions and requests are of warps; a request is a load or

@@ -16,7 +16,7 @@ typedef struct {
     char symbol[SYMBOL_SIZE];
     int n, threads;
     int64_t blocks, shared_bytes;
-    LaunchWork work;
+    GpuCounts work;
 } Rung;
 // gaps: of shared memory, as the schedule has them; else none.
 Rung ladder_read(int rung, int n, bool gaps);

@@ -66,12 +66,33 @@ TEST(of_several_blocks_too) {
 
 // ---- counts ------------------------------------------------------------------------------------
 
+// The program alone says what running it shows. It has the copies of a pipeline that would come
+// after the last slice.
+static void check_work(const GpuCounts *program, const SimtCounts *counts, bool ahead) {
+    enum { SLICES = N / 32, AHEAD = 2 };
+    GpuCounts scaled = *program, *work = &scaled;
+    double *const copied[] = {&work->loads, &work->load_lines, &work->load_sectors};
+    for (int i = 0; i < COUNT_OF(copied) && ahead; i++)
+        *copied[i] *= (double)SLICES / (SLICES + AHEAD);
+    CHECK_NEAR(work->loads, (double)counts->loads, 0);
+    CHECK_NEAR(work->load_lines, (double)counts->load_lines, 0);
+    CHECK_NEAR(work->load_sectors, (double)counts->load_sectors, 0);
+    CHECK_NEAR(work->stores, (double)counts->stores, 0);
+    CHECK_NEAR(work->store_lines, (double)counts->store_lines, 0);
+    CHECK_NEAR(work->store_sectors, (double)counts->store_sectors, 0);
+    if (ahead) return;
+    CHECK_NEAR(work->shared, (double)counts->shared, 0);
+    CHECK_NEAR(work->wavefronts, (double)counts->wavefronts, 0);
+    CHECK_NEAR(work->conflict_free, (double)counts->conflict_free, 0);
+}
+
 // Of all warps of the launch, each once, in a matrix of N x N.
 static SimtCounts counts_of(int rung, bool gaps) {
     Rung made = ladder_read(rung, N, gaps);
     fill_memory(N);
     SimtCounts counts = ladder_count(&made, made.blocks, memory.a, memory.b, memory.c);
     CHECK_INT(counts.memory_bytes, 3 * 4 * N * N);
+    check_work(&made.work, &counts, rung == 7);
     ladder_free(&made);
     return counts;
 }
