@@ -208,8 +208,10 @@ static int check_names(Explain *run) {
         return usage_wrong("explain: no stage %.60s; %s%s? Try: picograd explain --help",
                            run->stage, near ? "did you mean " : "which one", near ? near : "");
     }
-    run->target = gpu_target(run->gpu ? run->gpu : "h100");
-    return run->target ? EXIT_DONE : refuse_gpu(run->gpu);
+    const char *name = run->gpu ? run->gpu : env_text("SIMT_GPU", "h100");
+    run->target = gpu_target(name);
+    if (run->gpu) setenv("PG_SIMT_GPU", name, true);  // kernels are made for it, too
+    return run->target ? EXIT_DONE : refuse_gpu(name);
 }
 
 static int check_device(const Explain *run) {

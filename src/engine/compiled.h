@@ -134,6 +134,8 @@ void unit_explicit(Kernel *kernel);
 ScheduleTarget unit_target(void);
 
 bool unit_is_gpu(void);  // what is compiled now is for one
+// gpu.c: the figures of the GPU that is computed on; of simt, those of PG_SIMT_GPU, else an H100's.
+const GpuTarget *gpu_row(void);
 
 // call.c: what backends that use memory of the process share.
 int host_enter(Compiled *compiled, Room *room, int64_t block_bytes, int64_t workspace_bytes);

@@ -14,6 +14,21 @@ static bool is_checked(void) {
     return profile_is_wanted() || (device()->kind == DEVICE_SIMT && env_int("SIMT_CHECK", 0));
 }
 
+const GpuTarget *gpu_row(void) {
+    static _Thread_local GpuTarget row;
+    const char *name = env_text("SIMT_GPU", "h100");
+    const GpuTarget *simt = gpu_target(name);
+    if (!device()->gpu && !simt) fatal("PG_SIMT_GPU: there is no GPU %.60s. Hint: h100", name);
+    if (!device()->gpu) return simt;
+    const CudaInfo *info = cuda_facts(device()->gpu);
+    row = *gpu_target_like(info->name, 10 * info->major + info->minor);
+    row.sms = info->processors;
+    row.block_shared = info->shared;
+    row.l2_bytes = info->l2;
+    row.memory_bytes = (double)info->memory;
+    return &row;
+}
+
 // PG_CUDA_TEXT=folder: what NVRTC is to take of each kernel.
 static int keep_texts(const Compiled *compiled) {
     const char *folder = env_text("CUDA_TEXT", NULL);

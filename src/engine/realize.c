@@ -138,7 +138,7 @@ bool unit_is_gpu(void) { return device()->kind != DEVICE_CPU; }
 
 ScheduleTarget unit_target(void) {
     ScheduleTarget row = *schedule_target(target()->lanes);
-    row.gpu = unit_is_gpu();
+    row.gpu = unit_is_gpu() ? gpu_row() : NULL;
     if (row.gpu && engine_tf32()) row.tiles = "mma_tf32";
     if (row.gpu) return row;
     if (engine_tf32() && target()->amx) row.tiles = "amx_bf16";

@@ -5,6 +5,8 @@
  *   h100, 128 threads of 168 registers, 100 KB shared   =>   2 blocks an SM, by shared memory   */
 #include "schedule/schedule.h"
 
+#include <ctype.h>
+#include <stdlib.h>
 #include <string.h>
 
 // Sources, by column:
@@ -68,6 +70,27 @@ const GpuTarget *gpu_target(const char *name) {
     for (int i = 0; i < COUNT_OF(targets); i++)
         if (!strcmp(targets[i].name, name)) return &targets[i];
     return NULL;
+}
+
+// The letters and digits of `product` from here on are those of `name`, whatever is between them.
+static bool begins_with(const char *product, const char *name) {
+    for (; *name; name++, product++) {
+        while (*product && !isalnum((unsigned char)*product)) product++;
+        if (tolower((unsigned char)*product) != *name) return false;
+    }
+    return !isdigit((unsigned char)*product);
+}
+
+const GpuTarget *gpu_target_like(const char *product, int capability) {
+    const GpuTarget *like = &targets[0];
+    for (int i = 0; i < COUNT_OF(targets); i++) {
+        for (const char *at = product; *at; at++)
+            if (begins_with(at, targets[i].name)) return &targets[i];
+        int own = atoi(targets[i].architecture + strlen("sm_")),
+            best = atoi(like->architecture + strlen("sm_"));
+        if (own <= capability && own > best) like = &targets[i];
+    }
+    return like;
 }
 
 // ---- occupancy ---------------------------------------------------------------------------------

@@ -555,9 +555,9 @@ static const char *tile_schedule(Heuristic *to) {
 // takes 40. 344 rows of the other operand stream from the caches behind it, and the longer the
 // block, the less often panels and partial sums do (docs/11-measured.md).
 const ScheduleTarget *schedule_target(int lanes) {
-    static const ScheduleTarget targets[] = {{"avx512_fma", 16, 14, 32, NULL, 320, 344, false},
-                                             {"avx2_fma", 8, 6, 16, NULL, 512, 344, false},
-                                             {NULL, 4, 4, 8, NULL, 512, 344, false}};
+    static const ScheduleTarget targets[] = {{"avx512_fma", 16, 14, 32, NULL, 320, 344, NULL},
+                                             {"avx2_fma", 8, 6, 16, NULL, 512, 344, NULL},
+                                             {NULL, 4, 4, 8, NULL, 512, 344, NULL}};
     const ScheduleTarget *row = targets;
     while (row->lanes > lanes && row->unit) row++;
     return row;

@@ -297,7 +297,6 @@ static void add_warp_tile(Heuristic *to, const Product *product, const GpuTile *
 
 // The largest tile of which there are enough for all multiprocessors, else the smallest.
 static GpuTile choose_tile(const Heuristic *to, int64_t rows, int64_t columns) {
-    enum { ENOUGH = 128 };  // the largest GPUs have 108 to 132
     static const GpuTile tiles[2][2] = {
         {{128, 128, 8, 256, false, 0}, {64, 64, 8, 256, false, 0}},
         {{128, 128, 32, 128, true, 64}, {64, 64, 32, 128, true, 32}},
@@ -305,7 +304,8 @@ static GpuTile choose_tile(const Heuristic *to, int64_t rows, int64_t columns) {
     const GpuTile *large = &tiles[to->target->tiles != NULL][0];
     int64_t blocks = 1;
     for (int n = 0; n < to->loops - 2; n++) blocks *= largest_extent(to, to->chain[n]);
-    bool enough = blocks * (rows / large->rows) * (columns / large->columns) >= ENOUGH;
+    bool enough =
+        blocks * (rows / large->rows) * (columns / large->columns) >= to->target->gpu->sms;
     return enough ? large[0] : large[1];
 }
 

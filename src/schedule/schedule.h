@@ -81,15 +81,17 @@ bool online(Kernel *kernel);
 // these values of the VARs.
 void kernel_cost(Kernel *kernel, const int64_t *var, double *operations, double *bytes);
 
+typedef struct GpuTarget GpuTarget;  // below
+
 // heuristic.c: the schedules worth trying on a kernel in explicit form, best first, the empty one
 // last; returns their number.
 typedef struct {
-    const char *unit;    // of matrix_units.c; NULL: none
-    int lanes;           // f32 of a vector register
-    int tile_m, tile_n;  // of the unit
-    const char *tiles;   // a unit of tiles, where tf32 is asked for and there is one; NULL: none
-    int depth, block;    // of a packed panel: rows; of rows that a thread takes: how many
-    bool gpu;            // blocks of threads; of what is above, tiles counts
+    const char *unit;      // of matrix_units.c; NULL: none
+    int lanes;             // f32 of a vector register
+    int tile_m, tile_n;    // of the unit
+    const char *tiles;     // a unit of tiles, where tf32 is asked for and there is one; NULL: none
+    int depth, block;      // of a packed panel: rows; of rows that a thread takes: how many
+    const GpuTarget *gpu;  // blocks of threads; of what is above, tiles counts; NULL: a CPU
 } ScheduleTarget;
 enum { CANDIDATES_MAX = 9 };
 int schedule_candidates(Arena *arena, Kernel *kernel, const ScheduleTarget *target,
@@ -124,7 +126,7 @@ Bound kernel_bound(Kernel *kernel, const Machine *machine, const int64_t *var, d
 
 // gpu.c: GPUs by name, as rows of data, with the sources of their figures.
 enum { GPU_WARP = 32, GPU_SCHEDULERS = 4, GPU_ACCESS_MAX = 16 };  // lanes; of an SM; bytes of one
-typedef struct {
+struct GpuTarget {
     const char *name, *product, *architecture;  // h100, H100 SXM5 80 GB, sm_90a
     int sms;
     double clock;                  // boost, a second
@@ -137,9 +139,11 @@ typedef struct {
     double l2_rate, memory_rate;   // bytes a second
     double l2_bytes, memory_bytes;
     double l1_clocks, l2_clocks, memory_clocks;  // until a load's value is there
-} GpuTarget;
+};
 const GpuTarget *gpu_target(const char *name);  // NULL if there is none
 const GpuTarget *gpu_target_at(int i);          // NULL behind the last one
+// The row of a GPU with this product name and compute capability (90: 9.0), else of one like it.
+const GpuTarget *gpu_target_like(const char *product, int capability);
 // What of a launch is on one SM at a time, and why not more. registers: of a thread; 0: unknown.
 typedef enum { GPU_BY_THREADS, GPU_BY_BLOCKS, GPU_BY_REGISTERS, GPU_BY_SHARED } GpuLimit;
 typedef struct {

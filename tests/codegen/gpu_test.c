@@ -227,7 +227,7 @@ static Gpu check_first(const char *text, const char *tiles, void **buffer, int64
     const char *candidate[CANDIDATES_MAX];
     Kernel *kernel = kernel_parse(arena, "test", text);
     accumulate(kernel);
-    ScheduleTarget target = {.gpu = true, .tiles = tiles};
+    ScheduleTarget target = {.gpu = gpu_target("h100"), .tiles = tiles};
     schedule_candidates(arena, kernel, &target, candidate);
     int first = 0;
     for (;; first++) {
@@ -296,6 +296,23 @@ TEST(tiles_meet_twice_a_slice) {
 TEST(tiles_that_do_not_fit_are_padded) {
     Gpu gpu = check_candidate(70, 45, 37, NULL, 1e-4);
     gpu_free(&gpu);
+}
+
+// 14 x 8 tiles are enough for 108 multiprocessors, and not for 132.
+TEST(tiles_are_small_where_large_ones_would_be_few) {
+    static const struct {
+        const char *gpu, *split;
+    } cases[] = {{"a100", "SPLIT i 128\n"}, {"h100", "SPLIT i 64\n"}};
+    Arena *arena = arena_new();
+    for (int n = 0; n < COUNT_OF(cases); n++) {
+        const char *candidate[CANDIDATES_MAX];
+        Kernel *kernel = kernel_parse(arena, "test", product(arena, 14 * 128, 8 * 128, 64));
+        accumulate(kernel);
+        ScheduleTarget target = {.gpu = gpu_target(cases[n].gpu)};
+        schedule_candidates(arena, kernel, &target, candidate);
+        CHECK(strstr(candidate[0], cases[n].split) != NULL);
+    }
+    arena_free(arena);
 }
 
 TEST(tensor_cores_multiply_a_tile) {

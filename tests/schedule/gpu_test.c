@@ -23,6 +23,26 @@ TEST(a_row_is_found_by_its_name) {
     CHECK(gpu_target_at(-1) == NULL);
 }
 
+// As drivers name them.
+TEST(a_row_is_found_for_a_product) {
+    static const struct {
+        const char *product, *row;
+        int capability;
+    } products[] = {{"NVIDIA A100-SXM4-80GB", "a100", 80},
+                    {"NVIDIA H100 80GB HBM3", "h100", 90},
+                    {"NVIDIA H200", "h200", 90},
+                    {"NVIDIA GeForce RTX 3090 Ti", "rtx3090", 86},
+                    {"NVIDIA GeForce RTX 4090", "rtx4090", 89},
+                    {"NVIDIA GH200 480GB", "h200", 90},
+                    {"NVIDIA A10", "rtx3090", 86},
+                    {"NVIDIA A1000", "rtx3090", 86},
+                    {"NVIDIA L40S", "rtx4090", 89},
+                    {"NVIDIA B200", "h100", 100}};
+    for (int i = 0; i < COUNT_OF(products); i++)
+        CHECK_TEXT(gpu_target_like(products[i].product, products[i].capability)->name,
+                   products[i].row);
+}
+
 // Lanes times clock is the TFLOP/s that NVIDIA publishes.
 TEST(lanes_and_clock_give_the_published_rate) {
     static const struct {
