@@ -94,8 +94,17 @@ bool scan_is_for_one(const Kernel *kernel, const Statement *statement) {
     return true;
 }
 
-// What has been done with a buffer since the last barrier, by all threads or by thread 0 alone.
-enum { READ_BY_ALL = 1, WRITTEN_BY_ALL = 2, READ_BY_ONE = 4, WRITTEN_BY_ONE = 8 };
+// What has been done with a buffer since the last barrier, by all threads or by thread 0 alone. An
+// asynchronous copy is BEGUN, and then WRITTEN at the next SETTLE: until then nobody reads there.
+enum {
+    READ_BY_ALL = 1,
+    WRITTEN_BY_ALL = 2,
+    READ_BY_ONE = 4,
+    WRITTEN_BY_ONE = 8,
+    BEGUN_BY_ALL = 16,
+    BEGUN_BY_ONE = 64,
+    BEGUN = BEGUN_BY_ALL | BEGUN_BY_ONE
+};
 
 typedef struct {
     Arena *arena;
@@ -138,7 +147,8 @@ static void add_accesses(const Scan *scan, const Statement *list, bool inside, u
         AccessList accesses = kernel_accesses(scan->arena, scan->kernel, &store, -1);
         for (int i = 0; i < accesses.count; i++) {
             const Access *access = &accesses.at[i];
-            int what = access->load < 0 ? WRITTEN_BY_ALL : READ_BY_ALL;
+            int written = list->role == ROLE_ASYNC ? BEGUN_BY_ALL : WRITTEN_BY_ALL;
+            int what = access->load < 0 ? written : READ_BY_ALL;
             if (is_common(scan->kernel, access->buffer))
                 done[memory_of(scan, access->buffer)] |= (uint8_t)(one ? what << 2 : what);
         }
@@ -153,7 +163,10 @@ static uint8_t *accesses_of(const Scan *scan, const Statement *statement) {
     return done;
 }
 
+// Places that are under way lie apart (transform_pipeline.c), so BEGUN after BEGUN is none.
 static bool conflict(int before, int now) {
+    now |= (now & BEGUN) / (BEGUN_BY_ALL / WRITTEN_BY_ALL);
+    before &= ~BEGUN;
     int others = now & WRITTEN_BY_ALL   ? before
                  : now & WRITTEN_BY_ONE ? before & (READ_BY_ALL | WRITTEN_BY_ALL)
                                         : 0;
@@ -191,12 +204,21 @@ static void scan_loop(Scan *scan, const Statement *loop, uint8_t *done) {
     }
 }
 
+// What has begun stays so: a SETTLE waits for the oldest copies, and which they are is not known.
+static void scan_meeting(const Scan *scan, StatementKind kind, uint8_t *done) {
+    for (int32_t i = 0; i < scan->kernel->buffers.count; i++) {
+        if (kind == STATEMENT_BARRIER) done[i] &= BEGUN;
+        if (kind == STATEMENT_SETTLE)
+            done[i] |= (done[i] & BEGUN) / (BEGUN_BY_ALL / WRITTEN_BY_ALL);
+    }
+}
+
 // `done` goes from what was done before the list to what is done behind it.
 static void scan_list(Scan *scan, const Statement *list, uint8_t *done) {
     for (; list; list = list->next) {
         size_t buffers = (size_t)scan->kernel->buffers.count;
-        if (list->kind == STATEMENT_BARRIER) {
-            memset(done, 0, buffers);
+        if (list->kind != STATEMENT_LOOP && list->kind != STATEMENT_STORE) {
+            scan_meeting(scan, list->kind, done);
             continue;
         }
         LoopKind kind =
@@ -216,7 +238,7 @@ static void scan_list(Scan *scan, const Statement *list, uint8_t *done) {
         const uint8_t *now = accesses_of(scan, list);
         if (whole && !is_needed(scan, list) && conflicts(scan, done, now))
             *list_add(scan->arena, &scan->needed) = list;
-        if (is_needed(scan, list)) memset(done, 0, buffers);
+        if (is_needed(scan, list)) scan_meeting(scan, STATEMENT_BARRIER, done);
         if (mixed)
             scan_loop(scan, list, done);
         else

@@ -2,14 +2,16 @@
  * earlier ones are computed with.
  * In: a loop of a block whose body first fills shared memory, then reads it.
  * Out: so many places for each copy, a loop before it that fills all but one of them, and a body
- * that begins the copy that is needed last and waits for the one that is needed now.
- * Invariant: an iteration reads what was copied for it; a place is filled again when all threads
- * have done with it (barriers are lowering's: codegen/scan.c).
+ * that waits for the copy that is needed now, then begins the one that is needed last.
+ * Invariant: an iteration reads what was copied for it; the place that is filled in an iteration is
+ * the one that was read in the iteration before, so one barrier (codegen/scan.c) behind the wait is
+ * for both: what any thread copied is there, and what any thread read is done with.
  *   PIPELINE k 3   for k < 8 { a_shared[t] = a[32*k + t] ; .. a_shared[t] .. }   =>
  *       for k_first < 2 { async a_shared[32*k_first + t] = a[32*k_first + t] ; commit }
- *       for k < 8 { async a_shared[32*((k + 2)%3) + t] = a[32*(k + 2) + t] when k + 2 < 8 ;
- *                   commit ; settle 2 ; .. a_shared[32*(k%3) + t] .. }
- * Source: NVIDIA's CUDA C++ Programming Guide, "Asynchronous Data Copies".                      */
+ *       for k < 8 { settle 1 ; async a_shared[32*((k + 2)%3) + t] = a[32*(k + 2) + t] when k < 6 ;
+ *                   commit ; .. a_shared[32*(k%3) + t] .. }
+ * Sources: NVIDIA's CUDA C++ Programming Guide, "Asynchronous Data Copies"; CUTLASS's main loop of
+ * several stages (gemm/threadblock/mma_multistage.h), which waits and begins in this order.     */
 #include "schedule/schedule.h"
 
 typedef struct {
@@ -125,8 +127,9 @@ static void put_ahead(const Pipeline *to, Statement *fill) {
     move_to(to, to->rest, index_mod(to->table, now, to->stages));
     Statement *commit = statement_meeting(kernel, STATEMENT_COMMIT, 0);
     last_of(fill)->next = commit;
-    commit->next = statement_meeting(kernel, STATEMENT_SETTLE, (int32_t)to->stages - 1);
-    commit->next->next = to->rest;
+    commit->next = to->rest;
+    to->loop->body = statement_meeting(kernel, STATEMENT_SETTLE, (int32_t)to->stages - 2);
+    to->loop->body->next = fill;
 }
 
 void transform_pipeline_loop(const ScheduleLine *line, int32_t loop) {

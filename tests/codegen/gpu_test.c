@@ -285,11 +285,30 @@ static Gpu check_candidate(int m, int n, int k, const char *tiles, double tolera
     return gpu;
 }
 
-TEST(tiles_meet_twice_a_slice) {
+TEST(tiles_meet_once_a_slice) {
     Gpu gpu = check_candidate(128, 64, 32, NULL, 1e-4);
-    CHECK(has(&gpu, "copy_async_wait(2);"));
-    // blocks, warps; two for each slice, and one for each that is copied before the first
-    CHECK_INT(gpu.counts.barriers, 2 * 8 * (2 * 4 + 2));
+    CHECK(has(&gpu, "copy_async_wait(1);"));
+    CHECK_INT(gpu.counts.barriers, 2 * 8 * 4);  // blocks, warps, slices
+    gpu_free(&gpu);
+}
+
+static const char slices[] =
+    "kernel k\nout y f32[64]\nin a f32[512]\nshared t f32[32]\nregister s f32[32]\n"
+    "for b < 1 {\nfor i < 2 {\nfor c0 < 32 { init s[c0] = 0 }\nfor k < 8 {\n"
+    "for c < 32 { t[c] = a[256*i + 32*k + c] }\n"
+    "for c1 < 32 { update s[c1] = (add t[31 - c1] s[c1]) }\n}\n"
+    "for c2 < 32 { finish y[32*i + c2] = s[c2] }\n} }\n";
+
+// Without a pipeline: before the copy and behind it. With one: once, and before each of the copies
+// that precede a row's loop, which go where the last row's slices were read. And before y is stored.
+TEST(a_pipeline_that_runs_again_waits_for_what_was_read) {
+    float *a = values(512, 8);
+    Gpu gpu = check_equal(slices, "BLOCK b\nTHREAD c c0 c1 c2\n", (void *[]){NULL, a}, 64, 1e-5);
+    CHECK_INT(gpu.counts.barriers, 2 * (8 * 2 + 1));
+    gpu_free(&gpu);
+    gpu = check_equal(slices, "BLOCK b\nTHREAD c c0 c1 c2\nPIPELINE k 4\n", (void *[]){NULL, a}, 64,
+                      1e-5);
+    CHECK_INT(gpu.counts.barriers, 2 * (8 + 3 + 1));
     gpu_free(&gpu);
 }
 
