@@ -146,6 +146,11 @@ int64_t program_block_bytes(const Program *program);
 // ---- work.c: what a launch does, over the whole grid, for these values of the VARs --------------
 // By the program alone: what L1 holds and memory gives (l2_sectors, memory_bytes) is not known.
 GpuCounts launch_work(const Program *program, int launch, const int64_t *var);
+int program_launches(const Program *program);
+// Seconds that all its launches take on a GPU, at least and by estimate, if they move so many bytes
+// of memory. Fatal if a block does not fit.
+Bound launches_bound(const Program *program, const GpuTarget *target, double memory_bytes,
+                     const int64_t *var);
 
 // ---- scalars.c, render_cuda.c: programs for GPUs -----------------------------------------------
 // The same program without vectors, but for loads and stores of 4, 8 or 16 bytes at once.

@@ -57,8 +57,6 @@ static double *register_of(Work *work, int32_t buffer, Index at) {
     return &added->ready;
 }
 
-// ---- when its values are ready ------------------------------------------------------------------
-
 static double later(double a, double b) { return a > b ? a : b; }
 
 static double sources_ready(const Work *work, const Step *step) {
@@ -200,6 +198,8 @@ static void ask_of_step(Work *work, const Step *step) {
     default: break;
     }
 }
+
+// ---- instructions ------------------------------------------------------------------------------
 
 static double let(Work *work, const Step *step) {
     double ready = sources_ready(work, step);
@@ -360,4 +360,59 @@ GpuCounts launch_work(const Program *program, int launch, const int64_t *var) {
     work.found.independent = work.latest > 0 ? work.steps / work.latest : 1;
     arena_free(arena);
     return work.found;
+}
+
+int program_launches(const Program *program) {
+    int count = 0;
+    for (int32_t i = 0; i < program->steps.count; i++)
+        count += program->steps.at[i].kind == STEP_LAUNCH;
+    return count;
+}
+
+// ---- how long it takes -------------------------------------------------------------------------
+
+// Variables and arrays that live at once, beside those that addresses and loops take. The compiler
+// needs fewer where some are dead, so this is no bound.
+static int registers_of(const Program *program) {
+    enum { OTHERS = 32, WORD = 4, MOST = 255 };
+    int64_t bytes = 0;
+    for (int32_t i = 0; i < program->variables.count; i++) {
+        ValueType type = program->variables.at[i].type;
+        bytes += type.lanes * dtypes[type.dtype].bytes;
+    }
+    for (int32_t i = 0; i < program->buffers.count; i++) {
+        const ProgramBuffer *buffer = &program->buffers.at[i];
+        if (buffer->space == SPACE_REGISTER) bytes += buffer->size * dtypes[buffer->dtype].bytes;
+    }
+    return (int)min_i64(bytes / WORD + OTHERS, MOST);
+}
+
+static int64_t var_value(void *context, const Atom *atom) {
+    return atom->kind == ATOM_VAR ? ((const int64_t *)context)[atom->of] : 0;
+}
+
+Bound launches_bound(const Program *program, const GpuTarget *target, double memory_bytes,
+                     const int64_t *var) {
+    Arena *arena = arena_new();
+    Bound bound = {0};
+    for (int i = 0; i < program_launches(program); i++) {
+        const Step *step = &program->steps.at[find_launch(program, i)];
+        int64_t blocks =
+            index_value(program->indices, step->index, var_value, (void *)(uintptr_t)var);
+        GpuProfile profile = {.name = program->name,
+                              .blocks = max_i64(blocks, 1),
+                              .threads = step->threads,
+                              .registers = registers_of(program),
+                              .shared_bytes = program_block_bytes(program),
+                              .counts = launch_work(program, i, var)};
+        if (!i) profile.counts.memory_bytes = memory_bytes;
+        GpuRoofline line = gpu_roofline(arena, target, &profile);
+        if (!line.occupancy.blocks)
+            fatal("a block of %d threads with %lld bytes of shared memory does not fit",
+                  step->threads, (long long)profile.shared_bytes);
+        bound.least += line.roof[line.slowest].seconds;
+        bound.sum += line.seconds;
+    }
+    arena_free(arena);
+    return bound;
 }

@@ -133,6 +133,9 @@ int64_t once_live_bytes(void);  // of all that is laid out, for tests and metric
 void unit_explicit(Kernel *kernel);
 ScheduleTarget unit_target(void);
 
+char *unit_render(Arena *arena, const Program *program, const char *comment,
+                  char symbol[SYMBOL_SIZE]);
+
 bool unit_is_gpu(void);  // what is compiled now is for one
 // gpu.c: the figures of the GPU that is computed on; of simt, those of PG_SIMT_GPU, else an H100's.
 const GpuTarget *gpu_row(void);
@@ -143,7 +146,6 @@ void host_leave(Room *room);
 int host_address(const Compiled *compiled, int64_t buffer, bool written, void **at);
 
 // gpu.c: what GPUs share.
-int gpu_grids(const Program *program);
 void gpu_keep(Compiled *compiled, Arena *arena, const Unit *unit, Launch *launch);
 void gpu_bind(const Compiled *compiled, Launch *launch, const int64_t *var);  // fills its values
 // Has a unit that makes a weight fill the last of these buffers.

@@ -65,16 +65,9 @@ static int simt_compile(Compiled *compiled) {
 
 // ---- what a launch is given --------------------------------------------------------------------
 
-int gpu_grids(const Program *program) {
-    int count = 0;
-    for (int32_t i = 0; i < program->steps.count; i++)
-        count += program->steps.at[i].kind == STEP_LAUNCH;
-    return count;
-}
-
 static void keep_grids(Compiled *compiled, Arena *arena, const Unit *unit, Launch *launch) {
     const Program *program = unit->program;
-    launch->grids = gpu_grids(program);
+    launch->grids = program_launches(program);
     launch->grid = arena_array(arena, Grid, launch->grids);
     for (int32_t i = 0, grid = 0; i < program->steps.count; i++) {
         const Step *step = &program->steps.at[i];

@@ -48,7 +48,7 @@ static const CudaFunction *find_loaded(Cuda *gpu, const char *symbol) {
 }
 
 static int find_functions(Cuda *gpu, CudaModule *module, const Unit *unit, CudaFunction *function) {
-    int count = gpu_grids(unit->program);
+    int count = program_launches(unit->program);
     for (int i = 0; i < count; i++) {
         char name[SYMBOL_SIZE + 16];
         snprintf(name, sizeof name, "%s_%d", unit->symbol, i);
@@ -63,7 +63,8 @@ static int load(Cuda *gpu, Unit *unit, const void *cubin) {
     if (!module) return -1;
     pthread_mutex_lock(&all.lock);
     if (!all.map) all.map = map_new(all.arena = arena_new());
-    CudaFunction *function = arena_array(all.arena, CudaFunction, gpu_grids(unit->program) + 1);
+    CudaFunction *function =
+        arena_array(all.arena, CudaFunction, program_launches(unit->program) + 1);
     int status = find_functions(gpu, module, unit, function);
     if (!status) {
         Loaded *loaded = list_add(all.arena, &all.list);

@@ -35,7 +35,9 @@ static double seconds_of(Arena *arena, const char *text) {
     CompileUnit unit = {.source = render_c(arena, program, "", symbol), .symbol = symbol};
     double best = INFINITY;
     if (compile_trials(&unit, 1)) return best;
-    TrialKernel run = {unit.function, program->own_bytes, program->shared_bytes};
+    TrialKernel run = {.function = unit.function,
+                       .own_bytes = program->own_bytes,
+                       .shared_bytes = program->shared_bytes};
     Trial *trial = trial_open(arena, module_of(arena, kernel), (int32_t[]){0}, 0);
     for (int i = 0; i < ROUNDS; i++) best = fmin(best, trial_time(trial, &run, 0.004));
     trial_close(trial);
@@ -92,4 +94,13 @@ void machine_find(Arena *arena, Tuned *tuned, const char *place, Machine *machin
     kept = (TunedResult){.compiler = "", .trials = "", .complete = true};
     kept.schedule = arena_print(arena, "%g %g %g %g", *rate[0], *rate[1], *rate[2], *rate[3]);
     tuned_keep(tuned, &key, &kept);
+}
+
+Machine machine_of_gpu(const GpuTarget *gpu) {
+    return (Machine){.computes = gpu->lanes * gpu->sms * gpu->clock,
+                     .second = gpu->l2_rate,
+                     .memory = gpu->memory_rate,
+                     .last_bytes = gpu->l2_bytes,
+                     .lanes = 1,
+                     .threads = 1};
 }

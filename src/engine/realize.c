@@ -132,7 +132,7 @@ static int pass_unify(Compiled *compiled) {  // equal kernels are compiled once
     return 0;
 }
 
-static int pass_tune(Compiled *compiled) { return unit_is_gpu() ? 0 : search_units(compiled); }
+static int pass_tune(Compiled *compiled) { return search_units(compiled); }
 
 bool unit_is_gpu(void) { return device()->kind != DEVICE_CPU; }
 
@@ -232,9 +232,14 @@ static int pass_lower(Compiled *compiled) {
     return 0;
 }
 
+char *unit_render(Arena *arena, const Program *program, const char *comment,
+                  char symbol[SYMBOL_SIZE]) {
+    return unit_is_gpu() ? render_cuda(arena, program, comment, symbol)
+                         : render_c(arena, program, comment, symbol);
+}
+
 static void render_unit(Unit *unit) {
-    unit->source = unit_is_gpu() ? render_cuda(unit->arena, unit->program, unit->text, unit->symbol)
-                                 : render_c(unit->arena, unit->program, unit->text, unit->symbol);
+    unit->source = unit_render(unit->arena, unit->program, unit->text, unit->symbol);
 }
 
 static int pass_render(Compiled *compiled) {

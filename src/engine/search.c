@@ -7,7 +7,11 @@
  * A beam search, as tinygrad's BEAM and TVM's Ansor (L. Zheng et al., 2020) are in part: the first
  * candidates are the heuristic's for tiles of every shape, then edits of the best so far. What the
  * model of estimate.c holds to be slower than something measured is dropped; the others wait until
- * it is their turn, those first whose parent's time and bound promise most. */
+ * it is their turn, those first whose parent's time and bound promise most.
+ *
+ * On a GPU the model is of its row (codegen/work.c, schedule/gpu_roofline.c), and its clock counts.
+ * simt has no clock that means anything: there the model's estimate stands for the time, and
+ * results are compared where that takes seconds. */
 #include "engine/search.h"
 
 #include <math.h>
@@ -33,14 +37,16 @@ typedef struct {
     double promise, seconds;  // seconds: INFINITY until it is measured
     TrialKernel run;
     void *object;
-    int32_t steps;  // of its program
-    bool expanded, behind;
+    Unit unit;                     // on a GPU
+    int32_t steps;                 // of its program
+    bool expanded, behind, ready;  // ready: it has been compiled
 } Candidate;
 typedef LIST(Candidate *) Candidates;
 
 typedef struct {
     Arena *arena;
     const Search *how;
+    const Compiled *compiled;
     const char *text;  // in explicit form
     Kernel *kernel;    // the same
     Trial *trial;      // NULL: how->measure measures
@@ -101,6 +107,13 @@ static void lay_out(Attempt *it) {
     if (to->trial) trial_lay_out(to->trial, &once);
 }
 
+static Program *program_of(Arena *arena, Kernel *kernel) {
+    expand_kernel(kernel);
+    Program *program = lower(arena, kernel, &(LowerOptions){.gpu = unit_is_gpu()});
+    program_verify(program);
+    return program;
+}
+
 static void apply(void *argument) {
     Attempt *it = argument;
     it->kernel = kernel_parse(it->arena, it->to->key.name, it->to->text);
@@ -112,7 +125,10 @@ static void apply(void *argument) {
     it->line = NULL;
     lay_out(it);
     const Searcher *to = it->to;
-    if (to->trial)
+    if (to->trial && unit_is_gpu())
+        it->candidate->bound = launches_bound(program_of(it->arena, it->kernel), gpu_row(),
+                                              trial_least_bytes(to->trial), trial_vars(to->trial));
+    else if (to->trial)
         it->candidate->bound = kernel_bound(it->kernel, &to->machine, trial_vars(to->trial),
                                             trial_cold_bytes(to->trial, &to->machine));
 }
@@ -120,16 +136,21 @@ static void apply(void *argument) {
 static void render(void *argument) {
     Attempt *it = argument;
     Searcher *to = it->to;
-    expand_kernel(it->kernel);
-    const Program *program = lower(it->arena, it->kernel, &(LowerOptions){0});
-    program_verify(program);
+    Candidate *candidate = it->candidate;
+    Arena *arena = unit_is_gpu() ? to->arena : it->arena;  // a GPU's launches are the program's
+    Program *program = program_of(arena, it->kernel);
     int32_t steps = program->steps.count;
     if (to->heuristic && steps > LONGER * to->heuristic->steps)
         fatal("%d steps, the heuristic's has %d", steps, to->heuristic->steps);
-    it->candidate->steps = steps;
-    it->candidate->run = (TrialKernel){NULL, program->own_bytes, program->shared_bytes};
-    it->candidate->source =
-        arena_text(to->arena, render_c(it->arena, program, to->key.kernel, it->candidate->symbol));
+    candidate->steps = steps;
+    candidate->run = (TrialKernel){.own_bytes = program->own_bytes,
+                                   .shared_bytes = program->shared_bytes,
+                                   .unit = unit_is_gpu() ? &candidate->unit : NULL,
+                                   .compiled = to->compiled};
+    candidate->unit = (Unit){.program = program};
+    candidate->source = candidate->unit.source =
+        unit_render(to->arena, program, to->key.kernel, candidate->unit.symbol);
+    memcpy(candidate->symbol, candidate->unit.symbol, SYMBOL_SIZE);
 }
 
 // The kernel after the candidate's schedule; lines that do not fit a change any more are left out.
@@ -195,15 +216,17 @@ static void propose(Searcher *to, const Candidate *parent, const char *schedule,
 
 // ---- measuring ---------------------------------------------------------------------------------
 
+// By a clock: not where a test's stands for it, nor on simt.
+static bool is_run(const Searcher *to) { return to->trial && device()->kind != DEVICE_SIMT; }
+
 static void forget(Candidate **list, int count) {
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < count && !unit_is_gpu(); i++) {
         compile_forget(&(CompileUnit){.object = list[i]->object}, 1);
         list[i]->object = list[i]->run.function = NULL;
     }
 }
 
-// All in one call of each compiler. One that cannot be compiled is found by halves.
-static void compile_candidates(Searcher *to, Candidate **list, int count) {
+static int compile_for_cpu(Searcher *to, Candidate **list, int count) {
     CompileUnit *unit = arena_array(to->arena, CompileUnit, count);
     for (int i = 0; i < count; i++)
         unit[i] = (CompileUnit){
@@ -212,7 +235,29 @@ static void compile_candidates(Searcher *to, Candidate **list, int count) {
     for (int i = 0; i < count; i++) {
         list[i]->object = unit[i].object;
         list[i]->run.function = unit[i].function;
+        list[i]->ready = !status;
     }
+    return status;
+}
+
+static int compile_for_gpu(Searcher *to, Candidate **list, int count) {
+    Compiled units = {.device = to->compiled->device,
+                      .backend = to->compiled->backend,
+                      .arena = to->arena,
+                      .kept = to->arena};
+    for (int i = 0; i < count; i++) *list_add(to->arena, &units.units) = list[i]->unit;
+    int status = units.backend->compile(&units);
+    for (int i = 0; i < count && !status; i++) {
+        list[i]->unit = units.units.at[i];
+        list[i]->ready = true;
+    }
+    return status;
+}
+
+// All in one call of each compiler. One that cannot be compiled is found by halves.
+static void compile_candidates(Searcher *to, Candidate **list, int count) {
+    int status =
+        unit_is_gpu() ? compile_for_gpu(to, list, count) : compile_for_cpu(to, list, count);
     if (!status) return;
     forget(list, count);
     if (count == 1)
@@ -231,9 +276,10 @@ static void time_candidates(Searcher *to, Candidate **list, int count, int round
         double best = INFINITY;
         for (int i = 0; i < count && !is_stopped(to); i++) {
             Candidate *it = list[i];
-            if (it->refused || it->behind || (to->trial && !it->run.function)) continue;
-            double seconds = to->trial ? trial_time(to->trial, &it->run, least)
-                                       : to->how->measure(it->schedule, name_of(it->compiler));
+            if (it->refused || it->behind || (is_run(to) && !it->ready)) continue;
+            double seconds = is_run(to)  ? trial_time(to->trial, &it->run, least)
+                             : to->trial ? it->bound.sum
+                                         : to->how->measure(it->schedule, name_of(it->compiler));
             it->seconds = fmin(it->seconds, seconds);
             best = fmin(best, it->seconds);
         }
@@ -254,23 +300,24 @@ static bool has_code(Searcher *to, Candidate *it) {
     return !it->refused && (is_new(to, it->symbol, it->compiler) || it->seconds < INFINITY);
 }
 
+// Compiles them; who computes something else than the heuristic's kernel is refused.
+static void compare(Searcher *to, Candidate **list, int count) {
+    compile_candidates(to, list, count);
+    if (!to->expected && to->heuristic->ready) trial_expect(to->trial, &to->heuristic->run);
+    for (int i = 0; i < count && to->expected; i++)
+        if (list[i]->ready && !trial_agrees(to->trial, &list[i]->run))
+            refuse(to, list[i], "its result differs from the heuristic's");
+    to->expected = true;
+}
+
 // The number of those that have code, which come first in the list then.
 static int measure(Searcher *to, Candidate **list, int count, int rounds, double least) {
     int good = 0;
     for (int i = 0; i < count; i++)
         if (has_code(to, list[i])) list[good++] = list[i];
-    if (!to->trial) {
-        time_candidates(to, list, good, rounds, least);
-        return good;
-    }
-    compile_candidates(to, list, good);
-    if (!to->expected && to->heuristic->run.function) trial_expect(to->trial, &to->heuristic->run);
-    for (int i = 0; i < good && to->expected; i++)
-        if (list[i]->run.function && !trial_agrees(to->trial, &list[i]->run))
-            refuse(to, list[i], "its result differs from the heuristic's");
-    to->expected = true;
+    if (is_run(to)) compare(to, list, good);
     time_candidates(to, list, good, rounds, least);
-    forget(list, good);
+    if (is_run(to)) forget(list, good);
     return good;
 }
 
@@ -317,7 +364,8 @@ static bool measure_next(Searcher *to) {
 static void propose_of_target(Searcher *to, const ScheduleTarget *target) {
     const char *candidate[CANDIDATES_MAX];
     int count = schedule_candidates(to->arena, to->kernel, target, candidate);
-    const char *what = target->unit
+    const char *what = target->gpu ? "another of the heuristic's"
+                       : target->unit
                            ? arena_print(to->arena, "the heuristic's, %d x %d, %d deep",
                                          target->tile_m, target->tile_n, target->depth)
                            : arena_print(to->arena, "the heuristic's, %d lanes", target->lanes);
@@ -330,6 +378,10 @@ static void propose_of_target(Searcher *to, const ScheduleTarget *target) {
 static void propose_seeds(Searcher *to) {
     static const int depths[] = {160, 320, 640, 1 << 16};
     const ScheduleTarget usual = unit_target();
+    if (usual.gpu) {
+        propose_of_target(to, &usual);
+        return;
+    }
     const MatrixUnit *unit = usual.unit ? matrix_unit_find(usual.unit) : NULL;
     for (int i = 0; unit && i < 4 * 3 * COUNT_OF(depths); i++) {
         ScheduleTarget like = usual;
@@ -355,7 +407,9 @@ static void propose_edits(Searcher *to, Candidate *parent) {
     for (int i = 0; i < to->compilers; i++)
         propose(to, parent, parent->schedule, to->compiler[i],
                 arena_print(to->arena, "%s; by %s", parent->what, name_of(to->compiler[i])));
-    if (kernel) schedule_edits(to->arena, kernel, parent->schedule, target()->lanes, &edits);
+    enum { GPU_LANES = 4 };  // that a thread loads at once
+    int lanes = unit_is_gpu() ? GPU_LANES : target()->lanes;
+    if (kernel) schedule_edits(to->arena, kernel, parent->schedule, lanes, &edits);
     arena_free(arena);
     for (int i = 0; i < edits.count && !is_stopped(to); i++)
         propose(to, parent, edits.at[i].schedule, parent->compiler,
@@ -435,7 +489,7 @@ static void take_up(Searcher *to, const char *trials) {
 
 // The best and the heuristic's once more, side by side; a gain that may be noise is none.
 static void decide(Searcher *to) {
-    enum { FINALISTS = 4 };
+    enum { FINALISTS = 4, FEW = 100000000 };  // operations, which simt runs in seconds
     static const double least_gain = 0.98;
     Candidate *list[FINALISTS], *best = to->heuristic;
     int count = 0;
@@ -444,6 +498,7 @@ static void decide(Searcher *to) {
         if (to->measured.at[i] != to->heuristic) list[count++] = to->measured.at[i];
     for (int i = 0; i < count && !is_stopped(to); i++) list[i]->seconds = INFINITY;
     int good = measure(to, list, count, 8, 0.005);
+    if (to->trial && !is_run(to) && trial_operations(to->trial) < FEW) compare(to, list, good);
     for (int i = 0; i < good; i++)
         if (!list[i]->refused && list[i]->seconds < best->seconds) best = list[i];
     if (best->seconds > least_gain * to->heuristic->seconds) best = to->heuristic;
@@ -491,7 +546,7 @@ static bool search_kernel(Searcher *to) {
 // ---- a module's kernels ------------------------------------------------------------------------
 
 static bool open_kernel(Searcher *to, const Compiled *compiled, int32_t number) {
-    if (!to->machine.lanes && !to->how->measure)
+    if (!to->machine.lanes && !to->how->measure && !unit_is_gpu())
         machine_find(to->arena, to->tuned, to->key.place, &to->machine);
     to->kernel = kernel_parse(to->arena, to->key.name, to->key.kernel);
     unit_explicit(to->kernel);
@@ -534,7 +589,8 @@ static Searcher searcher_new(const Search *how, bool make) {
     Arena *arena = arena_new();
     Searcher to = {.arena = arena, .how = how, .tuned = tuned_open(arena, make)};
     to.key.place = to.tuned || make ? tuned_place(arena) : NULL;
-    to.compilers = to.key.place ? compiler_choices(arena, to.compiler) : 0;
+    to.compilers = to.key.place && !unit_is_gpu() ? compiler_choices(arena, to.compiler) : 0;
+    if (unit_is_gpu()) to.compiler[to.compilers++] = device()->gpu ? "nvrtc" : "the model";
     return to;
 }
 
@@ -543,6 +599,7 @@ int search_units(Compiled *compiled) {
     const Search *how = asked ? asked : &by_switch;
     if (!how->width) return 0;
     Searcher to = searcher_new(how, how->width > 0);
+    to.compiled = compiled;
     for (int32_t i = 0; i < compiled->units.count && to.key.place; i++)
         tune_unit(&to, compiled, i, how->width > 0 && !is_stopped(&to));
     tuned_close(to.tuned);
@@ -560,7 +617,8 @@ void search_report(const Unit *unit, Text *text) {
     TunedResult result;
     to.key.kernel = unit->text;
     bool found = to.key.place && tuned_find(to.tuned, &to.key, &result);
-    if (found) machine_find(to.arena, to.tuned, to.key.place, &to.machine);
+    if (found && unit_is_gpu()) to.machine = machine_of_gpu(gpu_row());
+    if (found && !unit_is_gpu()) machine_find(to.arena, to.tuned, to.key.place, &to.machine);
     if (reporting) reporting(unit->kernel, found ? &result : NULL, &to.machine, text);
     tuned_close(to.tuned);
     arena_free(to.arena);

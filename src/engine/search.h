@@ -32,9 +32,14 @@ void trial_lay_out(Trial *trial, const OnceList *once);
 const int64_t *trial_vars(const Trial *trial);  // the middle of each VAR's interval
 // Of those of a call that no cache holds from one step to the next.
 double trial_cold_bytes(const Trial *trial, const Machine *machine);
+double trial_least_bytes(const Trial *trial);  // of a call, by kernel_cost
+double trial_operations(const Trial *trial);
 typedef struct {
     KernelFunction *function;
     int64_t own_bytes, shared_bytes;  // of its Program
+    // On a GPU, in place of the function: a unit that has been compiled, by whose backend.
+    const Unit *unit;
+    const Compiled *compiled;
 } TrialKernel;
 // Seconds a call, of as many calls as take `least` seconds.
 double trial_time(Trial *trial, const TrialKernel *kernel, double least);
@@ -49,4 +54,5 @@ void search_report(const Unit *unit, Text *to);  // what engine_report's functio
 
 // machine.c: rates of the machine, measured once and kept beside the schedules.
 void machine_find(Arena *arena, Tuned *tuned, const char *place, Machine *machine);
+Machine machine_of_gpu(const GpuTarget *gpu);  // for what is told of it
 #endif

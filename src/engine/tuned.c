@@ -22,7 +22,17 @@ static void add_cpu(Arena *arena, Text *to) {
             if (!strncmp(line, words[i], strlen(words[i]))) text_add(to, "%s\n", line);
 }
 
+// simt has no speed of its own: the row that its kernels are made for has.
+static const char *place_on_gpu(Arena *arena) {
+    Cuda *gpu = device()->gpu;
+    const CudaInfo *facts = gpu ? cuda_facts(gpu) : NULL;
+    return arena_print(arena, "%s, %d SMs, CUDA %d%s\n%s\n", gpu ? facts->name : gpu_row()->name,
+                       gpu_row()->sms, gpu ? facts->version : 0, engine_tf32() ? ", tf32" : "",
+                       PG_CODEGEN);
+}
+
 const char *tuned_place(Arena *arena) {
+    if (unit_is_gpu()) return place_on_gpu(arena);
     const char *choice[COMPILERS_MAX];
     Text place = text_new(arena);
     int count = compiler_choices(arena, choice);

@@ -87,7 +87,7 @@ static void edit_numbers(Edits *to) {
     for (int i = 0; i < to->lines; i++) {
         const char *line = to->line[i], *last = strrchr(line, ' ');
         bool split = is_verb(line, "SPLIT");
-        if (!split && !is_verb(line, "UNROLL")) continue;
+        if (!split && !is_verb(line, "UNROLL") && !is_verb(line, "PIPELINE")) continue;
         if (split) last = strchr(line + strlen("SPLIT "), ' ');
         int64_t value = last ? strtoll(last, NULL, 10) : 0;
         int near = value ? numbers_near(value, number) : 0;

@@ -300,7 +300,7 @@ static const char slices[] =
     "for c2 < 32 { finish y[32*i + c2] = s[c2] }\n} }\n";
 
 // Without a pipeline: before the copy and behind it. With one: once, and before each of the copies
-// that precede a row's loop, which go where the last row's slices were read. And before y is stored.
+// ahead of a row's loop, which go where the last row's slices were read. And before y is stored.
 TEST(a_pipeline_that_runs_again_waits_for_what_was_read) {
     float *a = values(512, 8);
     Gpu gpu = check_equal(slices, "BLOCK b\nTHREAD c c0 c1 c2\n", (void *[]){NULL, a}, 64, 1e-5);

@@ -369,7 +369,8 @@ TEST(another_result_is_noticed) {
     bool agrees[4];
     for (int i = 0; i < 4; i++) {
         TrialKernel run = {
-            compiled(arena, arena_print(arena, form, i == 3 ? 63 : 64, factor[i]), &unit[i]), 0, 0};
+            .function =
+                compiled(arena, arena_print(arena, form, i == 3 ? 63 : 64, factor[i]), &unit[i])};
         if (i == 0) trial_expect(trial, &run);
         agrees[i] = trial_agrees(trial, &run);
         CHECK(trial_time(trial, &run, 1e-5) > 0);
