@@ -205,8 +205,8 @@ TEST(tensor_cores_read_24_values_for_1024_products) {
     CHECK_INT(counts.wavefronts, warps * slices * (8 * 4 + 4 * (16 * 8 + 8 * 4)));
 }
 
-// The same requests, and threads meet once a slice: behind the wait for it, before the copy into the
-// place that they read in the slice before. What is copied does not pass through registers.
+// The same requests, and threads meet once a slice: behind the wait for it, before the copy into
+// the place that they read in the slice before. What is copied does not pass through registers.
 TEST(a_pipeline_copies_the_same_ahead) {
     const int warps = N * N / WARP / 64, slices = N / 32;
     SimtCounts counts = counts_of(7, true), before = counts_of(6, true);
