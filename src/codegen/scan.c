@@ -85,10 +85,15 @@ static bool is_common(const Kernel *kernel, int32_t buffer) {  // memory that al
     return space_is_common(kernel->buffers.at[buffer].space);
 }
 
+static bool is_shared_out(const Kernel *kernel, int32_t loop) {
+    LoopKind kind = kernel->loops.at[loop].kind;
+    return kind == LOOP_THREAD || kind == LOOP_WARP;
+}
+
 bool scan_is_for_one(const Kernel *kernel, const Statement *statement) {
     if (statement->kind == STATEMENT_STORE) return is_common(kernel, statement->buffer);
     if (statement->kind != STATEMENT_LOOP) return false;
-    if (kernel->loops.at[statement->loop].kind == LOOP_THREAD) return false;
+    if (is_shared_out(kernel, statement->loop)) return false;
     for (const Statement *inner = statement->body; inner; inner = inner->next)
         if (!scan_is_for_one(kernel, inner)) return false;
     return true;
@@ -138,8 +143,7 @@ static void add_accesses(const Scan *scan, const Statement *list, bool inside, u
     for (; list; list = list->next) {
         if (list->kind == STATEMENT_LOOP) add_limit(scan, list->loop, done);
         if (list->kind == STATEMENT_LOOP)
-            add_accesses(scan, list->body,
-                         inside || scan->kernel->loops.at[list->loop].kind == LOOP_THREAD, done);
+            add_accesses(scan, list->body, inside || is_shared_out(scan->kernel, list->loop), done);
         if (list->kind != STATEMENT_STORE) continue;
         bool one = !inside && is_common(scan->kernel, list->buffer);
         Statement store = *list;

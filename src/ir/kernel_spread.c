@@ -88,6 +88,7 @@ const char *kernel_spread(const Kernel *kernel, int32_t buffer, Spread *spread) 
     AccessList accesses = kernel_accesses(graph_arena(kernel->graph), kernel, kernel->body, buffer);
     const Statement *launch = NULL, *in_loop = NULL, *stored_in = NULL;
     bool elsewhere = false;  // used in other loops over threads, or outside of them
+    bool several = false;    // elements are stored to in a loop over threads
     *spread = (Spread){0};
     for (int i = 0; i < accesses.count; i++) {
         const Access *access = &accesses.at[i];
@@ -105,9 +106,13 @@ const char *kernel_spread(const Kernel *kernel, int32_t buffer, Spread *spread) 
         if (!digits_equal(here.warp, spread->warp) || !digits_equal(here.thread, spread->thread))
             return "is spread over threads in one place and otherwise in another";
         elsewhere |= thread != in_loop;
-        if (access->load < 0 && thread) stored_in = thread;
+        if (access->load >= 0 || !thread) continue;
+        stored_in = thread;
+        several |= loop_set_meets(kernel_loops_inside(thread->body),
+                                  kernel_loops_of_index(kernel, access->index));
     }
     spread->folded = stored_in && elsewhere && !spread->thread.extent;
+    if (spread->folded && several) return "is folded by all threads in more than one element";
     return NULL;
 }
 

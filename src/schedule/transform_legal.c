@@ -391,6 +391,18 @@ static bool is_own(Kernel *kernel, Statement *loop, int32_t buffer, LoopKind kin
     return local && is_private(kernel, loop->body, buffer);
 }
 
+// A store to an element that is the same in all iterations, even if there is only one.
+static Statement *stored_alike(const Kernel *kernel, const AccessList *accesses, int32_t loop,
+                               int32_t buffer) {
+    for (int i = 0; i < accesses->count; i++) {
+        const Access *access = &accesses->at[i];
+        LoopSet used = kernel_loops_of_index(kernel, access->index);
+        if (access->buffer == buffer && access->load < 0 && !loop_set_has(&used, loop))
+            return access->statement;
+    }
+    return NULL;
+}
+
 // All threads of a block, or of a warp, fold into it together.
 static bool is_folded(Kernel *kernel, Statement *loop, int32_t buffer) {
     Op fold;
@@ -412,8 +424,12 @@ Statement *legal_parallel(Kernel *kernel, Statement *loop, LoopKind kind) {
         for (int i = 0; own && !in_block && i < accesses.count; i++)
             if (accesses.at[i].buffer == buffer) return accesses.at[i].statement;
         Statement *against = meets(kernel, &accesses, loop->loop, varying, buffer);
-        bool folds = own && in_block && kind == LOOP_THREAD && is_folded(kernel, loop, buffer);
-        if (against && !folds) return against;
+        if (own && in_block && kind == LOOP_THREAD) {
+            Statement *store = stored_alike(kernel, &accesses, loop->loop, buffer);
+            if (store && is_folded(kernel, loop, buffer)) continue;
+            if (store) return store;
+        }
+        if (against) return against;
     }
     return NULL;
 }

@@ -144,7 +144,8 @@ static void eval_lanes(Eval *eval, const Statement *store, int32_t loop, int64_t
         if (element[lane] >= 0) eval_put(eval, store->buffer, element[lane], value[lane]);
 }
 
-// Nobody has met; of what each thread has, what the loop stores in is garbage.
+// Nobody has met; of what each thread has, what the loop stores in is garbage. In a block what is
+// used elsewhere, too, is spread among threads or folded by all.
 static void eval_threads_begin(Eval *eval, Statement *body, bool *garbage) {
     const Kernel *kernel = eval->kernel;
     AccessList accesses = kernel_accesses(eval->arena, kernel, body, -1);
@@ -157,6 +158,10 @@ static void eval_threads_begin(Eval *eval, Statement *body, bool *garbage) {
         bool common = space_is_common(kernel->buffers.at[buffer].space);
         garbage[buffer] |= !common && accesses.at[i].load < 0;
     }
+    if (!kernel_has_blocks(kernel)) return;
+    for (int32_t i = 0; i < kernel->buffers.count; i++)
+        garbage[i] &= kernel_accesses(eval->arena, kernel, kernel->body, i).count ==
+                      kernel_accesses(eval->arena, kernel, body, i).count;
 }
 
 static void eval_list(Eval *eval, const Statement *list);

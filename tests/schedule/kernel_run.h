@@ -79,7 +79,7 @@ static inline void run_check_text(Arena *arena, const Kernel *kernel) {
     CHECK_TEXT(kernel_print(arena, again), text);
 }
 
-static inline Kernel *run_read(Arena *arena, const char *path) {
+static inline Kernel *run_kernel(Arena *arena, const char *path) {
     char *text = file_read(arena, path, NULL);
     if (!text) fatal("%s", error_text());
     return kernel_parse(arena, path, text);

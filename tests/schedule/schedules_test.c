@@ -3,7 +3,7 @@
 
 static void check_schedule(const char *name, int64_t var) {
     Arena *arena = arena_new();
-    Kernel *kernel = run_read(arena, arena_print(arena, "tests/kernels/%s.kernel", name));
+    Kernel *kernel = run_kernel(arena, arena_print(arena, "tests/kernels/%s.kernel", name));
     char *schedule = file_read(arena, arena_print(arena, "tests/kernels/%s.schedule", name), NULL);
     CHECK(schedule != NULL);
     run_schedule(arena, kernel, schedule, &var);
@@ -24,7 +24,7 @@ TEST(attention_for_any_number_of_keys) {
 // k in blocks around everything: partial sums live in memory and visit registers tile by tile.
 TEST(matmul_in_blocks_of_k) {
     Arena *arena = arena_new();
-    Kernel *kernel = run_read(arena, "tests/kernels/matmul.kernel");
+    Kernel *kernel = run_kernel(arena, "tests/kernels/matmul.kernel");
     run_schedule(arena, kernel,
                  "SPLIT i 4\nSPLIT j 16\nSPLIT k 32\nSTAGE c at top in shared\n"
                  "ORDER k0 i0 j0 k1 i1 j1\nSTAGE b at k0 over j0 k1 j1 in shared\n"
