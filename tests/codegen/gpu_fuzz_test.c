@@ -8,7 +8,7 @@
 #include "rewrite/rewrite.h"
 #include "schedule/fuzz_lines.h"
 
-enum { LINES = 16, AT_ONCE = 16 };
+enum { LINES = 40, AT_ONCE = 16 };
 
 typedef struct {
     Kernel *kernel;

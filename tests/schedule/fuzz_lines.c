@@ -162,28 +162,47 @@ static const char *pick_threads(Arena *arena, const Kernel *kernel) {
     return text.at;
 }
 
+// A loop around the copies to a buffer that a block's threads share.
+static const char *pick_copying(const Kernel *kernel) {
+    for (int32_t buffer = kernel->buffers.count - 1; buffer >= 0; buffer--) {
+        if (kernel->buffers.at[buffer].space != SPACE_SHARED) continue;
+        AccessList all = kernel_accesses(graph_arena(kernel->graph), kernel, kernel->body, buffer);
+        const Statement *at = all.count ? all.at[0].statement : NULL;
+        for (int i = pick(3) + 2; i > 0 && at; i--) at = kernel_parent(kernel, at);
+        if (at) return kernel->loops.at[at->loop].name;
+    }
+    return pick_loop(kernel);
+}
+
+// Loops are cut, ordered and staged first; then they are shared out.
 const char *fuzz_gpu_line(Arena *arena, const Kernel *kernel) {
     const char *a = pick_loop(kernel), *b = pick_loop(kernel), *c = pick_loop(kernel);
     const Statement *first = kernel->body;
     bool blocks = kernel_has_blocks(kernel);
-    if (!blocks && !pick(3) && first->kind == STATEMENT_LOOP)
+    if (!blocks && !pick(6) && first->kind == STATEMENT_LOOP)
         return arena_print(arena, "BLOCK %s", kernel->loops.at[first->loop].name);
-    switch (pick(14)) {
-    case 0: return pick_threads(arena, kernel);
-    case 1: return arena_print(arena, "THREAD %s", a);
-    case 2: return arena_print(arena, "WARP %s", a);
-    case 3: return blocks ? arena_print(arena, "THREAD %s", a) : "BLOCK top";
-    case 4:
+    switch (pick(blocks ? 16 : 9)) {
+    case 0:
         return arena_print(arena, "FUSE %s %s%s%s as f%d", a, b, pick(2) ? " " : "",
                            pick(2) ? c : "", pick(100));
-    case 5: return arena_print(arena, "PIPELINE %s %d", a, 2 + pick(2));
-    case 6:
-    case 7:
+    case 1:
+    case 2:
         return arena_print(arena, "STAGE %s at %s over %s %s as %s +%d %s in shared",
                            pick_buffer(kernel), a, b, c, pick(2) ? c : b, 1 + pick(4),
                            pick(2) ? b : c);
-    case 8:
-        return arena_print(arena, "STAGE %s at %s over %s in shared", pick_buffer(kernel), a, b);
-    default: return fuzz_line(arena, kernel);
+    case 3:
+    case 4:
+        return arena_print(arena, "STAGE %s at %s over %s in %s", pick_buffer(kernel), a, b,
+                           pick(3) ? "shared" : "reg");
+    case 5: return arena_print(arena, "STAGE %s at %s in reg", pick_buffer(kernel), a);
+    case 6: return arena_print(arena, "SPLIT %s %d %s", a, 2 + pick(3), pick(2) ? "pad" : "guard");
+    case 7: return pick_order(arena, kernel);
+    case 8: return pick(4) ? fuzz_line(arena, kernel) : "BLOCK top";
+    case 9:
+    case 10: return arena_print(arena, "PIPELINE %s %d", pick_copying(kernel), 2 + pick(2));
+    case 11: return arena_print(arena, "WARP %s", a);
+    case 12: return pick_threads(arena, kernel);
+    case 13: return fuzz_line(arena, kernel);
+    default: return arena_print(arena, "THREAD %s", a);
     }
 }
