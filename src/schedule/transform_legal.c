@@ -110,59 +110,88 @@ static int64_t most_within(const Kernel *kernel, Id condition, Index value, int6
     return min_i64(most, span);
 }
 
-// The loop whose number, or a digit of it (i/4, i%4), an atom is; -1 if it is something else.
-static int32_t digit_of(const IndexTable *table, const Atom *atom) {
-    if (atom->kind == ATOM_LOOP) return atom->of;
-    if (atom->kind != ATOM_DIV && atom->kind != ATOM_MOD) return -1;
-    const Term *terms;
-    if (index_terms(table, atom->of, &terms) != 1 || terms->scale != 1 ||
-        index_constant(table, atom->of))
-        return -1;
-    const Atom *whole = index_atom_of(table, terms->atom);
-    return whole->kind == ATOM_LOOP ? whole->of : -1;
-}
+// What two iterations must have in common to meet: the digits of numbers.
+typedef struct {
+    Index at[32];
+    int count;
+} Digits;
 
-// Different iterations of the moving loops give different values: taken by size, each stride is
-// beyond what the smaller ones reach together (a number in mixed radix). loop must be among them,
-// as itself or as quotient and remainder by one number. Iterations of padding, which the condition
-// excludes, do not count. apart: the values differ by more than that.
-static bool is_injective(const Kernel *kernel, int32_t loop, LoopSet moving, Index index,
-                         int64_t apart, Id condition) {
+// Adds the digits of an index to those that are there: taken by size, each stride is beyond what
+// the smaller ones reach together (a number in mixed radix), so that equal numbers have equal
+// digits. Iterations of padding, which the condition excludes, do not count. apart: so have numbers
+// that differ by no more than that. False if it is no such number.
+static bool add_digits(const Kernel *kernel, LoopSet moving, Index index, int64_t apart,
+                       Id condition, Digits *digits) {
     IndexTable *table = graph_indices(kernel->graph);
     const Term *terms;
     int count = index_terms(table, index, &terms);
-    int64_t reach = apart, before = 0, quotient = 0, rest = 0;
-    bool found = false;
-    Index smaller = index_const(table, 0);  // the terms up to this stride
-    for (;;) {                              // the next larger stride of a moving loop
-        int64_t stride = INT64_MAX, last = 0, span;
-        int same = 0;
-        Index term = smaller;
+    int64_t reach = apart, before = 0;
+    Index zero = index_const(table, 0), smaller = zero;  // smaller: the terms up to this stride
+    for (;;) {                                           // the next larger stride of a moving loop
+        int64_t stride = INT64_MAX, span;
+        Index digit = zero, term = smaller;
         for (int i = 0; i < count; i++) {
             const Atom *atom = index_atom_of(table, terms[i].atom);
-            LoopSet used = kernel_loops_of_index(kernel, atom_index(table, atom));
-            if (!loop_set_meets(used, moving)) continue;
-            int32_t of = digit_of(table, atom);
-            if (of < 0) return false;
+            Index alone = atom_index(table, atom);
             int64_t scale = llabs(terms[i].scale);
+            if (!loop_set_meets(kernel_loops_of_index(kernel, alone), moving)) continue;
             if (scale <= before || scale > stride) continue;
-            same = scale == stride ? same + 1 : 1;
+            if (scale < stride) digit = zero, term = smaller;
             stride = scale;
-            last = atom->kind == ATOM_LOOP ? last_iteration(kernel, of) : atom->high;
-            term = index_scale(table, atom_index(table, atom), terms[i].scale);
-            if (of != loop) continue;
-            found |= atom->kind == ATOM_LOOP;
-            if (atom->kind == ATOM_DIV) quotient = atom->by;
-            if (atom->kind == ATOM_MOD) rest = atom->by;
+            digit = index_add(table, digit, index_scale(table, alone, terms[i].scale / scale));
+            term = index_add(table, term, index_scale(table, alone, terms[i].scale));
         }
-        if (stride == INT64_MAX) return found || (quotient && quotient == rest);
-        if (same > 1 || stride <= reach || __builtin_mul_overflow(stride, max_i64(last, 0), &span))
+        if (stride == INT64_MAX) return true;
+        int64_t last = max_i64(index_high(table, digit), -index_low(table, digit));
+        if (digits->count == COUNT_OF(digits->at) || stride <= reach ||
+            __builtin_mul_overflow(stride, last, &span))
             return false;
-        smaller = index_add(table, smaller, term);
+        digits->at[digits->count++] = digit;
+        smaller = term;
         int64_t most = most_within(kernel, condition, smaller, INT64_MAX / 4);
         reach = min_i64(reach + span, apart + most - index_low(table, smaller));
         before = stride;
     }
+}
+
+// From the digits x/n + y and x%n the number x + n*y; -1: they are no such two.
+static Index joined(IndexTable *table, Index high, Index low) {
+    const Term *terms;
+    const Atom *rest =
+        index_terms(table, low, &terms) == 1 ? index_atom_of(table, terms->atom) : NULL;
+    if (!rest || rest->kind != ATOM_MOD || terms->scale != 1) return -1;
+    for (int i = index_terms(table, high, &terms) - 1; i >= 0; i--) {
+        const Atom *atom = index_atom_of(table, terms[i].atom);
+        if (atom->kind != ATOM_DIV || atom->of != rest->of || atom->by != rest->by ||
+            terms[i].scale != 1)
+            continue;
+        Index others = index_sub(table, high, atom_index(table, atom));
+        return index_add(table, index_scale(table, others, atom->by), atom->of);
+    }
+    return -1;
+}
+
+// Different iterations of `loop` give values that differ by more than `apart`, wherever the moving
+// loops are: its number is one of the digits, or of those of a number that they tell.
+static bool is_injective(const Kernel *kernel, int32_t loop, LoopSet moving, Index index,
+                         int64_t apart, Id condition) {
+    IndexTable *table = graph_indices(kernel->graph);
+    const Term *term;
+    Digits digits = {.count = 0};
+    if (!add_digits(kernel, moving, index, apart, condition, &digits)) return false;
+    for (int i = 0; i < digits.count; i++) {
+        bool alone = index_terms(table, digits.at[i], &term) == 1;
+        const Atom *atom = alone ? index_atom_of(table, term->atom) : NULL;
+        if (alone && atom->kind == ATOM_LOOP && atom->of == loop) return true;
+        for (int j = 0; j < i; j++) {
+            int before = digits.count;
+            Index whole = joined(table, digits.at[i], digits.at[j]);
+            if (whole < 0) whole = joined(table, digits.at[j], digits.at[i]);
+            if (whole >= 0 && !add_digits(kernel, moving, whole, 0, condition, &digits))
+                digits.count = before;
+        }
+    }
+    return false;
 }
 
 static bool disjoint_when(const Kernel *kernel, int32_t loop, LoopSet varying, Index a, Index b,

@@ -33,3 +33,30 @@ TEST(what_is_copied_back_meets_no_other_thread) {
     check_refused(text, "THREAD i\nSTAGE x at i over j in own");
     check_refused(text, "STAGE x at i over j in own\nTHREAD i");
 }
+
+// Quotient and remainder of what is split again tell its number: (8*p0 + p1)/10 and (8*p0 + p1)%10,
+// and of what is larger than 10, 10*p0 + (4*p0 + p1)/10 too.
+TEST(a_number_comes_from_its_digits) {
+    static const char *const factors[] = {"8", "14"};
+    for (int i = 0; i < COUNT_OF(factors); i++) {
+        Arena *arena = arena_new();
+        Kernel *kernel = kernel_parse(
+            arena, "test",
+            "kernel t\nin x f32[120]\nout y f32[120]\nfor n < 3 { for o < 4 { for x_ < "
+            "10 {\ny[40*n + 10*o + x_] = x[40*n + 10*o + x_] } } }");
+        const char *schedule = arena_print(arena,
+                                           "ORDER o n x_\nFUSE n x_ as p\nSPLIT p %s pad\n"
+                                           "FUSE o p0 as t\nTHREAD t\n",
+                                           factors[i]);
+        CHECK(strstr(run_schedule(arena, kernel, schedule, NULL), "thread for t") != NULL);
+        arena_free(arena);
+    }
+}
+
+// Without one of the two there are many such numbers.
+TEST(one_digit_does_not_tell_a_number) {
+    check_refused("kernel t\nin x f32[32]\nout y f32[8]\nfor i < 32 { y[i/4] = x[i] }", "THREAD i");
+    check_refused("kernel t\nin x f32[32]\nout y f32[8]\nfor i < 32 { y[i%8] = x[i] }", "THREAD i");
+    check_refused("kernel t\nin x f32[32]\nout y f32[99]\nfor i < 32 { y[10*(i/4) + i%8] = x[i] }",
+                  "THREAD i");
+}
