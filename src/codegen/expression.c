@@ -303,6 +303,24 @@ static int32_t constant(Lower *lower, Id id) {
     return narrowed(lower, dtype, let_number(lower, number));
 }
 
+// x < y where vectors are whole: all lanes are below or none is, if x begins at a whole vector and
+// y is the beginning of one. -1: it is not so, or vectors have masks.
+static int32_t whole_below(Lower *lower, const Node *node) {
+    const Graph *graph = lower->kernel->graph;
+    IndexTable *indices = lower->program->indices;
+    const Node *x = graph_node(graph, node->source[0]), *y = graph_node(graph, node->source[1]);
+    int64_t stride, rest;
+    if (!lower->gpu || lower->lanes == 1 || x->op != OP_INDEX || y->op != OP_INDEX) return -1;
+    Index first = mapped(lower, (Index)x->arg[0]), end = mapped(lower, (Index)y->arg[0]);
+    if (!index_stride(indices, first, -lower->lanes, &stride) || stride != 1) return -1;
+    first = index_replace(indices, first, ATOM_LOOP, -lower->lanes, index_const(indices, 0));
+    if (!index_is_const(indices, index_mod(indices, first, lower->lanes), &rest) || rest ||
+        !index_is_const(indices, index_mod(indices, end, lower->lanes), &rest) || rest)
+        return -1;
+    return let(lower, OP_CMPLT, DT_BOOL, let_index(lower, first, x->dtype),
+               let_index(lower, end, y->dtype), -1);
+}
+
 static int32_t make(Lower *lower, Id id) {
     const Graph *graph = lower->kernel->graph;
     const Node *node = graph_node(graph, id);
@@ -310,7 +328,8 @@ static int32_t make(Lower *lower, Id id) {
     if (node->op == OP_LOAD) return load(lower, node);
     if (node->op == OP_INDEX)
         return let_index(lower, mapped(lower, (Index)node->arg[0]), node->dtype);
-    int32_t source[3] = {-1, -1, -1};
+    int32_t source[3] = {-1, -1, -1}, whole = node->op == OP_CMPLT ? whole_below(lower, node) : -1;
+    if (whole >= 0) return whole;
     for (int i = 0; i < node->sources; i++) source[i] = expression(lower, node->source[i]);
     DType from = node->sources ? node_dtype(graph, node->source[node->sources - 1]) : node->dtype;
     if (node->op == OP_CAST) return cast(lower, from, node->dtype, source[0]);

@@ -654,8 +654,10 @@ static const char wide_types[] = "#ifdef __CUDACC__\n"
                                  "typedef uint2 wide_8;\n"
                                  "typedef uint4 wide_16;\n"
                                  "#define lane_of(x, lane) (x).at[lane]\n"
+                                 "#define zeros(type) type{}\n"
                                  "#else\n"
                                  "#define lane_of(x, lane) (x)[lane]\n"
+                                 "#define zeros(type) (type){0}\n"
                                  "#endif\n";
 
 void prelude_add(Text *text, Arena *arena, const char *body, bool cuda) {

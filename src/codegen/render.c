@@ -311,7 +311,9 @@ static const char *load_let(Render *render, const Step *step) {
         text = list_text(render, step);
     }
     if (step->condition < 0 || masked) return text;
-    const char *zero = lanes > 1 ? PRINT("(%s){0}", render_type(render, step->type)) : "0";
+    const char *form = render->cuda ? "zeros(%s)" : "(%s){0}",
+               *zero = lanes > 1 ? arena_print(render->arena, form, render_type(render, step->type))
+                                 : "0";
     return PRINT("%s ? %s : %s", operand(render, step->condition), text, zero);
 }
 

@@ -68,7 +68,8 @@ static int wide_lanes(Scalars *to, const Step *step, ValueType type, int lane) {
     int64_t stride;
     IndexTable *indices = to->to->indices;
     const Term *terms;
-    bool can = step->condition < 0 && type.dtype != DT_BOOL &&
+    bool whole = step->condition < 0 || step_of(to, step->condition)->type.lanes == 1;
+    bool can = whole && type.dtype != DT_BOOL &&
                index_stride(to->from->indices, step->index, -type.lanes, &stride) && stride == 1;
     int lanes = can ? type.lanes - lane : 1;
     Index first = index_at(to, step->index, lane);

@@ -8,7 +8,13 @@
 
 #include <string.h>
 
-static Id both(Graph *graph, Id a, Id b) { return a < 0 ? b : node_binary(graph, OP_AND, a, b); }
+// b may be part of a already.
+static Id both(Graph *graph, Id a, Id b) {
+    const Node *node = a < 0 ? NULL : graph_node(graph, a);
+    if (!node) return b;
+    bool has = a == b || (node->op == OP_AND && (node->source[0] == b || node->source[1] == b));
+    return has ? a : node_binary(graph, OP_AND, a, b);
+}
 
 // index < bound
 static Id below(Kernel *kernel, Index index, Index bound) {
@@ -48,6 +54,16 @@ static void guard_memory(Kernel *kernel, Statement *list, LoopSet loops, Id insi
     }
 }
 
+// A load reads 0 where its condition does not hold.
+static Id zero_past(Kernel *kernel, Id value, Id inside) {
+    Graph *graph = kernel->graph;
+    Node node = *graph_node(graph, value);
+    if (node.op == OP_LOAD)
+        return kernel_load(kernel, (int32_t)node.arg[0], (Index)node.arg[1],
+                           both(graph, node.sources ? node.source[0] : -1, inside));
+    return node_where(graph, inside, value, node_const_float(graph, node.dtype, (Shape){0}, 0));
+}
+
 // A product that is added to a sum: past the end both factors are 0, so that it needs no condition.
 static void zero_terms(const ScheduleLine *line, Statement *update, Id inside, bool *keep) {
     Graph *graph = line->kernel->graph;
@@ -57,9 +73,8 @@ static void zero_terms(const ScheduleLine *line, Statement *update, Id inside, b
         graph_node(graph, update->value)->op != OP_FMA)
         line_refuse(line, update, "not a sum of products. Hint: SPLIT .. pad");
     Node value = *graph_node(graph, update->value);
-    Id zero = node_const_float(graph, value.dtype, (Shape){0}, 0);
-    Id x = node_where(graph, inside, value.source[0], zero),
-       y = node_where(graph, inside, value.source[1], zero);
+    Id x = zero_past(line->kernel, value.source[0], inside),
+       y = zero_past(line->kernel, value.source[1], inside);
     update->value = node_fma(graph, x, y, value.source[2]);
     keep[update->buffer] = true;
 }

@@ -113,8 +113,7 @@ TEST(split_adds_zeros_to_a_sum) {
                 "for k0 < 3 {\n"
                 "  for k1 < 2 {\n"
                 "    let t1 = (cmplt @i32(2*k0 + k1) @i32(5))\n"
-                "    update s[0] = (fma (where t1 x[2*k0 + k1 if t1] 0) (where t1 w[2*k0 + k1 if "
-                "t1] 0) s[0])\n"
+                "    update s[0] = (fma x[2*k0 + k1 if t1] w[2*k0 + k1 if t1] s[0])\n"
                 "  }\n"
                 "}\n"
                 "finish y[0] = s[0]\n");
