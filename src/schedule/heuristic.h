@@ -86,10 +86,15 @@ const char *flat_schedule(Heuristic *to);
 const char *tiles_schedule(Heuristic *to);
 
 // heuristic_gpu.c: for GPUs
-const char *gpu_pipelined_schedule(Heuristic *to);
-const char *gpu_tile_schedule(Heuristic *to);
+enum { WIDE = 4 };  // elements that a thread moves at once
+// One loop in place of several; its name.
+const char *add_fused(Heuristic *to, const int32_t *loop, int loops);
 const char *gpu_schedule(Heuristic *to);
 const char *gpu_plain_schedule(Heuristic *to);
+
+// heuristic_gpu_tiles.c: products as tiles; NULL: not one of those
+const char *gpu_pipelined_schedule(Heuristic *to);
+const char *gpu_tile_schedule(Heuristic *to);
 
 // heuristic_attention.c: of what online() made.
 const char *attention_schedule(Heuristic *to);

@@ -32,6 +32,17 @@ static void set_threads(const ScheduleLine *line) {
     }
 }
 
+// The factor that moves with the rows comes first.
+static void order_factors(Kernel *kernel, const Statement *rows) {
+    Statement *update = rows->body;
+    while (update->kind == STATEMENT_LOOP) update = update->body;
+    const Node *value = graph_node(kernel->graph, update->value);
+    if (value->op != OP_FMA) return;
+    Id x = value->source[0], y = value->source[1], sum = value->source[2];
+    LoopSet used = kernel_loops_of(kernel, x);
+    if (!loop_set_has(&used, rows->loop)) update->value = node_fma(kernel->graph, y, x, sum);
+}
+
 void transform_warps(const ScheduleLine *line, int32_t buffer) {
     Kernel *kernel = line->kernel;
     AccessList accesses = kernel_accesses(line->arena, kernel, kernel->body, buffer);
@@ -40,6 +51,7 @@ void transform_warps(const ScheduleLine *line, int32_t buffer) {
         if (accesses.at[i].statement->role == ROLE_UPDATE) outermost = accesses.at[i].statement;
     for (int i = 0; i < TILE_LOOPS && outermost; i++) outermost = kernel_parent(kernel, outermost);
     if (!outermost) line_refuse(line, NULL, "it is not updated under six loops");
+    order_factors(kernel, outermost);
     TileUse tile;
     const char *wrong = kernel_tile(kernel, outermost, &tile);
     if (wrong) line_refuse(line, outermost, "%s", wrong);

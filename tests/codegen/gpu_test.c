@@ -1,103 +1,17 @@
 /* gpu_test.c - kernels for GPUs: schedules with blocks, warps and threads, run on simt as compiled
  * for speed and as checked, against the chunk interpreter on the unscheduled kernel. */
-#include "codegen/run.h"
-#include "rewrite/rewrite.h"
-#include "schedule/schedule.h"
+#include "codegen/gpu_run.h"
 #include "test.h"
 
-#include <math.h>
-#include <stdlib.h>
 #include <string.h>
-
-typedef struct {
-    Arena *arena;
-    Kernel *kernel;
-    Program *program;
-    char *source, symbol[SYMBOL_SIZE];
-    SimtCounts counts;  // of the checked build's launches
-} Gpu;
-
-static Gpu gpu_render(const char *text, const char *schedule) {
-    Gpu gpu = {.arena = arena_new()};
-    gpu.kernel = kernel_parse(gpu.arena, "test", text);
-    kernel_verify(gpu.kernel);
-    accumulate(gpu.kernel);
-    schedule_apply(gpu.kernel, schedule);
-    expand_kernel(gpu.kernel);
-    gpu.program = lower(gpu.arena, gpu.kernel, &(LowerOptions){.gpu = true});
-    program_verify(gpu.program);
-    gpu.source = render_cuda(gpu.arena, gpu.program, NULL, gpu.symbol);
-    return gpu;
-}
-
-static SimtFunction *const *compile(const Gpu *gpu, bool checked) {
-    run_private_cache();
-    CompileUnit unit = {.symbol = arena_print(gpu->arena, "simt_%s", gpu->symbol + strlen("pg_k_")),
-                        .source =
-                            checked ? simt_checked_source(gpu->arena, gpu->source) : gpu->source,
-                        .flags = checked ? SIMT_CHECKED_FLAGS : SIMT_FLAGS};
-    if (compile_units(&unit, 1)) fatal("%s\n%s", error_text(), gpu->source);
-    SimtFunction *const *functions;
-    memcpy(&functions, &unit.function, sizeof functions);
-    return functions;
-}
-
-static int64_t no_var(void *context, const Atom *atom) {
-    return ((const int64_t *)context)[atom->of];
-}
-
-static void call(Gpu *gpu, bool checked, void **buffer, const int64_t *var) {
-    enum { MOST = 16, WORKSPACE = 1 << 16 };
-    SimtFunction *const *function = compile(gpu, checked);
-    void *param[MOST + 1], *workspace = arena_alloc(gpu->arena, WORKSPACE);
-    SimtRange range[MOST + 1];
-    int params = 0, launch = 0;
-    for (; gpu->kernel->buffers.at[params].space == SPACE_PARAM; params++) {
-        const KernelBuffer *from = &gpu->kernel->buffers.at[params];
-        int bytes = dtypes[from->dtype].bytes;
-        param[params] = &buffer[params];
-        range[params] = (SimtRange){from->name, buffer[params], from->size * bytes, bytes};
-        if (params + 1 == gpu->kernel->buffers.count && ++params) break;
-    }
-    param[params] = &workspace;
-    range[params] = (SimtRange){"workspace", workspace, WORKSPACE, 4};
-    for (int32_t v = 0; v < gpu->program->vars.count; v++)
-        param[params + 1 + v] = (void *)(uintptr_t)&var[v];
-    int64_t bytes = program_block_bytes(gpu->program);
-    for (int32_t i = 0; i < gpu->program->steps.count; i++) {
-        const Step *step = &gpu->program->steps.at[i];
-        if (step->kind != STEP_LAUNCH) continue;
-        int64_t blocks =
-            index_value(gpu->program->indices, step->index, no_var, (void *)(uintptr_t)var);
-        int status = checked ? simt_check(function[launch], blocks, step->threads, bytes, param,
-                                          params + 1, range, &gpu->counts)
-                             : simt_launch(function[launch], blocks, step->threads, bytes, param);
-        if (status) fatal("%s\n%s", error_text(), gpu->source);
-        launch++;
-    }
-}
 
 // Buffer 0, of `size` floats, is the result; the others are given.
 static Gpu check_equal(const char *text, const char *schedule, void **buffer, int64_t size,
                        double tolerance) {
-    Arena *arena = arena_new();
-    Kernel *plain = kernel_parse(arena, "test", text);
-    float *wanted = arena_array(arena, float, size), *got = arena_array(arena, float, size);
-    expand_kernel(plain);
-    buffer[0] = wanted;
-    interpret(plain, buffer, NULL);
     Gpu gpu = gpu_render(text, schedule);
-    for (int checked = 0; checked < 2; checked++) {
-        memset(got, 0xff, sizeof *got * (size_t)size);
-        buffer[0] = got;
-        call(&gpu, checked, buffer, NULL);
-        for (int64_t i = 0; i < size; i++) CHECK_NEAR((double)got[i], (double)wanted[i], tolerance);
-    }
-    arena_free(arena);
+    gpu_check(&gpu, text, buffer, size, tolerance, NULL);
     return gpu;
 }
-
-static void gpu_free(Gpu *gpu) { arena_free(gpu->arena); }
 
 static float *values(int64_t count, uint32_t seed) {
     static Arena *all;
@@ -105,9 +19,7 @@ static float *values(int64_t count, uint32_t seed) {
     return random_floats(all, count, seed);
 }
 
-static bool has(const Gpu *gpu, const char *part) {
-    return strstr(strstr(gpu->source, "KERNEL("), part);
-}
+static bool has(const Gpu *gpu, const char *part) { return gpu_has(gpu, part); }
 
 // ---- blocks and threads ------------------------------------------------------------------------
 static const char added[] =
@@ -215,27 +127,12 @@ TEST(all_of_a_kernel_is_one_block) {
     gpu_free(&gpu);
 }
 
-static void apply(void *argument) {
-    const char *const *schedule = ((void **)argument)[1];
-    schedule_apply(((void **)argument)[0], *schedule);
-}
-
 // The first schedule that the heuristic offers and the transforms take.
 static Gpu check_first(const char *text, const char *tiles, void **buffer, int64_t size,
                        double tolerance) {
     Arena *arena = arena_new();
-    const char *candidate[CANDIDATES_MAX];
-    Kernel *kernel = kernel_parse(arena, "test", text);
-    accumulate(kernel);
     ScheduleTarget target = {.gpu = gpu_target("h100"), .tiles = tiles};
-    schedule_candidates(arena, kernel, &target, candidate);
-    int first = 0;
-    for (;; first++) {
-        Kernel *attempt = kernel_parse(arena, "test", text);
-        accumulate(attempt);
-        if (!try_privately(apply, (void *[]){attempt, (void *)(uintptr_t)&candidate[first]})) break;
-    }
-    Gpu gpu = check_equal(text, candidate[first], buffer, size, tolerance);
+    Gpu gpu = check_equal(text, gpu_first(arena, text, &target), buffer, size, tolerance);
     arena_free(arena);
     return gpu;
 }

@@ -1,0 +1,309 @@
+/* heuristic_gpu_tiles.c - a good schedule for a GPU where a kernel is a product of matrices.
+ * In: a kernel in explicit form.  Out: schedules as text, best first.
+ * Invariant: what a thread reads, its neighbour reads the next of, wherever a loop is contiguous.
+ *
+ * Each loop around the sum moves with one operand or with both. Those of one are the rows, those of
+ * the other the columns; each side becomes one loop, and so does the sum, so that a convolution is
+ * a product of filters and places whose copies find out where a place's element lies:
+ *   out[n, o, y, x] = sum over c, v, u of w[o, c, v, u] in[n, c, y + v, x + u]
+ *   =>  rows o, columns n_y_x, sum c_v_u
+ * A block copies what its tile needs of both operands to its memory, a slice of the sum at a time,
+ * and each thread has 4 x 4 elements of the tile, or so many several times, in registers (V. Volkov
+ * and J. Demmel, 2008), or a warp's tensor cores have. Sizes may be VARs: tiles are whole; what
+ * lies past the end is not read where it would leave a buffer, and not stored.                  */
+#include "schedule/heuristic.h"
+
+#include <string.h>
+
+// A tile of the result that a block computes, a slice of the sum at a time.
+typedef struct {
+    int rows, columns;  // of the tile
+    int depth;          // of a slice
+    int threads;
+    bool units;     // on tensor cores
+    int warp_side;  // a warp has so many rows and columns
+} GpuTile;
+
+typedef struct {
+    int32_t loop[CHAIN_MAX];  // outermost first, but one whose extent is a VAR's before all others
+    int count, vars;          // vars: so many of such
+    int64_t size;             // of all their iterations, VARs at their bounds
+} Side;
+typedef struct {
+    Product product;
+    Side rows, columns, around, sum;
+    GpuTile tile;
+} Tiling;
+
+// ---- which loops are what ----------------------------------------------------------------------
+static void side_add(const Heuristic *to, Side *side, int32_t loop) {
+    int64_t extent;
+    bool is_var = !constant_extent(to, loop, &extent);
+    int at = side->count++;
+    for (; is_var && at > 0; at--) side->loop[at] = side->loop[at - 1];
+    side->loop[at] = loop;
+    side->vars += is_var;
+    side->size *= largest_extent(to, loop);
+}
+
+static bool find_sides(const Heuristic *to, Tiling *found) {
+    LoopSet left = kernel_loops_of(to->kernel, found->product.left),
+            right = kernel_loops_of(to->kernel, found->product.right);
+    found->rows.size = found->columns.size = found->around.size = found->sum.size = 1;
+    for (int i = 0; i < to->loops; i++) {
+        bool with_left = loop_set_has(&left, to->chain[i]),
+             with_right = loop_set_has(&right, to->chain[i]);
+        side_add(to,
+                 with_left == with_right ? &found->around
+                 : with_left             ? &found->rows
+                                         : &found->columns,
+                 to->chain[i]);
+    }
+    for (int i = 0; i < found->product.sums; i++) side_add(to, &found->sum, found->product.sum[i]);
+    return found->rows.vars < 2 && found->columns.vars < 2 && found->sum.vars < 2;
+}
+
+static bool find_tiling(const Heuristic *to, Tiling *found) {
+    enum { LEAST = 32 };  // rows and columns
+    *found = (Tiling){0};
+    int rows = to->loops - 2;
+    while (rows >= 0 && !find_product_over(to, to->chain[rows], &found->product)) rows--;
+    return rows >= 0 && find_sides(to, found) && found->rows.size >= LEAST &&
+           found->columns.size >= LEAST;
+}
+
+// The largest tile of which there are enough for all multiprocessors, else the smallest.
+static GpuTile choose_tile(const Heuristic *to, const Tiling *found) {
+    static const GpuTile tiles[2][2] = {
+        {{128, 128, 8, 256, false, 0}, {64, 64, 8, 256, false, 0}},
+        {{128, 128, 32, 128, true, 64}, {64, 64, 32, 128, true, 32}},
+    };
+    const GpuTile *large = &tiles[to->target->tiles != NULL][0];
+    int64_t blocks = found->around.size * (found->rows.size / large->rows) *
+                     (found->columns.size / large->columns);
+    return blocks >= to->target->gpu->sms ? large[0] : large[1];
+}
+
+// ---- copies ------------------------------------------------------------------------------------
+// The element of a buffer that the product reads.
+static Index element_of(const Heuristic *to, const Tiling *tiling, int32_t buffer) {
+    AccessList all = kernel_accesses(to->arena, to->kernel, tiling->product.update, buffer);
+    return all.at[0].index;
+}
+
+// So many iterations of the side's innermost loops follow each other in memory; the first of those.
+static int64_t run_of(const Heuristic *to, Index element, const Side *side, int *first) {
+    int64_t run = 1, stride, extent;
+    for (*first = side->count; *first > 0; --*first, run *= extent) {
+        int32_t loop = side->loop[*first - 1];
+        bool moves = index_stride(to->indices, element, loop, &stride);
+        extent = largest_extent(to, loop);
+        if (!moves || (stride != run && extent > 1)) break;
+    }
+    return run;
+}
+
+static bool is_along_sum(const Heuristic *to, const Tiling *tiling, int32_t buffer,
+                         const Side *side) {
+    Index element = element_of(to, tiling, buffer);
+    int first;
+    return run_of(to, element, &tiling->sum, &first) > run_of(to, element, side, &first);
+}
+
+// Four iterations in a row of the side are sixteen bytes that begin at a multiple of sixteen.
+static bool in_quads(const Heuristic *to, Index element, const Side *side) {
+    const Term *terms;
+    int first, count = index_terms(to->indices, element, &terms);
+    bool quads = run_of(to, element, side, &first) % WIDE == 0 && first >= side->vars &&
+                 index_constant(to->indices, element) % WIDE == 0;
+    for (int i = 0; i < count; i++) {
+        const Atom *atom = index_atom_of(to->indices, terms[i].atom);
+        bool in_run = false;
+        for (int n = first; n < side->count; n++)
+            in_run |= atom->kind == ATOM_LOOP && atom->of == side->loop[n];
+        quads &= !atom->by && (in_run || terms[i].scale % WIDE == 0);
+    }
+    return quads;
+}
+
+// What is copied for a slice: as many of the sum for each row (or column) of the tile, by threads
+// side by side along what is contiguous. Four elements each, if they lie so in both memories.
+static void add_copy(Heuristic *to, const Tiling *tiling, int32_t buffer, const Side *side,
+                     int rows, const char *loops, const char *sums) {
+    bool along_sum = is_along_sum(to, tiling, buffer, side),
+         turned = along_sum && !tiling->tile.units,
+         wide = !turned &&
+                in_quads(to, element_of(to, tiling, buffer), along_sum ? &tiling->sum : side);
+    int64_t count = (int64_t)rows * tiling->tile.depth / (wide ? WIDE : 1);
+    to->word['x'] = buffer_name(to, buffer);
+    to->word['l'] = filled(to, loops), to->word['d'] = filled(to, sums);
+    to->word['o'] = filled(to, along_sum ? "$l $d" : "$d $l");
+    to->word['t'] = decimal(to, min_i64(tiling->tile.threads, count));
+    if (!turned)
+        add(to, "FUSE $o as copy_$x\n");
+    else  // laid out the other way
+        add(to, "FUSE $l as rows_$x\nORDER rows_$x $d\nFUSE rows_$x $d as copy_$x\n");
+    add(to, wide ? "SPLIT copy_$x 4\nSPLIT copy_$x0 $t\nORDER copy_$x01 copy_$x00\n"
+                   "UNROLL copy_$x00\nTHREAD copy_$x01\nVECTORIZE copy_$x1\n"
+                 : "SPLIT copy_$x $t\nORDER copy_$x1 copy_$x0\nUNROLL copy_$x0\nTHREAD copy_$x1\n");
+}
+
+// ---- blocks ------------------------------------------------------------------------------------
+// The sides as one loop each, and the sum.
+static void add_sides(Heuristic *to, const Tiling *tiling) {
+    const Side *side[] = {&tiling->around, &tiling->rows, &tiling->columns};
+    Text order = text_new(to->arena);
+    int at = 0;
+    bool moves = false;
+    for (int n = 0; n < COUNT_OF(side); n++)
+        for (int i = 0; i < side[n]->count; i++) {
+            text_add(&order, " %s", name_of(to, side[n]->loop[i]));
+            moves |= to->chain[at++] != side[n]->loop[i];
+        }
+    if (moves) text_add(&to->text, "ORDER%s\n", order.at);
+    to->word['i'] = add_fused(to, tiling->rows.loop, tiling->rows.count);
+    to->word['j'] = add_fused(to, tiling->columns.loop, tiling->columns.count);
+    to->word['k'] = add_fused(to, tiling->sum.loop, tiling->sum.count);
+}
+
+// A block for each tile, whatever loops are around. Of loops whose extents are VARs one can be the
+// outermost of those that become one; a block walks the others. The words: g, the blocks'; h, what
+// one walks; o, the innermost of both.
+static void find_blocks(Heuristic *to, const Tiling *tiling) {
+    Text blocks = text_new(to->arena), walks = text_new(to->arena);
+    const char *name[CHAIN_MAX + 2];
+    bool is_var[CHAIN_MAX + 2];
+    int count = 0, first = 0;
+    for (; count < tiling->around.count; count++) {
+        name[count] = name_of(to, tiling->around.loop[count]);
+        is_var[count] = count < tiling->around.vars;
+    }
+    name[count] = filled(to, "$i0"), is_var[count++] = tiling->rows.vars > 0;
+    name[count] = filled(to, "$j0"), is_var[count++] = tiling->columns.vars > 0;
+    while (first < count && !is_var[first]) first++;
+    if (first < count) text_add(&blocks, " %s", name[first]);
+    for (int i = 0; i < count; i++)
+        if (i != first) text_add(is_var[i] ? &walks : &blocks, " %s", name[i]);
+    to->word['g'] = blocks.at;
+    to->word['h'] = walks.count ? walks.at : "";
+    to->word['o'] = walks.count ? strrchr(walks.at, ' ') + 1 : "tiles";
+}
+
+static void add_blocks(Heuristic *to) {
+    bool several = strchr(to->word['g'] + 1, ' ');
+    add(to, several ? "FUSE$g as tiles\nBLOCK tiles\n" : "BLOCK$g\n");
+    add(to, "STAGE $s at $o in reg\nSPLIT $k $d$z\n");
+}
+
+// ---- tiles -------------------------------------------------------------------------------------
+// Rows of the tile are i = 64*i10 + 4*i110 + i111: i110 is a thread's, and so with columns. A row
+// of the sum in shared memory has four elements free behind it where threads write columns.
+static void add_thread_tile(Heuristic *to, const Tiling *tiling) {
+    static const char *const nests[] = {"", "_init", "_finish"};
+    const Product *product = &tiling->product;
+    bool left_along = is_along_sum(to, tiling, product->rows_buffer, &tiling->rows),
+         right_along = is_along_sum(to, tiling, product->packed, &tiling->columns);
+    add(to, "SPLIT $i $m$p\nSPLIT $j $n$q\n");
+    find_blocks(to, tiling);
+    add(to, "ORDER$g$h $i1 $j1\n"
+            "SPLIT $i1 64\nSPLIT $i11 4\nSPLIT $j1 64\nSPLIT $j11 4\n"
+            "ORDER$g$h $i110 $j110 $i10 $i111 $j10 $j111\n");
+    add_blocks(to);
+    add(to, "ORDER $k0 $i110 $j110 $k1 $i10 $i111 $j10 $j111\n"
+            "STAGE $a at $k0 over $i10 $i110 $i111 $k1 ");
+    add(to, left_along ? "as $k1 +4 $i10 $i110 $i111 in shared convert\n"
+                       : "as $k1 $i10 $i110 $i111 in shared convert\n");
+    add(to, "STAGE $b at $k0 over $j10 $j110 $j111 $k1 ");
+    add(to, right_along ? "as $k1 +4 $j10 $j110 $j111 in shared convert\n"
+                        : "as $k1 $j10 $j110 $j111 in shared convert\n");
+    add_copy(to, tiling, product->rows_buffer, &tiling->rows, tiling->tile.rows,
+             "$i10_$x $i110_$x $i111_$x", "$k1_$x");
+    add_copy(to, tiling, product->packed, &tiling->columns, tiling->tile.columns,
+             "$j10_$x $j110_$x $j111_$x", "$k1_$x");
+    for (int n = 0; n < COUNT_OF(nests); n++) {
+        to->word['e'] = nests[n];
+        add(to, "FUSE $i110$e $j110$e as own$e\nUNROLL $i10$e\nUNROLL $i111$e\nUNROLL $j10$e\n"
+                "VECTORIZE $j111$e\n");
+    }
+    add(to, "UNROLL $k1\nTHREAD own own_init own_finish\n");
+}
+
+// Tiles of 16 x 8 by 8, whose rows, columns and sum are halved as mma.m16n8k8's threads hold them
+// (kernel_tile.c); four elements free behind each row of 32, or eight behind each of 128, let the
+// 32 threads that read a fragment find it in 32 banks.
+static void add_warp_tile(Heuristic *to, const Tiling *tiling) {
+    static const char *const nests[] = {"_init", "_finish"};
+    const Product *product = &tiling->product;
+    bool left_along = is_along_sum(to, tiling, product->rows_buffer, &tiling->rows),
+         right_along = is_along_sum(to, tiling, product->packed, &tiling->columns);
+    to->word['w'] = decimal(to, tiling->tile.warp_side);
+    add(to, "SPLIT $i $m$p\nSPLIT $j $n$q\n");
+    find_blocks(to, tiling);
+    add(to,
+        "ORDER$g$h $i1 $j1\n"
+        "SPLIT $i1 $w\nSPLIT $i11 16\nSPLIT $i111 8\nSPLIT $j1 $w\nSPLIT $j11 8\nSPLIT $j111 2\n"
+        "ORDER$g$h $i10 $j10 $i110 $j110 $i1110 $i1111 $j1110 $j1111\n");
+    add_blocks(to);
+    add(to, "SPLIT $k1 8\nSPLIT $k11 4\n"
+            "ORDER $k0 $i10 $j10 $k10 $i110 $j110 $i1110 $i1111 $j1110 $j1111 $k110 $k111\n"
+            "STAGE $a at $k0 over $i10 $i110 $i1110 $i1111 $k10 $k110 $k111 ");
+    add(to, left_along ? "as $i10 $i110 $i1110 $i1111 +4 $k10 $k110 $k111 in shared convert\n"
+                       : "as $k10 $k110 $k111 +8 $i10 $i110 $i1110 $i1111 in shared convert\n");
+    add(to, "STAGE $b at $k0 over $k10 $k110 $k111 $j10 $j110 $j1110 $j1111 ");
+    add(to, right_along ? "as $j10 $j110 $j1110 $j1111 +4 $k10 $k110 $k111 in shared convert\n"
+                        : "as $k10 $k110 $k111 +8 $j10 $j110 $j1110 $j1111 in shared convert\n");
+    add(to, "FUSE $i10 $j10 as warps\nFUSE $i10_init $j10_init as warps_init\n"
+            "FUSE $i10_finish $j10_finish as warps_finish\nWARP warps warps_init warps_finish\n"
+            "STAGE $a_shared at $k10 over $i110 $i1110 $i1111 $k110 $k111 "
+            "as $i110 $k110 $i1110 $i1111 $k111 in reg\n"
+            "STAGE $b_shared at $k10 over $j110 $j1110 $j1111 $k110 $k111 "
+            "as $j110 $k110 $j1110 $j1111 $k111 in reg\n"
+            "FUSE $i1111_$a_shared $k111_$a_shared as lanes_$a\n"
+            "ORDER lanes_$a $i110_$a_shared $k110_$a_shared $i1110_$a_shared\n"
+            "FUSE $j1110_$b_shared $j1111_$b_shared $k111_$b_shared as lanes_$b\n"
+            "ORDER lanes_$b $j110_$b_shared $k110_$b_shared\n");
+    for (int n = 0; n < COUNT_OF(nests); n++) {
+        to->word['e'] = nests[n];
+        add(to, "FUSE $i1111$e $j1110$e as lanes$e\n"
+                "ORDER lanes$e $i110$e $j110$e $i1110$e $j1111$e\n"
+                "UNROLL $i110$e\nUNROLL $j110$e\nUNROLL $i1110$e\n");
+    }
+    add(to, "UNROLL $j1111_init\nVECTORIZE $j1111_finish\n"
+            "TENSORCORE mma_tf32 16x8 on $s with lanes_init lanes_finish lanes_$a lanes_$b\n"
+            "UNROLL $k10\nUNROLL $i110\nUNROLL $j110\nUNROLL $i110_$a_shared\n"
+            "UNROLL $k110_$a_shared\nUNROLL $i1110_$a_shared\nUNROLL $j110_$b_shared\n"
+            "UNROLL $k110_$b_shared\n");
+    add_copy(to, tiling, product->rows_buffer, &tiling->rows, tiling->tile.rows,
+             "$i10_$x $i110_$x $i1110_$x $i1111_$x", "$k10_$x $k110_$x $k111_$x");
+    add_copy(to, tiling, product->packed, &tiling->columns, tiling->tile.columns,
+             "$j10_$x $j110_$x $j1110_$x $j1111_$x", "$k10_$x $k110_$x $k111_$x");
+}
+
+static bool divides(const Side *side, int64_t by) { return !side->vars && side->size % by == 0; }
+
+const char *gpu_tile_schedule(Heuristic *to) {
+    Tiling tiling;
+    if (!find_tiling(to, &tiling)) return NULL;
+    tiling.tile = choose_tile(to, &tiling);
+    if (tiling.sum.size < tiling.tile.depth) return NULL;
+    to->text = text_new(to->arena);
+    set_words(to, &tiling.product);
+    add_sides(to, &tiling);
+    set_tile(to, tiling.tile.rows, tiling.tile.columns);
+    to->word['d'] = decimal(to, tiling.tile.depth);
+    to->word['p'] = divides(&tiling.rows, tiling.tile.rows) ? "" : " pad";
+    to->word['q'] = divides(&tiling.columns, tiling.tile.columns) ? "" : " pad";
+    to->word['z'] = divides(&tiling.sum, tiling.tile.depth) ? "" : " zero";
+    if (tiling.tile.units)
+        add_warp_tile(to, &tiling);
+    else
+        add_thread_tile(to, &tiling);
+    return to->text.at;
+}
+
+// The same with copies two slices ahead, where they are plain.
+const char *gpu_pipelined_schedule(Heuristic *to) {
+    const char *tile = gpu_tile_schedule(to);
+    int places = to->target->tiles ? 2 : 3;  // of 36 KB or of 8
+    return tile ? arena_print(to->arena, "%sPIPELINE %s0 %d\n", tile, to->word['k'], places) : NULL;
+}

@@ -1,0 +1,126 @@
+/* gpu_run.c - see gpu_run.h. */
+#include "codegen/gpu_run.h"
+
+#include "rewrite/rewrite.h"
+#include "test.h"
+
+#include <string.h>
+
+Gpu gpu_render(const char *text, const char *schedule) {
+    Gpu gpu = {.arena = arena_new()};
+    gpu.kernel = kernel_parse(gpu.arena, "test", text);
+    gpu.schedule = arena_text(gpu.arena, schedule);
+    kernel_verify(gpu.kernel);
+    accumulate(gpu.kernel);
+    schedule_apply(gpu.kernel, schedule);
+    expand_kernel(gpu.kernel);
+    gpu.program = lower(gpu.arena, gpu.kernel, &(LowerOptions){.gpu = true});
+    program_verify(gpu.program);
+    gpu.source = render_cuda(gpu.arena, gpu.program, NULL, gpu.symbol);
+    return gpu;
+}
+
+void gpu_free(Gpu *gpu) { arena_free(gpu->arena); }
+
+bool gpu_has(const Gpu *gpu, const char *part) {
+    return strstr(strstr(gpu->source, "KERNEL("), part);
+}
+
+static void apply(void *argument) {
+    const char *const *schedule = ((void **)argument)[1];
+    schedule_apply(((void **)argument)[0], *schedule);
+}
+
+const char *gpu_first(Arena *arena, const char *text, const ScheduleTarget *target) {
+    const char *candidate[CANDIDATES_MAX];
+    Kernel *kernel = kernel_parse(arena, "test", text);
+    accumulate(kernel);
+    schedule_candidates(arena, kernel, target, candidate);
+    for (int first = 0;; first++) {
+        Kernel *attempt = kernel_parse(arena, "test", text);
+        accumulate(attempt);
+        void *both[] = {attempt, (void *)(uintptr_t)&candidate[first]};
+        if (!try_privately(apply, both)) return candidate[first];
+    }
+}
+
+static SimtFunction *const *compile(const Gpu *gpu, bool checked) {
+    run_private_cache();
+    CompileUnit unit = {.symbol = arena_print(gpu->arena, "simt_%s", gpu->symbol + strlen("pg_k_")),
+                        .source =
+                            checked ? simt_checked_source(gpu->arena, gpu->source) : gpu->source,
+                        .flags = checked ? SIMT_CHECKED_FLAGS : SIMT_FLAGS};
+    if (compile_units(&unit, 1)) fatal("%s\n%s", error_text(), gpu->source);
+    SimtFunction *const *functions;
+    memcpy(&functions, &unit.function, sizeof functions);
+    return functions;
+}
+
+static int64_t var_value(void *context, const Atom *atom) {
+    return ((const int64_t *)context)[atom->of];
+}
+
+static void call(Gpu *gpu, bool checked, void **buffer, const int64_t *var) {
+    enum { MOST = 16 };
+    SimtFunction *const *function = compile(gpu, checked);
+    int64_t bytes = program_block_bytes(gpu->program),
+            room = gpu->program->own_bytes + gpu->program->shared_bytes + 64;
+    void *param[MOST + 1], *workspace = arena_alloc(gpu->arena, (size_t)room);
+    SimtRange range[MOST + 1];
+    int params = 0, launch = 0;
+    for (; gpu->kernel->buffers.at[params].space == SPACE_PARAM; params++) {
+        const KernelBuffer *from = &gpu->kernel->buffers.at[params];
+        int grain = dtypes[from->dtype].bytes;
+        param[params] = &buffer[params];
+        range[params] = (SimtRange){from->name, buffer[params], from->size * grain, grain};
+        if (params + 1 == gpu->kernel->buffers.count && ++params) break;
+    }
+    param[params] = &workspace;
+    range[params] = (SimtRange){"workspace", workspace, room, 4};
+    for (int32_t v = 0; v < gpu->program->vars.count; v++)
+        param[params + 1 + v] = (void *)(uintptr_t)&var[v];
+    for (int32_t i = 0; i < gpu->program->steps.count; i++) {
+        const Step *step = &gpu->program->steps.at[i];
+        if (step->kind != STEP_LAUNCH) continue;
+        int64_t blocks =
+            index_value(gpu->program->indices, step->index, var_value, (void *)(uintptr_t)var);
+        int status = checked ? simt_check(function[launch], blocks, step->threads, bytes, param,
+                                          params + 1, range, &gpu->counts)
+                             : simt_launch(function[launch], blocks, step->threads, bytes, param);
+        if (status) fatal("%s\n%s", error_text(), gpu->source);
+        launch++;
+    }
+}
+
+void gpu_check(Gpu *gpu, const char *text, void **buffer, int64_t size, double tolerance,
+               const int64_t *var) {
+    Arena *arena = arena_new();
+    Kernel *plain = kernel_parse(arena, "test", text);
+    size_t bytes = sizeof(float) * (size_t)size;
+    float *wanted = arena_array(arena, float, size), *got = arena_array(arena, float, size);
+    expand_kernel(plain);
+    memset(wanted, 0xff, bytes);
+    buffer[0] = wanted;
+    interpret(plain, buffer, var);
+    for (int checked = 0; checked < 2; checked++) {
+        memset(got, 0xff, bytes);
+        buffer[0] = got;
+        call(gpu, checked, buffer, var);
+        for (int64_t i = 0; i < size; i++)  // what is past a VAR's end nobody writes
+            if (memcmp(&wanted[i], &got[i], sizeof *got) != 0)
+                CHECK_NEAR((double)got[i], (double)wanted[i], tolerance);
+    }
+    arena_free(arena);
+}
+
+int64_t gpu_spills(const Gpu *gpu) {
+    static const char *const archs[] = {"sm_80", "sm_90a"};
+    int64_t bytes = 0;
+    for (int i = 0; i < COUNT_OF(archs) && nvrtc_available(); i++) {
+        NvrtcUnit unit = {.name = "test", .source = gpu->source, .arch = archs[i]};
+        if (nvrtc_compile(gpu->arena, &unit, 1)) fatal("%s\n%s", error_text(), gpu->source);
+        for (int k = 0; k < unit.kernels; k++)
+            bytes += unit.kernel[k].stack + unit.kernel[k].spill_stores;
+    }
+    return bytes;
+}
