@@ -189,18 +189,24 @@ const Backend backend_simt = {.compile = simt_compile,
 
 // ---- weights that are laid out -----------------------------------------------------------------
 
+// What came to the GPU only to be laid out goes again: whoever reads it as well asks for it then.
 int gpu_fill(Compiled *compiled, const Unit *unit, int32_t params, const int64_t *buffer) {
     const Backend *backend = compiled->backend;
     Launch launch = {.params = params, .buffer = arena_array(compiled->arena, void *, params)};
+    bool *stays = arena_array(compiled->arena, bool, params);
     Room room;
     if (backend->enter(compiled, &room, 0, unit->program->shared_bytes)) return -1;
     launch.args = (PgArgs){.buffer = launch.buffer};
     int status = backend->address(compiled, room.workspace, true, &launch.args.workspace);
-    for (int32_t i = 0; i < params && !status; i++)
+    for (int32_t i = 0; i < params && !status; i++) {
+        stays[i] = i == params - 1 || buffer_is_there(buffer[i]);
         status = backend->address(compiled, buffer[i], i == params - 1, &launch.buffer[i]);
+    }
     gpu_keep(compiled, compiled->arena, unit, &launch);
     gpu_bind(compiled, &launch, NULL);
     if (!status) status = backend->once(compiled, &launch);
+    for (int32_t i = 0; i < params && !status; i++)
+        if (!stays[i]) buffer_leave_gpu(buffer[i]);
     backend->leave(&room);
     return status;
 }

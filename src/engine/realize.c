@@ -283,7 +283,8 @@ static int pass_load(Compiled *compiled) {
                                                               .elements = once->elements};
         }
         once_fill();
-        for (int n = 0; n < unit->once.count; n++)  // what was laid out is not read any more
+        // On the CPU what was laid out is not read any more.
+        for (int n = 0; n < unit->once.count && !unit_is_gpu(); n++)
             for (int32_t s = 0; s < unit->once.at[n].sources; s++) {
                 int64_t from = module->slots.at[slot[unit->once.at[n].from[s]]].of;
                 file_pages_drop(buffer_read(from), buffer_bytes(from));

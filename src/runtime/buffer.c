@@ -328,3 +328,21 @@ uint64_t buffer_on_device(int64_t id, Cuda *gpu, bool will_write) {
     pthread_mutex_unlock(&sides_lock);
     return status ? 0 : buffer->there->at;
 }
+
+bool buffer_is_there(int64_t id) {
+    Newest newest = newest_of(buffer_at(id));
+    return newest == BOTH || newest == THERE;
+}
+
+// What the GPU still does with it comes before what gets its memory next does.
+void buffer_leave_gpu(int64_t id) {
+    Buffer *buffer = buffer_at(id);
+    pthread_mutex_lock(&sides_lock);
+    if (newest_of(buffer) == BOTH) {
+        atomic_fetch_add(&side_changes, 1);
+        set_newest(buffer, HERE);
+        cuda_put(buffer->gpu, buffer->there);
+        buffer->there = NULL;
+    }
+    pthread_mutex_unlock(&sides_lock);
+}

@@ -22,6 +22,8 @@ const void *buffer_read(int64_t id);  // to read: what a GPU has of it stays val
 // The same on a GPU: its address there, after what was written here; 0 with a message.
 typedef struct Cuda Cuda;
 uint64_t buffer_on_device(int64_t id, Cuda *gpu, bool will_write);
+bool buffer_is_there(int64_t id);   // it has memory on a GPU
+void buffer_leave_gpu(int64_t id);  // gives that back, if its bytes are here as well
 int64_t buffer_side_changes(void);  // while it stays, so do addresses and which sides are valid
 size_t buffer_bytes(int64_t id);
 int64_t buffer_version(int64_t id);  // starts at 0

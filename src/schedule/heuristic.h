@@ -92,7 +92,9 @@ const char *add_fused(Heuristic *to, const int32_t *loop, int loops);
 const char *gpu_schedule(Heuristic *to);
 const char *gpu_plain_schedule(Heuristic *to);
 
-// heuristic_gpu_tiles.c: products as tiles; NULL: not one of those
+// heuristic_gpu_tiles.c: products as tiles; of weights: laid out at load. NULL: not one of those
+const char *gpu_weight_pipelined_schedule(Heuristic *to);
+const char *gpu_weight_schedule(Heuristic *to);
 const char *gpu_pipelined_schedule(Heuristic *to);
 const char *gpu_tile_schedule(Heuristic *to);
 

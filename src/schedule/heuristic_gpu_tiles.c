@@ -22,6 +22,7 @@ typedef struct {
     int threads;
     bool units;     // on tensor cores
     int warp_side;  // a warp has so many rows and columns
+    bool laid_out;  // the columns' operand is a weight, which is laid out at load
 } GpuTile;
 
 typedef struct {
@@ -75,8 +76,8 @@ static bool find_tiling(const Heuristic *to, Tiling *found) {
 // The largest tile of which there are enough for all multiprocessors, else the smallest.
 static GpuTile choose_tile(const Heuristic *to, const Tiling *found) {
     static const GpuTile tiles[2][2] = {
-        {{128, 128, 8, 256, false, 0}, {64, 64, 8, 256, false, 0}},
-        {{128, 128, 32, 128, true, 64}, {64, 64, 32, 128, true, 32}},
+        {{128, 128, 8, 256, false, 0, false}, {64, 64, 8, 256, false, 0, false}},
+        {{128, 128, 32, 128, true, 64, false}, {64, 64, 32, 128, true, 32, false}},
     };
     const GpuTile *large = &tiles[to->target->tiles != NULL][0];
     int64_t blocks = found->around.size * (found->rows.size / large->rows) *
@@ -126,6 +127,16 @@ static bool in_quads(const Heuristic *to, Index element, const Side *side) {
     return quads;
 }
 
+// The loops $o that copy $x become one, whose iterations threads share.
+static void add_shared_copy(Heuristic *to, const GpuTile *tile, int rows, bool wide) {
+    int64_t count = (int64_t)rows * tile->depth / (wide ? WIDE : 1);
+    to->word['t'] = decimal(to, min_i64(tile->threads, count));
+    add(to, "FUSE $o as copy_$x\n");
+    add(to, wide ? "SPLIT copy_$x 4\nSPLIT copy_$x0 $t\nORDER copy_$x01 copy_$x00\n"
+                   "UNROLL copy_$x00\nTHREAD copy_$x01\nVECTORIZE copy_$x1\n"
+                 : "SPLIT copy_$x $t\nORDER copy_$x1 copy_$x0\nUNROLL copy_$x0\nTHREAD copy_$x1\n");
+}
+
 // What is copied for a slice: as many of the sum for each row (or column) of the tile, by threads
 // side by side along what is contiguous. Four elements each, if they lie so in both memories.
 static void add_copy(Heuristic *to, const Tiling *tiling, int32_t buffer, const Side *side,
@@ -134,18 +145,14 @@ static void add_copy(Heuristic *to, const Tiling *tiling, int32_t buffer, const 
          turned = along_sum && !tiling->tile.units,
          wide = !turned &&
                 in_quads(to, element_of(to, tiling, buffer), along_sum ? &tiling->sum : side);
-    int64_t count = (int64_t)rows * tiling->tile.depth / (wide ? WIDE : 1);
     to->word['x'] = buffer_name(to, buffer);
     to->word['l'] = filled(to, loops), to->word['d'] = filled(to, sums);
     to->word['o'] = filled(to, along_sum ? "$l $d" : "$d $l");
-    to->word['t'] = decimal(to, min_i64(tiling->tile.threads, count));
-    if (!turned)
-        add(to, "FUSE $o as copy_$x\n");
-    else  // laid out the other way
-        add(to, "FUSE $l as rows_$x\nORDER rows_$x $d\nFUSE rows_$x $d as copy_$x\n");
-    add(to, wide ? "SPLIT copy_$x 4\nSPLIT copy_$x0 $t\nORDER copy_$x01 copy_$x00\n"
-                   "UNROLL copy_$x00\nTHREAD copy_$x01\nVECTORIZE copy_$x1\n"
-                 : "SPLIT copy_$x $t\nORDER copy_$x1 copy_$x0\nUNROLL copy_$x0\nTHREAD copy_$x1\n");
+    if (turned) {  // laid out the other way
+        add(to, "FUSE $l as rows_$x\nORDER rows_$x $d\n");
+        to->word['o'] = filled(to, "rows_$x $d");
+    }
+    add_shared_copy(to, &tiling->tile, rows, wide);
 }
 
 // ---- blocks ------------------------------------------------------------------------------------
@@ -192,7 +199,7 @@ static void find_blocks(Heuristic *to, const Tiling *tiling) {
 static void add_blocks(Heuristic *to) {
     bool several = strchr(to->word['g'] + 1, ' ');
     add(to, several ? "FUSE$g as tiles\nBLOCK tiles\n" : "BLOCK$g\n");
-    add(to, "STAGE $s at $o in reg\nSPLIT $k $d$z\n");
+    add(to, "STAGE $s at $o in reg\n");
 }
 
 // ---- tiles -------------------------------------------------------------------------------------
@@ -209,7 +216,7 @@ static void add_thread_tile(Heuristic *to, const Tiling *tiling) {
             "SPLIT $i1 64\nSPLIT $i11 4\nSPLIT $j1 64\nSPLIT $j11 4\n"
             "ORDER$g$h $i110 $j110 $i10 $i111 $j10 $j111\n");
     add_blocks(to);
-    add(to, "ORDER $k0 $i110 $j110 $k1 $i10 $i111 $j10 $j111\n"
+    add(to, "SPLIT $k $d$z\nORDER $k0 $i110 $j110 $k1 $i10 $i111 $j10 $j111\n"
             "STAGE $a at $k0 over $i10 $i110 $i111 $k1 ");
     add(to, left_along ? "as $k1 +4 $i10 $i110 $i111 in shared convert\n"
                        : "as $k1 $i10 $i110 $i111 in shared convert\n");
@@ -228,63 +235,104 @@ static void add_thread_tile(Heuristic *to, const Tiling *tiling) {
     add(to, "UNROLL $k1\nTHREAD own own_init own_finish\n");
 }
 
+// A weight in the order in which warps read it: panels of 64 columns, in each so many slices of the
+// sum, in those for each 8 of the sum the fragments of two tiles of 8 columns, four words a thread.
+// A slice is one run of memory, whatever the tile, and a fragment is read 16 bytes at a time.
+static void add_layout(Heuristic *to, const GpuTile *tile) {
+    bool panels = tile->warp_side == 64;  // of a warp's own
+    to->word['l'] = filled(to, panels ? "$j10 $k10" : "$k10 $j10");
+    to->word['f'] = filled(to, "$j110 $j11110 $j11111 $k111 $j1110 $k110");
+    to->word['y'] = filled(to, panels ? "$j10 $k0 $k10" : "$k0 $k10 $j10");
+    add(to, "STAGE $b at top over $j0 $y $f as $j0 $y $f in once convert\n");
+    to->word['b'] = filled(to, "$b_once");
+    to->word['y'] = filled(to, "$l $f");
+}
+
+static void add_laid_out_copy(Heuristic *to, const GpuTile *tile) {
+    to->word['x'] = to->word['b'];
+    to->word['l'] = filled(to, tile->warp_side == 64 ? "$j10_$x $k10_$x" : "$k10_$x $j10_$x");
+    to->word['o'] = filled(to, "$l $j110_$x $j11110_$x $j11111_$x $k111_$x $j1110_$x $k110_$x");
+    add_shared_copy(to, tile, tile->columns, true);
+}
+
 // Tiles of 16 x 8 by 8, whose rows, columns and sum are halved as mma.m16n8k8's threads hold them
 // (kernel_tile.c); four elements free behind each row of 32, or eight behind each of 128, let the
 // 32 threads that read a fragment find it in 32 banks.
 static void add_warp_tile(Heuristic *to, const Tiling *tiling) {
     static const char *const nests[] = {"_init", "_finish"};
     const Product *product = &tiling->product;
+    const GpuTile *tile = &tiling->tile;
     bool left_along = is_along_sum(to, tiling, product->rows_buffer, &tiling->rows),
          right_along = is_along_sum(to, tiling, product->packed, &tiling->columns);
-    to->word['w'] = decimal(to, tiling->tile.warp_side);
+    to->word['w'] = decimal(to, tile->warp_side);
     add(to, "SPLIT $i $m$p\nSPLIT $j $n$q\n");
     find_blocks(to, tiling);
-    add(to,
-        "ORDER$g$h $i1 $j1\n"
-        "SPLIT $i1 $w\nSPLIT $i11 16\nSPLIT $i111 8\nSPLIT $j1 $w\nSPLIT $j11 8\nSPLIT $j111 2\n"
-        "ORDER$g$h $i10 $j10 $i110 $j110 $i1110 $i1111 $j1110 $j1111\n");
+    add(to, "ORDER$g$h $i1 $j1\n"
+            "SPLIT $i1 $w\nSPLIT $i11 16\nSPLIT $i111 8\n"
+            "SPLIT $j1 $w\nSPLIT $j11 16\nSPLIT $j111 8\nSPLIT $j1111 2\n"
+            "ORDER$g$h $i10 $j10 $i110 $j110 $j1110 $i1110 $i1111 $j11110 $j11111\n"
+            "SPLIT $k $d$z\nSPLIT $k1 8\nSPLIT $k11 4\n");
+    to->word['y'] =
+        filled(to, right_along ? "$j10 $j110 $j1110 $j11110 $j11111 +4 $k10 $k110 $k111"
+                               : "$k10 $k110 $k111 +8 $j10 $j110 $j1110 $j11110 $j11111");
+    if (tile->laid_out) add_layout(to, tile);
     add_blocks(to);
-    add(to, "SPLIT $k1 8\nSPLIT $k11 4\n"
-            "ORDER $k0 $i10 $j10 $k10 $i110 $j110 $i1110 $i1111 $j1110 $j1111 $k110 $k111\n"
-            "STAGE $a at $k0 over $i10 $i110 $i1110 $i1111 $k10 $k110 $k111 ");
+    add(to,
+        "ORDER $k0 $i10 $j10 $k10 $i110 $j110 $j1110 $i1110 $i1111 $j11110 $j11111 $k110 $k111\n"
+        "STAGE $a at $k0 over $i10 $i110 $i1110 $i1111 $k10 $k110 $k111 ");
     add(to, left_along ? "as $i10 $i110 $i1110 $i1111 +4 $k10 $k110 $k111 in shared convert\n"
                        : "as $k10 $k110 $k111 +8 $i10 $i110 $i1110 $i1111 in shared convert\n");
-    add(to, "STAGE $b at $k0 over $k10 $k110 $k111 $j10 $j110 $j1110 $j1111 ");
-    add(to, right_along ? "as $j10 $j110 $j1110 $j1111 +4 $k10 $k110 $k111 in shared convert\n"
-                        : "as $k10 $k110 $k111 +8 $j10 $j110 $j1110 $j1111 in shared convert\n");
-    add(to, "FUSE $i10 $j10 as warps\nFUSE $i10_init $j10_init as warps_init\n"
+    add(to, "STAGE $b at $k0 over $k10 $k110 $k111 $j10 $j110 $j1110 $j11110 $j11111 as $y "
+            "in shared convert\n"
+            "FUSE $i10 $j10 as warps\nFUSE $i10_init $j10_init as warps_init\n"
             "FUSE $i10_finish $j10_finish as warps_finish\nWARP warps warps_init warps_finish\n"
             "STAGE $a_shared at $k10 over $i110 $i1110 $i1111 $k110 $k111 "
             "as $i110 $k110 $i1110 $i1111 $k111 in reg\n"
-            "STAGE $b_shared at $k10 over $j110 $j1110 $j1111 $k110 $k111 "
-            "as $j110 $k110 $j1110 $j1111 $k111 in reg\n"
+            "STAGE $b_shared at $k10 over $j110 $j1110 $j11110 $j11111 $k110 $k111 "
+            "as $j110 $j1110 $k110 $j11110 $j11111 $k111 in reg\n"
             "FUSE $i1111_$a_shared $k111_$a_shared as lanes_$a\n"
             "ORDER lanes_$a $i110_$a_shared $k110_$a_shared $i1110_$a_shared\n"
-            "FUSE $j1110_$b_shared $j1111_$b_shared $k111_$b_shared as lanes_$b\n"
-            "ORDER lanes_$b $j110_$b_shared $k110_$b_shared\n");
+            "FUSE $j11110_$b_shared $j11111_$b_shared $k111_$b_shared as lanes_$b\n"
+            "ORDER lanes_$b $j110_$b_shared $j1110_$b_shared $k110_$b_shared\n");
     for (int n = 0; n < COUNT_OF(nests); n++) {
         to->word['e'] = nests[n];
-        add(to, "FUSE $i1111$e $j1110$e as lanes$e\n"
-                "ORDER lanes$e $i110$e $j110$e $i1110$e $j1111$e\n"
-                "UNROLL $i110$e\nUNROLL $j110$e\nUNROLL $i1110$e\n");
+        add(to, "FUSE $i1111$e $j11110$e as lanes$e\n"
+                "ORDER lanes$e $i110$e $j110$e $j1110$e $i1110$e $j11111$e\n"
+                "UNROLL $i110$e\nUNROLL $j110$e\nUNROLL $j1110$e\nUNROLL $i1110$e\n");
     }
-    add(to, "UNROLL $j1111_init\nVECTORIZE $j1111_finish\n"
+    add(to, "UNROLL $j11111_init\nVECTORIZE $j11111_finish\n"
             "TENSORCORE mma_tf32 16x8 on $s with lanes_init lanes_finish lanes_$a lanes_$b\n"
-            "UNROLL $k10\nUNROLL $i110\nUNROLL $j110\nUNROLL $i110_$a_shared\n"
-            "UNROLL $k110_$a_shared\nUNROLL $i1110_$a_shared\nUNROLL $j110_$b_shared\n"
-            "UNROLL $k110_$b_shared\n");
-    add_copy(to, tiling, product->rows_buffer, &tiling->rows, tiling->tile.rows,
+            "UNROLL $k10\nUNROLL $i110\nUNROLL $j110\nUNROLL $j1110\nUNROLL $i110_$a_shared\n"
+            "UNROLL $k110_$a_shared\nUNROLL $i1110_$a_shared\nUNROLL $j110_$b_shared\n");
+    add(to, tile->laid_out ? "FUSE $j1110_$b_shared $k110_$b_shared as four\nVECTORIZE four\n"
+                           : "UNROLL $j1110_$b_shared\nUNROLL $k110_$b_shared\n");
+    add_copy(to, tiling, product->rows_buffer, &tiling->rows, tile->rows,
              "$i10_$x $i110_$x $i1110_$x $i1111_$x", "$k10_$x $k110_$x $k111_$x");
-    add_copy(to, tiling, product->packed, &tiling->columns, tiling->tile.columns,
-             "$j10_$x $j110_$x $j1110_$x $j1111_$x", "$k10_$x $k110_$x $k111_$x");
+    if (tile->laid_out)
+        add_laid_out_copy(to, tile);
+    else
+        add_copy(to, tiling, product->packed, &tiling->columns, tile->columns,
+                 "$j10_$x $j110_$x $j1110_$x $j11110_$x $j11111_$x", "$k10_$x $k110_$x $k111_$x");
 }
 
 static bool divides(const Side *side, int64_t by) { return !side->vars && side->size % by == 0; }
 
-const char *gpu_tile_schedule(Heuristic *to) {
+// A weight in single precision, which all loops around the product share.
+static bool can_lay_out(const Heuristic *to, const Tiling *tiling) {
+    const KernelBuffer *buffer = &to->kernel->buffers.at[tiling->product.packed];
+    LoopSet used = kernel_loops_of(to->kernel, tiling->product.right);
+    for (int n = 0; n < tiling->around.count; n++)
+        if (loop_set_has(&used, tiling->around.loop[n])) return false;
+    return tiling->tile.units && buffer->is_weight && buffer->dtype == DT_F32 &&
+           tiling->product.plain && !tiling->columns.vars && !tiling->sum.vars;
+}
+
+static const char *tile_schedule(Heuristic *to, bool laid_out) {
     Tiling tiling;
     if (!find_tiling(to, &tiling)) return NULL;
     tiling.tile = choose_tile(to, &tiling);
+    tiling.tile.laid_out = laid_out;
+    if (laid_out && !can_lay_out(to, &tiling)) return NULL;
     if (tiling.sum.size < tiling.tile.depth) return NULL;
     to->text = text_new(to->arena);
     set_words(to, &tiling.product);
@@ -301,9 +349,20 @@ const char *gpu_tile_schedule(Heuristic *to) {
     return to->text.at;
 }
 
-// The same with copies two slices ahead, where they are plain.
-const char *gpu_pipelined_schedule(Heuristic *to) {
-    const char *tile = gpu_tile_schedule(to);
+// With copies two slices ahead, where they are plain.
+static const char *pipelined(const Heuristic *to, const char *tile) {
     int places = to->target->tiles ? 2 : 3;  // of 36 KB or of 8
     return tile ? arena_print(to->arena, "%sPIPELINE %s0 %d\n", tile, to->word['k'], places) : NULL;
 }
+
+const char *gpu_weight_pipelined_schedule(Heuristic *to) {
+    return pipelined(to, tile_schedule(to, true));
+}
+
+const char *gpu_weight_schedule(Heuristic *to) { return tile_schedule(to, true); }
+
+const char *gpu_pipelined_schedule(Heuristic *to) {
+    return pipelined(to, tile_schedule(to, false));
+}
+
+const char *gpu_tile_schedule(Heuristic *to) { return tile_schedule(to, false); }

@@ -20,37 +20,49 @@ static bool continues(const Kernel *kernel, Index index, int32_t outer, int32_t 
            index_is_const(table, kernel->loops.at[inner].extent, &extent) && step == extent * small;
 }
 
-static Index without_loop(const Kernel *kernel, Index index, int32_t loop) {
-    IndexTable *table = graph_indices(kernel->graph);
-    return index_replace(table, index, ATOM_LOOP, loop, index_const(table, 0));
+static bool all_continue(const Kernel *kernel, const Statement *store, int32_t outer,
+                         int32_t inner) {
+    IdList nodes = statement_nodes(graph_arena(kernel->graph), kernel, store);
+    bool all = continues(kernel, store->index, outer, inner);
+    for (int i = 0; i < nodes.count; i++) {
+        const Node *node = graph_node(kernel->graph, nodes.at[i]);
+        if (node->op == OP_LOAD || node->op == OP_INDEX)
+            all &= continues(kernel, (Index)node->arg[node->op == OP_LOAD], outer, inner);
+    }
+    return all;
 }
 
-// A plain copy says where it goes in as few loops as can be: two kernels may cut one loop
-// differently.
+static bool runs_once(const Kernel *kernel, const Statement *loop) {
+    int64_t extent;
+    return index_is_const(graph_indices(kernel->graph), kernel->loops.at[loop->loop].extent,
+                          &extent) &&
+           extent == 1;
+}
+
+// A copy says where it goes in as few loops as can be: two kernels may cut one loop differently.
 static void merge_loops(Kernel *kernel, Statement *outer) {
-    for (; outer->kind == STATEMENT_LOOP && outer->body->kind == STATEMENT_LOOP;) {
-        Statement *inner = outer->body, *store = innermost(inner);
-        const Node *load = graph_node(kernel->graph, store->value);
-        if (load->op != OP_LOAD || load->sources) return;
-        Index from = (Index)load->arg[1];
-        if (!continues(kernel, from, outer->loop, inner->loop) ||
-            !continues(kernel, store->index, outer->loop, inner->loop)) {
+    IndexTable *table = graph_indices(kernel->graph);
+    while (outer->kind == STATEMENT_LOOP && outer->body->kind == STATEMENT_LOOP) {
+        Statement *inner = outer->body, *store = innermost(inner), *next = outer->next;
+        if (runs_once(kernel, outer)) {
+            *outer = *inner;
+            outer->next = next;
+            continue;
+        }
+        if (!all_continue(kernel, store, outer->loop, inner->loop)) {
             outer = inner;
             continue;
         }
-        IndexTable *table = graph_indices(kernel->graph);
         Index extent = kernel->loops.at[outer->loop].extent;
         extent =
             index_scale(table, extent, index_high(table, kernel->loops.at[inner->loop].extent));
-        store->value =
-            kernel_load(kernel, (int32_t)load->arg[0], without_loop(kernel, from, outer->loop), -1);
-        store->index = without_loop(kernel, store->index, outer->loop);
         int32_t whole = kernel_loop(kernel, "whole", size_from_index(table, extent));
         Substitution *by = substitution_new(graph_arena(kernel->graph), kernel);
+        by->loop[outer->loop] = index_const(table, 0);
         by->loop[inner->loop] = kernel_loop_index(kernel, whole);
         statement_substitute(kernel, store, by);
-        *outer = (Statement){
-            .kind = STATEMENT_LOOP, .next = outer->next, .loop = whole, .body = inner->body};
+        *outer =
+            (Statement){.kind = STATEMENT_LOOP, .next = next, .loop = whole, .body = inner->body};
     }
 }
 

@@ -344,6 +344,9 @@ int32_t split_loop(const ScheduleLine *line, int32_t loop, int64_t factor, const
 // transform_warps.c: TENSORCORE, where the tile is a warp's.
 void transform_warps(const ScheduleLine *line, int32_t buffer);
 
+// transform_round.c: what is stored to the buffer is rounded to tf32, there or where it was made.
+void transform_round(const ScheduleLine *line, int32_t buffer);
+
 // transform_tiles.c: TENSORCORE, where a register has rows.
 void transform_tiles(const ScheduleLine *line, const MatrixUnit *unit, int64_t m, int64_t n,
                      int32_t buffer);

@@ -37,7 +37,7 @@ static bool fills(Pipeline *to, Statement *statement) {
     const Node *load = graph_node(kernel->graph, statement->value);
     if (load->op != OP_LOAD || dtypes[load->dtype].bytes != 4) return false;
     const KernelBuffer *from = &kernel->buffers.at[load->arg[0]];
-    if (from->space != SPACE_PARAM || from->written) return false;
+    if (from->space != SPACE_ONCE && (from->space != SPACE_PARAM || from->written)) return false;
     to->filled[statement->buffer] = true;
     return true;
 }

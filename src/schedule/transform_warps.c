@@ -8,17 +8,6 @@
 
 enum { TILE_LOOPS = 6 };
 
-static void round_factor(const ScheduleLine *line, int32_t buffer) {
-    Kernel *kernel = line->kernel;
-    AccessList accesses = kernel_accesses(line->arena, kernel, kernel->body, buffer);
-    for (int i = 0; i < accesses.count; i++) {
-        Statement *store = accesses.at[i].statement;
-        bool rounded = graph_node(kernel->graph, store->value)->op == OP_TF32;
-        if (accesses.at[i].load < 0 && !rounded)
-            store->value = node_unary(kernel->graph, OP_TF32, store->value);
-    }
-}
-
 // Those behind `with`.
 static void set_threads(const ScheduleLine *line) {
     Kernel *kernel = line->kernel;
@@ -58,7 +47,7 @@ void transform_warps(const ScheduleLine *line, int32_t buffer) {
     if (tile.kind != TILE_WARP || !kernel_around(kernel, outermost, LOOP_WARP))
         line_refuse(line, outermost, "a warp's product is inside a warp loop");
     kernel->loops.at[outermost->loop].kind = LOOP_TILE;
-    round_factor(line, tile.buffer[1]);
-    round_factor(line, tile.buffer[2]);
+    transform_round(line, tile.buffer[1]);
+    transform_round(line, tile.buffer[2]);
     set_threads(line);
 }

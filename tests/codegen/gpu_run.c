@@ -13,6 +13,7 @@ Gpu gpu_render(const char *text, const char *schedule) {
     kernel_verify(gpu.kernel);
     accumulate(gpu.kernel);
     schedule_apply(gpu.kernel, schedule);
+    gpu.kernel = once_take_out(gpu.arena, gpu.kernel, &gpu.once);
     expand_kernel(gpu.kernel);
     gpu.program = lower(gpu.arena, gpu.kernel, &(LowerOptions){.gpu = true});
     program_verify(gpu.program);
@@ -92,6 +93,25 @@ static void call(Gpu *gpu, bool checked, void **buffer, const int64_t *var) {
     }
 }
 
+// The PARAMs: those that are given, and what is made of them once.
+static void **with_made(const Gpu *gpu, void **given) {
+    int32_t made = 0;
+    void **all = arena_array(gpu->arena, void *, gpu->kernel->buffers.count);
+    for (int32_t i = 0; i < gpu->kernel->buffers.count; i++) {
+        const Once *once = made < gpu->once.count ? &gpu->once.at[made] : NULL;
+        if (gpu->kernel->buffers.at[i].space != SPACE_PARAM) break;
+        if (!once || once->param != i) {
+            all[i] = given[i - made];
+            continue;
+        }
+        all[i] = arena_array(gpu->arena, float, once->elements);
+        void *buffer[] = {given[once->from[0]], all[i]};
+        interpret(once->kernel, buffer, NULL);
+        made++;
+    }
+    return all;
+}
+
 void gpu_check(Gpu *gpu, const char *text, void **buffer, int64_t size, double tolerance,
                const int64_t *var) {
     Arena *arena = arena_new();
@@ -105,7 +125,7 @@ void gpu_check(Gpu *gpu, const char *text, void **buffer, int64_t size, double t
     for (int checked = 0; checked < 2; checked++) {
         memset(got, 0xff, bytes);
         buffer[0] = got;
-        call(gpu, checked, buffer, var);
+        call(gpu, checked, with_made(gpu, buffer), var);
         for (int64_t i = 0; i < size; i++)  // what is past a VAR's end nobody writes
             if (memcmp(&wanted[i], &got[i], sizeof *got) != 0)
                 CHECK_NEAR((double)got[i], (double)wanted[i], tolerance);

@@ -11,6 +11,7 @@ typedef struct {
     Program *program;
     char *source, symbol[SYMBOL_SIZE];
     SimtCounts counts;  // of the checked build's launches
+    OnceList once;      // what is made of weights, of PARAMs that are given
 } Gpu;
 Gpu gpu_render(const char *text, const char *schedule);
 void gpu_free(Gpu *gpu);

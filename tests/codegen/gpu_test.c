@@ -128,13 +128,18 @@ TEST(all_of_a_kernel_is_one_block) {
 }
 
 // The first schedule that the heuristic offers and the transforms take.
-static Gpu check_first(const char *text, const char *tiles, void **buffer, int64_t size,
-                       double tolerance) {
+static Gpu check_target(const char *text, const ScheduleTarget *target, void **buffer, int64_t size,
+                        double tolerance) {
     Arena *arena = arena_new();
-    ScheduleTarget target = {.gpu = gpu_target("h100"), .tiles = tiles};
-    Gpu gpu = check_equal(text, gpu_first(arena, text, &target), buffer, size, tolerance);
+    Gpu gpu = check_equal(text, gpu_first(arena, text, target), buffer, size, tolerance);
     arena_free(arena);
     return gpu;
+}
+
+static Gpu check_first(const char *text, const char *tiles, void **buffer, int64_t size,
+                       double tolerance) {
+    ScheduleTarget target = {.gpu = gpu_target("h100"), .tiles = tiles};
+    return check_target(text, &target, buffer, size, tolerance);
 }
 
 TEST(a_softmax_is_a_block_for_each_row) {
@@ -258,6 +263,69 @@ TEST(tensor_cores_take_what_does_not_fit) {
     Gpu gpu = check_candidate(70, 45, 37, "mma_tf32", 37 * 2 * 0x1p-12);
     CHECK(has(&gpu, "mma_tf32_16x8x8"));
     gpu_free(&gpu);
+}
+
+// ---- weights that are laid out at load ---------------------------------------------------------
+// x (m, k) times weights (n, k), or (k, n). large: of 128 x 128, on a GPU of one multiprocessor.
+static Gpu check_weights(int m, int n, int k, bool rows, bool large) {
+    Arena *arena = arena_new();
+    GpuTarget one = *gpu_target("h100");
+    if (large) one.sms = 1;
+    ScheduleTarget target = {.gpu = &one, .tiles = "mma_tf32"};
+    void *buffer[] = {NULL, random_floats(arena, (int64_t)m * k, 4),
+                      random_floats(arena, (int64_t)k * n, 5)};
+    const char *text = arena_print(
+        arena,
+        "kernel k\nout c f32[%d]\nin a f32[%d]\nweight b f32[%d]\nfor i < %d { for j < %d {\n"
+        "c[%d*i + j] = (reduce add k<%d (mul a[%d*i + k] b[%d*%s + %s])) } }\n",
+        m * n, m * k, k * n, m, n, n, k, k, rows ? k : n, rows ? "j" : "k", rows ? "k" : "j");
+    Gpu gpu = check_target(text, &target, buffer, (int64_t)m * n, k * 2 * 0x1p-12);
+    CHECK_INT(gpu.once.count, 1);
+    arena_free(arena);
+    return gpu;
+}
+
+// 64 x 64 by 4 slices of 32. Of the weight a slice is 8 KB in a row, 16 bytes a thread. A warp has
+// 32 x 32 elements: for 8 of the sum it reads 8 words a thread of x, one by one, and 8 of the
+// weight, 4 at a time. Of factors, x is rounded to tf32 here; the weight was when it was laid out.
+TEST(weights_are_read_in_the_order_of_fragments) {
+    for (int rows = 0; rows < 2; rows++) {
+        Gpu gpu = check_weights(64, 64, 128, rows, false);
+        CHECK(has(&gpu, "copy_async_16(b_once_shared + ") && has(&gpu, "load_f32x4(b_once_shared"));
+        CHECK(has(&gpu, "a_shared_reg[0] = tf32_f32(") &&
+              !has(&gpu, "b_once_shared_reg[0] = tf32"));
+        CHECK_INT(gpu.once.at[0].elements, 64 * 128);
+        CHECK(strstr(kernel_print(gpu.arena, gpu.once.at[0].kernel), "] = (tf32 a["));
+        CHECK_INT(gpu.counts.mmas, 64 / 16 * (64 / 8) * (128 / 8));
+        CHECK_INT(gpu.counts.load_sectors, 2 * 64 * 128 * 4 / 32);
+        CHECK_INT(gpu.counts.shared, gpu.counts.copies + 4 * 4 * 4 * (8 + 2));
+        CHECK_INT(gpu.counts.wavefronts, gpu.counts.copies * 4 + 4 * 4 * 4 * (8 + 2 * 4));
+        CHECK_INT(gpu.counts.barriers, 4 * 4);
+        gpu_free(&gpu);
+    }
+}
+
+TEST(weights_of_any_size_are_padded_when_they_are_laid_out) {
+    static const int sizes[][3] = {{70, 45, 37}, {130, 130, 100}, {33, 70, 65}};
+    for (int i = 0; i < COUNT_OF(sizes); i++)
+        for (int how = 0; how < 4; how++) {
+            Gpu gpu = check_weights(sizes[i][0], sizes[i][1], sizes[i][2], how & 1, (how & 2) != 0);
+            CHECK(has(&gpu, "mma_tf32_16x8x8"));
+            gpu_free(&gpu);
+        }
+}
+
+// Tiles of both sizes read the same memory: the kernels that lay it out are the same text.
+TEST(a_weight_is_laid_out_alike_for_tiles_of_all_sizes) {
+    for (int rows = 0; rows < 2; rows++) {
+        Gpu small = check_weights(128, 128, 64, rows, false),
+            large = check_weights(128, 128, 64, rows, true);
+        CHECK_INT(small.counts.copies, 2 * large.counts.copies);
+        CHECK_TEXT(kernel_print(small.arena, small.once.at[0].kernel),
+                   kernel_print(large.arena, large.once.at[0].kernel));
+        gpu_free(&small);
+        gpu_free(&large);
+    }
 }
 
 // ---- what is refused ---------------------------------------------------------------------------

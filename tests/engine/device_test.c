@@ -260,7 +260,7 @@ static void check_laid_out(const char *name) {
     for (int i = 0; i < N; i++) ((float *)buffer_data(from))[i] = (float)i;
     Once once = {.sources = 1, .dtype = DT_F32, .elements = N};
     int64_t live = once_live_bytes(), made = once_buffer(&compiled, unit, &once, &from);
-    CHECK(made > 0);
+    CHECK(made > 0 && !buffer_is_there(from));
     CHECK_INT(once_buffer(&compiled, unit, &once, &from), made);
     CHECK_INT(once_live_bytes() - live, N * (int64_t)sizeof(float));
     once_fill();
@@ -277,4 +277,47 @@ TEST(weights_are_laid_out_on_a_gpu) {
     use_gpu();
     check_laid_out("simt");
     check_laid_out("cuda");
+}
+
+static PgTensor *matrix;
+static void times_matrix(void *transposed, PgTensor **in, PgTensor **out) {
+    out[0] = pg_matmul(in[0], transposed ? pg_transpose(matrix, 0, 1) : matrix);
+}
+
+// Values of few bits are exact in tf32, and so are their products and sums here.
+static void check_matrix(bool transposed, int rows, int columns, int depth) {
+    static float x[80 * 100], w[80 * 100 + 16], got[80 * 80];
+    for (int i = 0; i < rows * depth; i++) x[i] = (float)(i % 13) - 6;
+    for (int i = 0; i < columns * depth; i++) w[i] = (float)(i % 7) - 3;
+    pg_scope_begin();
+    int64_t sizes[] = {transposed ? columns : depth, transposed ? depth : columns};
+    matrix = pg_wrap(PG_F32, 2, sizes, w, 64, NULL, NULL);
+    PgTensor *in = pg_from_data(PG_F32, PG_SHAPE(rows, depth), x), *out;
+    PgFunction *function = pg_function(times_matrix, transposed ? w : NULL, 1, 1);
+    int64_t live = once_live_bytes();
+    CHECK_INT(pg_call(function, &in, &out), 0);
+    CHECK_INT(once_live_bytes() - live, round_up(columns, 64) * round_up(depth, 32) * 4);
+    pg_to_host(out, got, sizeof *got * (size_t)(rows * columns));
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < columns; j++) {
+            float sum = 0;
+            for (int k = 0; k < depth; k++)
+                sum += x[i * depth + k] * w[transposed ? j * depth + k : k * columns + j];
+            CHECK(got[i * columns + j] == sum);
+        }
+    pg_function_free(function);
+    pg_scope_end();
+}
+
+TEST(weights_of_products_are_laid_out_for_tensor_cores) {
+    CHECK_INT(pg_set_device("simt"), 0);
+    pg_set_mode(PG_GRAPH);
+    engine_set_tf32(true);
+    for (int transposed = 0; transposed < 2; transposed++) {
+        check_matrix(transposed, 64, 64, 64);
+        check_matrix(transposed, 70, 45, 100);
+        check_matrix(transposed, 33, 79, 37);
+    }
+    engine_set_tf32(false);
+    CHECK_INT(pg_set_device("cpu"), 0);
 }

@@ -120,6 +120,26 @@ TEST(wrapped_memory_goes_there_once) {
     CHECK_INT(cuda_live_bytes(gpu), live);
 }
 
+TEST(memory_there_is_given_back_if_the_bytes_are_here) {
+    Cuda *gpu = gpu_of_test();
+    static float weights[COUNT + 16] = {1, 2, 3};
+    int64_t live = cuda_live_bytes(gpu), id = buffer_wrap(weights, BYTES, NULL, NULL);
+    CHECK(!buffer_is_there(id));
+    buffer_leave_gpu(id);
+    CHECK(buffer_on_device(id, gpu, false) && buffer_is_there(id));
+    int64_t changes = buffer_side_changes();
+    buffer_leave_gpu(id);
+    CHECK(!buffer_is_there(id) && buffer_side_changes() > changes);
+    CHECK_INT(cuda_live_bytes(gpu), live);
+    CHECK(buffer_read(id) == weights);
+    CHECK(buffer_on_device(id, gpu, true) != 0);  // newer there
+    buffer_leave_gpu(id);
+    CHECK(buffer_is_there(id));
+    check_copied(2 * BYTES, 0);
+    buffer_release(id);
+    CHECK_INT(cuda_live_bytes(gpu), live);
+}
+
 // A buffer of the CPU's, before and after a GPU is chosen.
 TEST(the_cpu_sees_what_the_gpu_did) {
     Cuda *gpu = gpu_of_test();
