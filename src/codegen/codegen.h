@@ -138,7 +138,8 @@ bool prelude_has(const char *name);  // a name of its own
 // u32 and i64. One text for NVRTC (__CUDACC__) and, with a SimtThread *self, for the C compiler,
 // where SIMT_QUIET is of functions whose accesses are no part of a kernel.
 void prelude_gpu_add(Text *text, Arena *arena, const char *body);
-bool prelude_gpu_has(const char *name);  // a name of its own
+bool text_needs_sm_90(const char *text);  // it names what no GPU before sm_90 has
+bool prelude_gpu_has(const char *name);   // a name of its own
 
 // Bytes of memory on the chip that a block of a GPU takes.
 int64_t program_block_bytes(const Program *program);

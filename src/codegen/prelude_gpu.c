@@ -41,10 +41,13 @@ static const char c_head[] =
     "    void (*copy)(SimtThread *self, void *to, const void *from, i32 bytes, i32 there);\n"
     "    void (*commit)(SimtThread *self);\n"
     "    void (*settle)(SimtThread *self, i32 groups);\n"
+    "    void (*arrival)(SimtThread *self, i32 what, void *at, i32 value);\n"
+    "    void (*bulk)(SimtThread *self, void *to, const void *from, i32 bytes, void *at);\n"
     "    void (*access)(SimtThread *self, const void *at, i64 bytes, i32 write,\n"
     "                   const void *site);\n"
     "};\n"
     "enum { SIMT_BARRIER = 1, SIMT_WARP_BARRIER, SIMT_SHUFFLE, SIMT_BALLOT, SIMT_MMA };\n"
+    "enum { SIMT_INIT, SIMT_INIT_FENCE, SIMT_EXPECT, SIMT_WAIT };\n"
     "#ifndef SIMT_QUIET\n"
     "#define SIMT_QUIET\n"
     "#endif\n";
@@ -184,6 +187,53 @@ static const Wrapper wrappers[] = {
      "#define copy_async_wait(n) \\\n"
      "    asm volatile(\"cp.async.wait_group %0;\" :: \"n\"(n) : \"memory\")\n",
      "#define copy_async_wait(n) self->settle(self, n)\n"},
+    // Barriers for bytes, of sm_90: "Parallel Synchronization and Communication Instructions:
+    // mbarrier.init, mbarrier.arrive (.expect_tx), mbarrier.try_wait (.parity)". 8 bytes of shared
+    // memory each; one thread initialises them, says so to the copy engine by both fences ("membar,
+    // fence": .mbarrier_init, .proxy.async; the latter is what the CUDA C++ Programming Guide has
+    // there, the former CUTLASS's fence_barrier_init), and all meet before they are used.
+    {"barrier_init",
+     "static __forceinline__ void barrier_init(i64 *at, i32 count) {\n"
+     "    asm volatile(\"mbarrier.init.shared::cta.b64 [%0], %1;\"\n"
+     "                 :: \"r\"((u32)__cvta_generic_to_shared(at)), \"r\"(count) : \"memory\");\n"
+     "}\n",
+     "#define barrier_init(at, count) self->arrival(self, SIMT_INIT, at, count)\n"},
+    {"barrier_fence",
+     "static __forceinline__ void barrier_fence() {\n"
+     "    asm volatile(\"fence.mbarrier_init.release.cluster;\" ::: \"memory\");\n"
+     "    asm volatile(\"fence.proxy.async.shared::cta;\" ::: \"memory\");\n"
+     "}\n",
+     "#define barrier_fence() self->arrival(self, SIMT_INIT_FENCE, 0, 0)\n"},
+    {"barrier_expect",  // arrives, and so many bytes more are to come before the phase ends
+     "static __forceinline__ void barrier_expect(i64 *at, i32 bytes) {\n"
+     "    asm volatile(\"mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;\"\n"
+     "                 :: \"r\"((u32)__cvta_generic_to_shared(at)), \"r\"(bytes) : \"memory\");\n"
+     "}\n",
+     "#define barrier_expect(at, bytes) self->arrival(self, SIMT_EXPECT, at, bytes)\n"},
+    {"barrier_wait",  // until the phase of that parity is over; it was this one or the last one
+     "static __forceinline__ void barrier_wait(i64 *at, i32 parity) {\n"
+     "    u32 over;\n"
+     "    do {\n"
+     "        asm volatile(\"{\\n.reg .pred over;\\n\"\n"
+     "                     \"mbarrier.try_wait.parity.shared::cta.b64 over, [%1], %2;\\n\"\n"
+     "                     \"selp.u32 %0, 1, 0, over;\\n}\" : \"=r\"(over)\n"
+     "                     : \"r\"((u32)__cvta_generic_to_shared(at)), \"r\"(parity)\n"
+     "                     : \"memory\");\n"
+     "    } while (!over);\n"
+     "}\n",
+     "#define barrier_wait(at, parity) self->arrival(self, SIMT_WAIT, at, parity)\n"},
+    // "Data Movement and Conversion Instructions: cp.async.bulk": by one thread, 16 bytes at a time
+    // and aligned so; its bytes come to the barrier. As CUTLASS's SM90_BULK_COPY_G2S.
+    {"copy_bulk",
+     "static __forceinline__ void copy_bulk(void *shared, const void *global, i32 bytes,\n"
+     "                                      i64 *at) {\n"
+     "    asm volatile(\"cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes \"\n"
+     "                 \"[%0], [%1], %2, [%3];\"\n"
+     "                 :: \"r\"((u32)__cvta_generic_to_shared(shared)),\n"
+     "                    \"l\"(__cvta_generic_to_global(global)), \"r\"(bytes),\n"
+     "                    \"r\"((u32)__cvta_generic_to_shared(at)) : \"memory\");\n"
+     "}\n",
+     "#define copy_bulk(shared, global, bytes, at) self->bulk(self, shared, global, bytes, at)\n"},
 };
 // clang-format on
 
@@ -232,4 +282,12 @@ bool prelude_gpu_has(const char *name) {
     for (int i = 0; i < COUNT_OF(wrappers); i++)
         if (!strcmp(name, wrappers[i].name)) return true;
     return !strncmp(name, "simt_", 5) || !strncmp(name, "Simt", 4) || !strncmp(name, "SIMT_", 5);
+}
+
+bool text_needs_sm_90(const char *text) {
+    static const char *const since[] = {"barrier_init", "barrier_fence", "barrier_expect",
+                                        "barrier_wait", "copy_bulk"};
+    for (int i = 0; i < COUNT_OF(since); i++)
+        if (names(text, since[i])) return true;
+    return false;
 }

@@ -126,9 +126,13 @@ struct SimtThread {
     void (*copy)(SimtThread *self, void *to, const void *from, int32_t bytes, int32_t there);
     void (*commit)(SimtThread *self);
     void (*settle)(SimtThread *self, int32_t groups);
+    // SIMT_INIT ..: of a barrier for bytes, with a count, bytes or a parity
+    void (*arrival)(SimtThread *self, int32_t what, void *at, int32_t value);
+    void (*bulk)(SimtThread *self, void *to, const void *from, int32_t bytes, void *at);
     void (*access)(SimtThread *self, const void *at, int64_t bytes, int32_t write,
                    const void *site);  // of texts that were compiled for checks
 };
+enum { SIMT_INIT, SIMT_INIT_FENCE, SIMT_EXPECT, SIMT_WAIT };
 typedef void SimtFunction(SimtThread *self, void *const *param);
 // CompileUnit.flags. A thread's code is scalar. GCC 12 turns comparisons of neighbours into masks
 // of -1 where 1 was meant (x / x of four lanes); -O1 compiles in half the time.

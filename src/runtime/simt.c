@@ -24,9 +24,9 @@ enum {
     WORKERS_MAX = 16,
 };
 
-static const char *const place_text[PLACES] = {"nowhere",   "a barrier", "a warp's barrier",
-                                               "a shuffle", "a ballot",  "a matrix product",
-                                               "the end"};
+static const char *const place_text[PLACES] = {
+    "nowhere",  "a barrier",        "a warp's barrier",    "a shuffle",
+    "a ballot", "a matrix product", "a barrier for bytes", "the end"};
 
 static struct {
     pthread_mutex_t lock;
@@ -82,6 +82,7 @@ static Thread *next_unstarted(Worker *worker) {
         worker->next_start -= worker->launch->threads;
     thread->where = RUNS;
     thread->group = thread->copies.count = 0;
+    thread->waits_for = NULL;
     return thread;
 }
 
@@ -228,7 +229,7 @@ static const SimtLane *meet(SimtThread *self, int32_t where) {
     return given;
 }
 
-static void fill(void *at, size_t bytes, uint32_t value) {
+void simt_fill(void *at, size_t bytes, uint32_t value) {
     for (size_t i = 0; i + 4 <= bytes; i += 4) memcpy((char *)at + i, &value, 4);
 }
 
@@ -246,7 +247,7 @@ ON_FIBER static void copy(SimtThread *self, void *to, const void *from, int32_t 
                     self->thread, bytes, (long)at, (long)worker->launch->shared_bytes);
     Copy one = {to, from, bytes, there, thread->group};
     if (worker->launch->check) check_copy(thread, &one, __builtin_return_address(0));
-    fill(to, bytes, SIMT_UNDER_WAY);
+    simt_fill(to, (size_t)bytes, SIMT_UNDER_WAY);
     *list_add(worker->arena, &thread->copies) = one;
 }
 
@@ -260,12 +261,28 @@ static void finish_copy(Thread *thread, const Copy *one) {
     if (thread->worker->launch->check) check_copied(thread, one);
 }
 
+void simt_let_others(Thread *thread) {
+    ready_add(thread->worker, thread->self.thread);
+    leave(thread->worker, &thread->sp, thread, true);
+}
+
+void simt_wait_for(Thread *thread, const void *arrival) {
+    thread->where = ARRIVAL;
+    thread->waits_for = arrival;
+    leave(thread->worker, &thread->sp, thread, true);
+}
+
+void simt_wake(Thread *thread) {
+    thread->where = RUNS;
+    thread->waits_for = NULL;
+    ready_add(thread->worker, thread->self.thread);
+}
+
 // The other threads run first: who relies on this one's copies without meeting it sees what is
 // there before them.
 ON_FIBER static void settle(SimtThread *self, int32_t groups) {
     Thread *thread = (Thread *)self;
-    ready_add(thread->worker, self->thread);
-    leave(thread->worker, &thread->sp, thread, true);
+    simt_let_others(thread);
     int kept = 0;
     for (int i = 0; i < thread->copies.count; i++) {
         Copy one = thread->copies.at[i];
@@ -293,7 +310,7 @@ static void stop_divergent(Worker *worker) {
             text_add(&text, "thread %d at %s", i, place_text[where]);
         if (end < threads) text_add(&text, shown + 1 < SHOWN ? ", " : ", and others");
     }
-    stop(worker, "not all threads meet: %s", text.at);
+    stop(worker, "not all threads meet: %s%s", text.at, bulk_stuck(worker));
 }
 
 static void run_block(Worker *worker, int64_t block) {
@@ -304,11 +321,13 @@ static void run_block(Worker *worker, int64_t block) {
     worker->started = worker->ended = worker->ready_count = worker->at_barrier = 0;
     memset(worker->in_warp, 0, sizeof worker->in_warp);
     for (int i = 0; i < launch->threads; i++) worker->thread[i].self.block = (int32_t)block;
-    fill(worker->shared, (size_t)launch->shared_bytes, SIMT_UNWRITTEN);
+    simt_fill(worker->shared, (size_t)launch->shared_bytes, SIMT_UNWRITTEN);
+    bulk_begin(worker);
     if (launch->check) check_block(launch->check, worker, block);
     leave(worker, &worker->home, NULL, true);
     if (launch->check) check_block_end(launch->check);
     if (worker->ended < launch->threads) stop_divergent(worker);
+    if (bulk_left(worker)) stop(worker, "%s", bulk_left(worker));
 }
 
 static Worker *worker_new(void) {
@@ -348,6 +367,8 @@ static Worker *worker_take(Launch *launch) {
                                     .copy = copy,
                                     .commit = commit,
                                     .access = check_access,
+                                    .arrival = simt_arrival,
+                                    .bulk = simt_bulk,
                                     .settle = settle};
     }
     return worker;

@@ -12,7 +12,7 @@ enum { WARPS_MAX = BLOCK_THREADS_MAX / WARP_THREADS };
 enum { STACK_BYTES = 1 << 18 };
 
 // Where a thread is: in one of prelude_gpu.c's places, or in none of them.
-enum { RUNS, BARRIER, WARP_BARRIER, SHUFFLE, BALLOT, MMA, ENDED, PLACES };
+enum { RUNS, BARRIER, WARP_BARRIER, SHUFFLE, BALLOT, MMA, ARRIVAL, ENDED, PLACES };
 
 typedef struct Worker Worker;
 typedef struct Check Check;
@@ -21,6 +21,14 @@ typedef struct {
     const void *from;
     int32_t bytes, there, group;
 } Copy;
+enum { ARRIVAL_BYTES = 8 };
+typedef struct {
+    const char *at;      // in shared memory
+    int count, missing;  // threads that arrive in a phase; that did not yet
+    int64_t bytes;       // expected in this phase
+    int32_t phase, by;   // by: who initialised it
+    bool shown;          // to the copy engine
+} Arrival;
 typedef struct {
     SimtThread self;  // first: what the kernel gets is a Thread's address
     Worker *worker;
@@ -30,7 +38,13 @@ typedef struct {
     int turn;          // which of two places it gives to others from: the last may still be read
     int group;         // of its next copy
     LIST(Copy) copies;
+    const void *waits_for;  // the place of an Arrival; else NULL
 } Thread;
+typedef struct {
+    Copy copy;
+    const void *arrival;  // its place
+    Thread *thread;
+} Bulk;
 
 typedef struct {
     SimtFunction *function;
@@ -60,6 +74,8 @@ struct Worker {
     uint64_t random;
     int32_t next_start, step, started;  // step: to the next to start after that, around the end
     int32_t ready[BLOCK_THREADS_MAX], ready_at, ready_count;  // a ring of those that may go on
+    LIST(Arrival) arrivals;
+    LIST(Bulk) bulks;  // under way
     int at_barrier, ended, in_warp[WARPS_MAX], warp_where[WARPS_MAX];
     bool stopped;  // the message says why
     char message[ERROR_SIZE];
@@ -69,14 +85,27 @@ struct Worker {
 // around them would stay on a stack that others get.
 #define ON_FIBER __attribute__((no_sanitize("address")))
 
+void simt_let_others(Thread *thread);                     // those that can run do so first
+void simt_wait_for(Thread *thread, const void *arrival);  // until somebody wakes it
+void simt_wake(Thread *thread);
+void simt_fill(void *at, size_t bytes, uint32_t value);
 int simt_run(Launch *launch);  // the fields up to check are filled in
 // Called on a thread's fiber: the launch ends here.
 _Noreturn void simt_refuse(Thread *thread, const char *format, ...) PRINTF(2, 3);
+
+// ---- simt_bulk.c -------------------------------------------------------------------------------
+void simt_arrival(SimtThread *self, int32_t what, void *at, int32_t value);
+void simt_bulk(SimtThread *self, void *to, const void *from, int32_t bytes, void *at);
+void bulk_begin(Worker *worker);         // of a block
+const char *bulk_stuck(Worker *worker);  // what a thread waits for, if one does
+const char *bulk_left(Worker *worker);   // at the end of a block: what is wrong, or NULL
 
 // ---- simt_check.c, told by simt.c where launch->check is not NULL ------------------------------
 void check_access(SimtThread *self, const void *at, int64_t bytes, int32_t write, const void *site);
 void check_copy(Thread *thread, const Copy *copy, const void *site);  // begins
 void check_copied(Thread *thread, const Copy *copy);
+void check_bulk(Thread *thread, const Copy *copy);
+void check_arrival(Thread *thread, const char *at, bool write);
 // Threads first to first + count - 1 met; `last` is the one that came last.
 void check_met(Thread *last, int where, int first, int count);
 void check_block(Check *check, const Worker *worker, int64_t block);  // begins

@@ -254,20 +254,25 @@ static bool is_inside(const void *at, const void *start, const void *end) {
     return (uintptr_t)at >= (uintptr_t)start && (uintptr_t)at < (uintptr_t)end;
 }
 
+static const Region *region_of(const Check *check, const char *at, int64_t bytes) {
+    for (int i = 0; i < check->regions; i++) {
+        int64_t place = (int64_t)((uintptr_t)at - (uintptr_t)check->region[i].at);
+        if (place >= 0 && place <= check->region[i].bytes - bytes) return &check->region[i];
+    }
+    return NULL;
+}
+
 ON_FIBER static void check_part(Check *check, Thread *thread, const char *at, int64_t bytes,
                                 bool write, const void *site, bool under_way) {
-    for (int i = 0; i < check->regions; i++) {
-        const Region *region = &check->region[i];
-        int64_t place = (int64_t)((uintptr_t)at - (uintptr_t)region->at);
-        if (place < 0 || place > region->bytes - bytes) continue;
-        Touch touch = {thread, region, place, bytes, write, under_way};
+    const Region *region = region_of(check, at, bytes);
+    if (region) {
+        Touch touch = {thread, region, at - region->at, bytes, write, under_way};
         mark(check, &touch);
         count_sectors(check, &touch);
         add_request(check, &touch, site);
-        return;
-    }
-    if (write || !is_inside(at, check->constants, check->constants_end))
+    } else if (write || !is_inside(at, check->constants, check->constants_end)) {
         refuse_outside(check, thread, at, bytes, write);
+    }
 }
 
 void check_access(SimtThread *self, const void *at, int64_t bytes, int32_t write,
@@ -293,6 +298,42 @@ void check_copied(Thread *thread, const Copy *copy) {
     Cell *cell = &check->region->cell[(char *)copy->to - check->region->at];
     for (int i = 0; i < copy->bytes; i++)
         cell[i] = (Cell){.write = stamp_now(check, thread->self.thread)};
+}
+
+// A place that threads meet at: what they do there is no race, but before it is initialised.
+ON_FIBER void check_arrival(Thread *thread, const char *at, bool write) {
+    Check *check = thread->worker->launch->check;
+    Touch touch = {thread, check->region, at - check->region->at, ARRIVAL_BYTES, write, false};
+    mark(check, &touch);
+}
+
+// One instruction of one thread; the engine reads L2, and writes a wavefront of shared memory at a
+// time.
+ON_FIBER void check_bulk(Thread *thread, const Copy *copy) {
+    enum { LINE = 128 };
+    Check *check = thread->worker->launch->check;
+    SimtCounts *counts = check->counts;
+    int64_t lines = (copy->bytes + LINE - 1) / LINE;
+    for (int32_t done = 0; done < copy->bytes; done += 16) {
+        const char *from = (const char *)copy->from + done;
+        Touch touch = {thread, check->region, (char *)copy->to + done - check->region->at,
+                       16,     true,          true};
+        mark(check, &touch);
+        touch = (Touch){thread, region_of(check, from, 16), 0, 16, false, false};
+        if (!touch.region) refuse_outside(check, thread, from, 16, false);
+        touch.at = from - touch.region->at;
+        mark(check, &touch);
+        count_sectors(check, &touch);
+    }
+    counts->loads++;
+    counts->load_lines += lines;
+    counts->load_sectors += copy->bytes / SECTOR_BYTES;
+    counts->load_bytes += copy->bytes;
+    counts->shared++;
+    counts->copies++;
+    counts->wavefronts += lines;
+    counts->conflict_free += lines;
+    counts->shared_bytes += copy->bytes;
 }
 
 static void count_meeting(const Check *check, int where) {

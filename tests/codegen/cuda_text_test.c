@@ -2,6 +2,7 @@
  * In: PG_CUDA_TEXT, the folder of their texts (scripts/test.sh); PG_CUDA_ARCHS, "sm_80,sm_90a";
  * PG_CUDA_LIST, a file that gets what each kernel takes.  Out: at a failure, each kernel that does
  * not compile, by name, with the compiler's line. No GPU is needed.                             */
+#include "codegen/codegen.h"
 #include "runtime/runtime.h"
 #include "test.h"
 
@@ -48,6 +49,10 @@ static void use_own_cache(void) {
     if (!cache_info(arena, &info) && info.bytes > CACHE_LARGEST) cache_clear();
 }
 
+static bool is_for(const Source *kernel, const char *arch) {
+    return strcmp(arch, "sm_90") >= 0 || !text_needs_sm_90(kernel->source);
+}
+
 // The texts of all batches, once for each architecture.
 static int add_units(NvrtcUnit *unit, const char *archs) {
     int count = 0;
@@ -56,7 +61,8 @@ static int add_units(NvrtcUnit *unit, const char *archs) {
         for (int batch = 0; batch < BATCHES; batch++) {
             Text text = text_new(arena);
             for (int i = 0; i < kernels.count; i++)
-                if (batch_of(kernels.at[i].symbol) == (uint64_t)batch)
+                if (batch_of(kernels.at[i].symbol) == (uint64_t)batch &&
+                    is_for(&kernels.at[i], arch))
                     text_add(&text, "%s\n", kernels.at[i].source);
             if (!text.count) continue;
             unit[count++] = (NvrtcUnit){
@@ -73,7 +79,7 @@ static void name_culprits(const char *archs) {
             NvrtcUnit unit = {.name = kernels.at[i].symbol,
                               .source = kernels.at[i].source,
                               .arch = arena_print(arena, "%.*s", (int)strcspn(at, ","), at)};
-            if (!nvrtc_compile(arena, &unit, 1)) continue;
+            if (!is_for(&kernels.at[i], unit.arch) || !nvrtc_compile(arena, &unit, 1)) continue;
             printf("%.*s: %s\n", (int)strcspn(unit.source, "\n"), unit.source, error_text());
         }
 }

@@ -324,6 +324,78 @@ TEST(groups_of_copies_come_in_order) {
     free(a);
 }
 
+// ---- bulk copies -------------------------------------------------------------------------------
+// Of compute capability 9.0 on.
+static bool has_bulk(void) { return !on_cuda() || cuda_facts(gpu_of_test())->major >= 9; }
+
+// Three places of 4 KB: in each step one is waited for and summed while two are filled.
+TEST(bulk_copies_by_three_barriers) {
+    enum { STEPS = 11, COUNT = 1024, THREADS = 64 };
+    if (!has_bulk()) SKIP("no bulk copies before sm_90");
+    float *a = simt_values(COUNT * STEPS, 7), c[THREADS];
+    run("    i64 *came = (i64 *)shared_at(0);\n"
+        "    f32 *at = (f32 *)shared_at(128);\n"
+        "    const i32 thread = thread_index();\n"
+        "    f32 total = 0;\n"
+        "    if (thread == 0) {\n"
+        "        for (i32 i = 0; i < 3; i++) barrier_init(came + i, 1);\n"
+        "        barrier_fence();\n"
+        "    }\n"
+        "    barrier();\n"
+        "    for (i64 step = -2; step < n; step++) {\n"
+        "        const i32 here = (i32)((step + 3) % 3), there = (i32)((step + 5) % 3);\n"
+        "        if (step >= 0) barrier_wait(came + here, (i32)(step / 3 & 1));\n"
+        "        barrier();\n"
+        "        if (thread == 0 && step + 2 < n) {\n"
+        "            copy_bulk(at + 1024 * there, a + 1024 * (step + 2), 4096, came + there);\n"
+        "            barrier_expect(came + there, 4096);\n"
+        "        }\n"
+        "        for (i32 i = 0; i < 16 && step >= 0; i++)\n"
+        "            total += at[1024 * here + (thread ^ 5) + 64 * i];\n"
+        "    }\n"
+        "    c[thread] = total;",
+        1, THREADS, 128 + 3 * 4096, a, COUNT * STEPS, NULL, 0, c, THREADS, STEPS);
+    for (int thread = 0; thread < THREADS; thread++) {
+        float total = 0;
+        for (int i = 0; i < COUNT * STEPS / 64; i++) total += a[(thread ^ 5) + 64 * i];
+        CHECK(c[thread] == total);
+    }
+    free(a);
+}
+
+// Bytes are expected before and behind the copy, by threads of two warps; a phase without bytes
+// ends when all arrived.
+TEST(bulk_copies_of_two_threads_come_to_one_barrier) {
+    enum { COUNT = 512, THREADS = 128 };
+    if (!has_bulk()) SKIP("no bulk copies before sm_90");
+    float *a = simt_values(COUNT, 8), c[COUNT];
+    map("    i64 *came = (i64 *)shared_at(0);\n"
+        "    f32 *at = (f32 *)shared_at(16);\n"
+        "    const i32 thread = thread_index();\n"
+        "    if (thread == 0) {\n"
+        "        barrier_init(came, 2);\n"
+        "        barrier_init(came + 1, 128);\n"
+        "        barrier_fence();\n"
+        "    }\n"
+        "    barrier();\n"
+        "    barrier_expect(came + 1, 0);\n"
+        "    barrier_wait(came + 1, 0);\n"
+        "    if (thread == 5) {\n"
+        "        barrier_expect(came, 16);\n"
+        "        copy_bulk(at, a, 16, came);\n"
+        "    }\n"
+        "    if (thread == 77) {\n"
+        "        copy_bulk(at + 4, a + 4, 2032, came);\n"
+        "        barrier_expect(came, 2032);\n"
+        "    }\n"
+        "    barrier_wait(came, 0);\n"
+        "    barrier();\n"
+        "    for (i32 i = thread; i < 512; i += 128) c[i] = at[i];",
+        THREADS, 16 + 2048, a, c, COUNT, 0);
+    CHECK(!memcmp(a, c, sizeof c));
+    free(a);
+}
+
 // ---- types and functions of prelude.c that are instructions of their own ------------------------
 TEST(halves_are_rounded_to_the_nearest) {
     enum { COUNT = 1 << 16 };

@@ -33,9 +33,9 @@ static SimtFunction *compiled(const char *body, bool checked) {
                         .flags = checked ? SIMT_CHECKED_FLAGS : SIMT_FLAGS};
     if (compile_units(&unit, 1)) fatal("%s", error_text());
     if (!checked && nvrtc_available()) {
-        NvrtcUnit cuda[] = {{.name = symbol, .source = text, .arch = "sm_80"},
-                            {.name = symbol, .source = text, .arch = "sm_90a"}};
-        if (nvrtc_compile(arena, cuda, 2)) fatal("%s", error_text());
+        NvrtcUnit cuda[] = {{.name = symbol, .source = text, .arch = "sm_90a"},
+                            {.name = symbol, .source = text, .arch = "sm_80"}};
+        if (nvrtc_compile(arena, cuda, text_needs_sm_90(body) ? 1 : 2)) fatal("%s", error_text());
     }
     arena_free(arena);
     return (SimtFunction *)(uintptr_t)unit.function;

@@ -5,7 +5,7 @@
 #include "test.h"
 
 // The body of a kernel with const f32 *a, *b and f32 *c, which do not overlap, and i64 n.
-// Where there is NVRTC it takes the same text, for both architectures.
+// Where there is NVRTC it takes the same text, for both architectures that can have it.
 SimtFunction *simt_kernel(const char *body);
 // Its text, with what it names of the preludes; for NVRTC the kernel is `name`.
 char *kernel_text(Arena *arena, const char *body, const char **name);
