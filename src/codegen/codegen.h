@@ -28,7 +28,8 @@ typedef enum {
     STEP_FOLD,     // value = source[0] of all threads that share, folded by op
     STEP_BARRIER,  // all threads meet; they all come here
     STEP_AHEAD,    // asks for the cache line that lies `integer` bytes behind buffer[index]
-    STEP_COPY,     // buffer[index] = buffer tile[0][at[0]], 0 where no condition; not at once
+    STEP_COPY,     // buffer[index] = buffer tile[0][at[0]], 0 where no condition; not at once; so
+                   // many elements as the type has lanes, or `integer` by the copy engine
     STEP_COMMIT,   // the copies since the last one are a group
     STEP_SETTLE,   // waits for all of this thread's groups but the last `integer`
     STEP_MMA,      // a warp's product: registers tile[0] from at[0] on += tile[1] * tile[2]
@@ -91,6 +92,7 @@ typedef struct {
     LIST(Step) steps;
     int64_t own_bytes, shared_bytes;  // of workspace: a thread's, and for all; multiples of 64
     int64_t chip_bytes;               // of the memory of a GPU's block
+    int64_t came;                     // bytes into it: barriers for groups of bulk copies
 } Program;
 static inline bool type_is_tile(ValueType type) {
     return type.lanes * dtypes[type.dtype].bytes == UNIT_ROWS * UNIT_BYTES;

@@ -277,6 +277,10 @@ static void lower_tile(Lower *lower, const Statement *loop) {
     const char *wrong = kernel_tile(lower->kernel, loop, &tile);
     Step step = {.kind = STEP_TILE, .condition = -1, .source = {-1, -1, -1}, .limit = -1};
     if (wrong) fatal("lower: kernel %s: %s", lower->kernel->name, wrong);
+    if (tile.kind == TILE_BULK) {
+        lower_bulk(lower, loop, &tile);
+        return;
+    }
     if (tile.kind == TILE_WARP) {
         step.kind = STEP_MMA;
         step.index = -1;

@@ -77,6 +77,7 @@ bool lower_on_chip(const Lower *lower, int32_t buffer);  // only one launch uses
 // A store by all threads together, in a loop over them; false if it is an ordinary one.
 bool lower_thread_fold(Lower *lower, const Statement *store);
 bool lower_copy(Lower *lower, const Statement *store);  // likewise, if it is asynchronous
+void lower_bulk(Lower *lower, const Statement *loop, const TileUse *tile);
 
 // expression.c: steps that give values; conditions are values, -1 being true
 int32_t step_add(Lower *lower, Step step);  // its id

@@ -234,3 +234,29 @@ bool lower_copy(Lower *lower, const Statement *store) {
     step_add(lower, step);
     return true;
 }
+
+void lower_bulk(Lower *lower, const Statement *loop, const TileUse *tile) {
+    enum { PLACES_BYTES = 128 };  // of GROUPS_MAX + 2 barriers; what is behind stays aligned
+    Id when = loop->body->condition;
+    if (!lower->gpu) {
+        lower_body(lower, loop, SHARE_NONE, -1);
+        return;
+    }
+    if (!lower->program->came) {
+        lower->program->came = lower->program->chip_bytes;
+        lower->program->chip_bytes += PLACES_BYTES;
+    }
+    if (when >= 0) lower_open(lower, STEP_IF, expression(lower, when));
+    Step step = {.kind = STEP_COPY,
+                 .type = {lower->kernel->buffers.at[tile->buffer[0]].dtype, 1},
+                 .of = lower->place[tile->buffer[0]],
+                 .tile = {lower->place[tile->memory], -1, -1},
+                 .source = {-1, -1, -1},
+                 .condition = -1,
+                 .limit = -1,
+                 .integer = tile->stride};
+    step.index = mapped(lower, tile->first[0]);
+    step.at[0] = mapped(lower, tile->from);
+    step_add(lower, step);
+    if (when >= 0) lower_close(lower);
+}

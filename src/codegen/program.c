@@ -184,7 +184,8 @@ static void add_step(Text *text, const Program *program, int32_t id) {
         add_place(text, program, step);
         break;
     case STEP_COPY:
-        text_add(text, "copy %d to %s[", step->type.lanes, buffer_name(program, step->of));
+        text_add(text, step->integer ? "copy in bulk %ld to %s[" : "copy %ld to %s[",
+                 step->integer ? step->integer : step->type.lanes, buffer_name(program, step->of));
         add_index(text, program, step->index);
         text_add(text, "] from %s[", buffer_name(program, step->tile[0]));
         add_index(text, program, step->at[0]);
@@ -403,6 +404,8 @@ static void check_step(const Verifier *verifier) {
         if (step->tile[0] < 0 || step->tile[0] >= verifier->program->buffers.count ||
             verifier->program->buffers.at[step->tile[0]].dtype != step->type.dtype)
             refuse(verifier, "it copies from another type");
+        if (step->integer && !verifier->program->buffers.at[step->of].on_chip)
+            refuse(verifier, "a bulk copy is to the memory of one launch's block");
         check_index(verifier, step->at[0], lanes);
         break;
     case STEP_MMA:

@@ -19,6 +19,11 @@ typedef struct {
     const char **loop;   // by step: a FOR's variable
     const char **buffer, **variable, **var;
     int tiles;
+    struct {
+        const char *came, *group, *bytes;  // barriers; the number of the next group, and its bytes
+        int32_t places;                    // barriers there are; 0: a launch without bulk copies
+        bool alone;                        // no other copies are asynchronous
+    } bulk;
     LIST(const char *) taken;
     LIST(int32_t) scopes;  // by open block: how many names were taken before it
 } Render;

@@ -93,14 +93,77 @@ static void fold_line(Render *render, int32_t id, int32_t threads) {
                     type, x, render->program->chip_bytes, threads);
 }
 
+// ---- copies on their way -----------------------------------------------------------------------
+// The bulk copies of a group come to a barrier, one of as many in turn as groups are under way and
+// one more; its phase is over when one thread has said how many bytes that are, and they are there.
+// Group g is phase g / places of barrier g % places.
+
+static void find_bulk(Render *render, int32_t first, int32_t last) {
+    render->bulk.places = 0;
+    render->bulk.alone = true;
+    bool any = false;
+    int64_t most = 0;
+    for (int32_t id = first; id < last; id++) {
+        const Step *step = render_step_of(render, id);
+        any |= step->kind == STEP_COPY && step->integer;
+        if (step->kind == STEP_COPY && !step->integer) render->bulk.alone = false;
+        if (step->kind == STEP_SETTLE) most = max_i64(most, step->integer);
+    }
+    if (any) render->bulk.places = (int32_t)most + 2;
+}
+
+static void add_bulk(Render *render) {
+    const char *came = render->bulk.came = render_name(render, "came");
+    render->bulk.group = render_name(render, "group");
+    render->bulk.bytes = render_name(render, "coming");
+    render_line(render, "i64 *%s = (i64 *)shared_at(%ld);", came, render->program->came);
+    render_line(render, "u32 %s = 0;", render->bulk.group);
+    render_line(render, "i32 %s = 0;", render->bulk.bytes);
+    render_line(render, "if (thread_index() == 0) {");
+    render_line(render, "    for (i32 i = 0; i < %d; i++) barrier_init(%s + i, 1);",
+                render->bulk.places, came);
+    render_line(render, "    barrier_fence();");
+    render_line(render, "}");
+    render_line(render, "barrier();");
+}
+
+static void commit_lines(Render *render) {
+    const char *group = render->bulk.group, *bytes = render->bulk.bytes;
+    if (!render->bulk.places || !render->bulk.alone) render_line(render, "copy_async_commit();");
+    if (!render->bulk.places) return;
+    render_line(render, "if (thread_index() == 0) barrier_expect(%s + %s %% %d, %s);",
+                render->bulk.came, group, render->bulk.places, bytes);
+    render_line(render, "%s = 0;", bytes);
+    render_line(render, "%s++;", group);
+}
+
+static void settle_lines(Render *render, const Step *step) {
+    int32_t places = render->bulk.places;
+    if (!places || !render->bulk.alone) render_line(render, "copy_async_wait(%ld);", step->integer);
+    if (!places) return;
+    const char *group = PRINT("(%s - %ld)", render->bulk.group, step->integer + 1);
+    render_line(render, "barrier_wait(%s + %s %% %d, (i32)(%s / %d & 1));", render->bulk.came,
+                group, places, group, places);
+}
+
 static void copy_line(Render *render, const Step *step) {
     int bytes = step->type.lanes * dtypes[step->type.dtype].bytes;
     const char *from = render_index(render, step->at[0], 0);
+    if (step->integer) {
+        const char *all = PRINT("%ld", step->integer * bytes);
+        render_line(render, "copy_bulk(%s, %s + %s, %s, %s + %s %% %d);",
+                    render_address(render, step), render->buffer[step->tile[0]], from, all,
+                    render->bulk.came, render->bulk.group, render->bulk.places);
+        render_line(render, "%s += %s;", render->bulk.bytes, all);
+        return;
+    }
     const char *condition =
         step->condition < 0 ? "" : PRINT(", %s", render->value[step->condition]);
     render_line(render, "copy_async_%d%s(%s, %s + %s%s);", bytes, *condition ? "_if" : "",
                 render_address(render, step), render->buffer[step->tile[0]], from, condition);
 }
+
+// ---- all steps ---------------------------------------------------------------------------------
 
 static const char *registers(Render *render, const Step *step, int which) {
     const char *first = render_index(render, step->at[which], 0);
@@ -116,8 +179,8 @@ static void step_line(Render *render, int32_t id, int32_t threads) {
     case STEP_FOR: for_line(render, id, threads); return;
     case STEP_FOLD: fold_line(render, id, threads); return;
     case STEP_COPY: copy_line(render, step); return;
-    case STEP_COMMIT: render_line(render, "copy_async_commit();"); return;
-    case STEP_SETTLE: render_line(render, "copy_async_wait(%ld);", step->integer); return;
+    case STEP_COMMIT: commit_lines(render); return;
+    case STEP_SETTLE: settle_lines(render, step); return;
     case STEP_MMA:
         render_line(render, "mma_tf32_16x8x8(%s, %s, %s);", registers(render, step, 0),
                     registers(render, step, 1), registers(render, step, 2));
@@ -251,6 +314,8 @@ static int32_t add_kernel(Render *render, int32_t launch, int number) {
     render_line(render, "const i32 %s = block_index();", block);
     add_numbers(render, launch + 1, end, step->threads);
     add_locals(render, launch + 1, end);
+    find_bulk(render, launch + 1, end);
+    if (render->bulk.places) add_bulk(render);
     for (int32_t id = launch + 1; id < end; id++) step_line(render, id, step->threads);
     render_close(render);
     render_line(render, "}");

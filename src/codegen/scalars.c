@@ -250,7 +250,7 @@ static void add_step(Scalars *to, int32_t id) {
         add_variable(to, id);
     else if (step->kind == STEP_STORE)
         add_store(to, id);
-    else if (step->kind == STEP_COPY)
+    else if (step->kind == STEP_COPY && !step->integer)
         add_copy(to, step);
     else if (step->kind == STEP_LET && step->op == OP_LOAD)
         add_load(to, id);

@@ -115,6 +115,7 @@ typedef struct {
     Arena *arena;
     const Kernel *kernel;
     const bool *aliased;
+    const bool *in_bulk;  // by buffer: its copies are waited for by all threads, at each SETTLE
     StatementList needed;
 } Scan;
 
@@ -212,7 +213,7 @@ static void scan_loop(Scan *scan, const Statement *loop, uint8_t *done) {
 static void scan_meeting(const Scan *scan, StatementKind kind, uint8_t *done) {
     for (int32_t i = 0; i < scan->kernel->buffers.count; i++) {
         if (kind == STATEMENT_BARRIER) done[i] &= BEGUN;
-        if (kind == STATEMENT_SETTLE)
+        if (kind == STATEMENT_SETTLE && !scan->in_bulk[i])
             done[i] |= (done[i] & BEGUN) / (BEGUN_BY_ALL / WRITTEN_BY_ALL);
     }
 }
@@ -250,8 +251,22 @@ static void scan_list(Scan *scan, const Statement *list, uint8_t *done) {
     }
 }
 
+static const bool *find_in_bulk(Arena *arena, const Kernel *kernel) {
+    bool *in_bulk = arena_array(arena, bool, kernel->buffers.count);
+    AccessList all = {0};
+    if (kernel_has_blocks(kernel)) all = kernel_accesses(arena, kernel, kernel->body, -1);
+    for (int i = 0; i < all.count; i++)
+        in_bulk[all.at[i].buffer] |= all.at[i].load < 0 &&
+                                     all.at[i].statement->role == ROLE_ASYNC &&
+                                     kernel_tile_around(kernel, all.at[i].statement);
+    return in_bulk;
+}
+
 StatementList scan_barriers(Arena *arena, const Kernel *kernel, const bool *aliased) {
-    Scan scan = {.arena = arena, .kernel = kernel, .aliased = aliased};
+    Scan scan = {.arena = arena,
+                 .kernel = kernel,
+                 .aliased = aliased,
+                 .in_bulk = find_in_bulk(arena, kernel)};
     if (scan_has_thread_loop(kernel, kernel->body))
         scan_list(&scan, kernel->body, arena_array(arena, uint8_t, kernel->buffers.count));
     return scan.needed;

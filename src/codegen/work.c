@@ -178,6 +178,20 @@ static int64_t grain_of(const Work *work, int32_t buffer) {
     return dtypes[work->program->buffers.at[buffer].dtype].bytes;
 }
 
+// One instruction; lines of global memory, each a wavefront of the block's.
+static void ask_in_bulk(Work *work, const Step *step) {
+    enum { LINE = 128, SECTOR = 32 };
+    GpuCounts *to = &work->found;
+    double times = work->warps * work->trips,
+           bytes = (double)(step->integer * grain_of(work, step->of));
+    to->loads += times;
+    to->load_lines += times * bytes / LINE;
+    to->load_sectors += times * bytes / SECTOR;
+    to->shared += times;
+    to->wavefronts += times * bytes / LINE;
+    to->conflict_free += times * bytes / LINE;
+}
+
 static void ask_of_step(Work *work, const Step *step) {
     switch (step->kind) {
     case STEP_LET:
@@ -192,6 +206,10 @@ static void ask_of_step(Work *work, const Step *step) {
                 work->program->steps.at[step->source[0]].type.lanes, true);
         break;
     case STEP_COPY:
+        if (step->integer) {
+            ask_in_bulk(work, step);
+            break;
+        }
         ask(work, step->tile[0], step->at[0], grain_of(work, step->of), step->type.lanes, false);
         ask(work, step->of, step->index, grain_of(work, step->of), step->type.lanes, true);
         break;

@@ -406,15 +406,19 @@ char *statement_text(Arena *arena, const Kernel *kernel, const Statement *statem
 //   WARP     tile for i1 < 2 { for i < 8 { for j < 4 { for j1 < 2 { for k1 < 2 { for k < 4 {
 //              update s[64*i1 + 8*i + 2*j + j1] =
 //                (fma a[32*i1 + 4*i + 64*k1 + k] b[8*j + 4*j1 + 32*k1 + k] s[..]) } } } } } }
-typedef enum { TILE_LOAD, TILE_STORE, TILE_PRODUCT, TILE_WARP } TileKind;
+// A GPU's copy engine copies a run of 16 bytes or more from global memory to a block's, begun by one
+// thread; it is of the group that the next COMMIT ends.
+//   BULK     tile for c < 2048 { async m[4*i + c] = p[8*j + c] when .. }
+typedef enum { TILE_LOAD, TILE_STORE, TILE_PRODUCT, TILE_WARP, TILE_BULK } TileKind;
+enum { BULK_GRAIN = 16 };  // bytes: sizes and places are multiples
 enum { UNIT_ROWS = 16, UNIT_BYTES = 64, UNIT_TILES = 8 };
 typedef struct {
     TileKind kind;
     int32_t buffer[3];  // in registers: what changes or is stored; a and b
     Index first[3];     // the element of each at which its tile begins
-    int32_t memory;     // LOAD, STORE
+    int32_t memory;     // LOAD, STORE; BULK: where from
     Index from;         // its element
-    int64_t stride;     // from row to row, in elements
+    int64_t stride;     // from row to row, in elements; BULK: how many are copied
 } TileUse;
 const char *kernel_tile(const Kernel *kernel, const Statement *loop,
                         TileUse *tile);  // or what is wrong

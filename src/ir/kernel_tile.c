@@ -22,7 +22,8 @@ static bool find_nest(Nest *nest, const Statement *at) {
         nest->loop[nest->loops++] = at->loop;
     }
     nest->store = at;
-    return at && at->kind == STATEMENT_STORE && at->condition < 0 && !at->next;
+    return at && at->kind == STATEMENT_STORE && !at->next &&
+           (at->condition < 0 || at->role == ROLE_ASYNC);
 }
 
 // The index moves with the loops by these strides; `first` is where it starts.
@@ -123,6 +124,33 @@ static const char *warp_product_of(const Nest *nest, const Node *fma, TileUse *t
     return sums ? NULL : "it adds to another element than it stores";
 }
 
+static bool in_grains(const Kernel *kernel, Index index, int64_t grain) {
+    IndexTable *table = graph_indices(kernel->graph);
+    const Term *terms;
+    int count = index_terms(table, index, &terms);
+    bool all = index_constant(table, index) % grain == 0;
+    for (int i = 0; i < count; i++) all &= terms[i].scale % grain == 0;
+    return all;
+}
+
+static const char *bulk_of(const Nest *nest, const Node *load, TileUse *tile) {
+    const Statement *store = nest->store;
+    int64_t grain = BULK_GRAIN / dtypes[load->dtype].bytes;
+    LoopSet decide = {0};
+    *tile = (TileUse){
+        .kind = TILE_BULK, .buffer = {store->buffer, -1, -1}, .memory = (int32_t)load->arg[0]};
+    if (store->condition >= 0) decide = kernel_loops_of(nest->kernel, store->condition);
+    if (nest->loops != 1 || loop_set_has(&decide, nest->loop[0]) ||
+        !moves(nest, store->index, (int64_t[]){1}, &tile->first[0]) ||
+        !moves(nest, (Index)load->arg[1], (int64_t[]){1}, &tile->from) ||
+        !index_is_const(graph_indices(nest->kernel->graph),
+                        nest->kernel->loops.at[nest->loop[0]].extent, &tile->stride))
+        return "a bulk copy is one run of memory";
+    bool whole = tile->stride % grain == 0 && in_grains(nest->kernel, tile->first[0], grain) &&
+                 in_grains(nest->kernel, tile->from, grain);
+    return whole ? NULL : "a bulk copy is of 16 bytes or more, aligned";
+}
+
 const char *kernel_tile(const Kernel *kernel, const Statement *loop, TileUse *tile) {
     Nest nest = {.kernel = kernel};
     if (!find_nest(&nest, loop)) return "a tile loop holds plain loops and one store";
@@ -130,6 +158,7 @@ const char *kernel_tile(const Kernel *kernel, const Statement *loop, TileUse *ti
     if (value->op == OP_FMA && nest.loops == DEPTH_MAX) return warp_product_of(&nest, value, tile);
     if (value->op == OP_FMA) return product_of(&nest, value, tile);
     const Node *load = plain_load(&nest, nest.store->value);
+    if (load && nest.store->role == ROLE_ASYNC) return bulk_of(&nest, load, tile);
     return load ? copy_of(&nest, load, tile) : "a tile is loaded, stored, or a sum of products";
 }
 

@@ -261,6 +261,9 @@ static void check_kind(const Verifier *verifier, const Statement *statement) {
     const char *wrong =
         loop->kind == LOOP_TILE ? kernel_tile(verifier->kernel, statement, &tile) : NULL;
     if (wrong) refuse(verifier, "%s", wrong);
+    bool alone = verifier->block >= 0 && verifier->warp < 0 && verifier->thread < 0;
+    if (loop->kind == LOOP_TILE && tile.kind == TILE_BULK && !alone)
+        refuse(verifier, "a bulk copy is a block's, in no loop over warps or threads");
     if (loop->kind == LOOP_UNROLL && !loop->steps && !constant)
         refuse(verifier, "an unrolled loop has a constant number of iterations");
 }

@@ -105,6 +105,7 @@ void check_access(SimtThread *self, const void *at, int64_t bytes, int32_t write
 void check_copy(Thread *thread, const Copy *copy, const void *site);  // begins
 void check_copied(Thread *thread, const Copy *copy);
 void check_bulk(Thread *thread, const Copy *copy);
+void check_came(Thread *thread, const Copy *copy);
 void check_arrival(Thread *thread, const char *at, bool write);
 // Threads first to first + count - 1 met; `last` is the one that came last.
 void check_met(Thread *last, int where, int first, int count);

@@ -48,7 +48,7 @@ static void end(Worker *worker, Arrival *arrival) {
             continue;
         }
         memcpy(bulk.copy.to, bulk.copy.from, (size_t)bulk.copy.bytes);
-        if (worker->launch->check) check_copied(bulk.thread, &bulk.copy);
+        if (worker->launch->check) check_came(bulk.thread, &bulk.copy);
     }
     worker->bulks.count = kept;
     arrival->phase++;

@@ -336,6 +336,15 @@ ON_FIBER void check_bulk(Thread *thread, const Copy *copy) {
     counts->shared_bytes += copy->bytes;
 }
 
+// All who wait for it may read it then, and do so before others may.
+void check_came(Thread *thread, const Copy *copy) {
+    Check *check = thread->worker->launch->check;
+    Cell *cell = &check->region->cell[(char *)copy->to - check->region->at];
+    Stamp stamp = stamp_now(check, thread->self.thread);
+    if (stamp.epoch) stamp.epoch--;
+    for (int i = 0; i < copy->bytes; i++) cell[i] = (Cell){.write = stamp};
+}
+
 static void count_meeting(const Check *check, int where) {
     SimtCounts *counts = check->counts;
     switch (where) {

@@ -10,6 +10,8 @@
  *       for k_first < 2 { async a_shared[32*k_first + t] = a[32*k_first + t] ; commit }
  *       for k < 8 { settle 1 ; async a_shared[32*((k + 2)%3) + t] = a[32*(k + 2) + t] when k < 6 ;
  *                   commit ; .. a_shared[32*(k%3) + t] .. }
+ *   PIPELINE k 3 bulk   what lies in runs of memory is copied by the copy engine (kernel_tile.c):
+ *       tile for t < 32 { async a_shared[..] = a[..] when .. }
  * Sources: NVIDIA's CUDA C++ Programming Guide, "Asynchronous Data Copies"; CUTLASS's main loop of
  * several stages (gemm/threadblock/mma_multistage.h), which waits and begins in this order.     */
 #include "schedule/schedule.h"
@@ -94,6 +96,103 @@ static Statement *last_of(Statement *list) {
     return list;
 }
 
+// ---- in bulk -----------------------------------------------------------------------------------
+
+typedef struct {
+    int32_t loop[LOOPS_MAX];
+    int64_t extent[LOOPS_MAX], stride[LOOPS_MAX];
+    bool inside[LOOPS_MAX];  // of the run
+    int loops;
+    Statement *store;
+    Index to, from;
+} Run;
+
+// Loops of one body each around the store, which copies as far from one iteration to the next as it
+// stores; whoever runs them.
+static bool find_run(const Pipeline *to, Statement *nest, Run *run) {
+    const Kernel *kernel = to->kernel;
+    for (; nest->kind == STATEMENT_LOOP; nest = nest->body) {
+        const Loop *loop = &kernel->loops.at[nest->loop];
+        bool plain = loop->kind == LOOP_SERIAL || loop->kind == LOOP_UNROLL ||
+                     loop->kind == LOOP_VECTOR || loop->kind == LOOP_THREAD;
+        if (!plain || loop->limit >= 0 || (run->loops && nest->next) ||
+            !index_is_const(to->table, loop->extent, &run->extent[run->loops]))
+            return false;
+        run->loop[run->loops++] = nest->loop;
+    }
+    const Node *load = graph_node(kernel->graph, nest->value);
+    run->store = nest;
+    run->to = nest->index;
+    run->from = (Index)load->arg[1];
+    bool even = nest->condition < 0 && !load->sources && !nest->next;
+    for (int i = 0; i < run->loops && even; i++) {
+        int64_t other;
+        even = index_stride(to->table, run->to, run->loop[i], &run->stride[i]) &&
+               index_stride(to->table, run->from, run->loop[i], &other) && other == run->stride[i];
+    }
+    return even;
+}
+
+// The loops, innermost in memory first, that go on where the others end; how many elements that is.
+static int64_t grow_run(Run *run) {
+    int64_t elements = 1;
+    for (int i = 0; i < run->loops; i++) {
+        if (run->inside[i] || (run->extent[i] > 1 && run->stride[i] != elements)) continue;
+        run->inside[i] = true;
+        elements *= run->extent[i];
+        i = -1;
+    }
+    return elements;
+}
+
+// The nest as loops around runs that the copy engine copies; NULL if it is not of such.
+static Statement *in_bulk(const Pipeline *to, Statement *nest) {
+    Kernel *kernel = to->kernel;
+    Run run = {0};
+    TileUse tile;
+    if (!find_run(to, nest, &run)) return NULL;
+    int64_t elements = grow_run(&run);
+    int32_t around[LOOPS_MAX],
+        buffer = run.store->buffer, loops = 0,
+        all = kernel_loop(kernel,
+                          arena_print(to->line->arena, "%s_run", kernel->buffers.at[buffer].name),
+                          elements);
+    Index zero = index_const(to->table, 0), element = kernel_loop_index(kernel, all);
+    for (int i = 0; i < run.loops; i++) {
+        if (!run.inside[i]) around[loops++] = run.loop[i];
+        if (!run.inside[i]) continue;
+        run.to = index_replace(to->table, run.to, ATOM_LOOP, run.loop[i], zero);
+        run.from = index_replace(to->table, run.from, ATOM_LOOP, run.loop[i], zero);
+    }
+    int32_t source = (int32_t)graph_node(kernel->graph, run.store->value)->arg[0];
+    Statement *copy =
+        statement_store(kernel, ROLE_ASYNC, buffer, index_add(to->table, run.to, element),
+                        kernel_load(kernel, source, index_add(to->table, run.from, element), -1));
+    Statement *loop = statement_loop(kernel, all, copy);
+    kernel->loops.at[all].kind = LOOP_TILE;
+    if (kernel_tile(kernel, loop, &tile)) return NULL;
+    for (int i = 0; i < loops; i++) kernel->loops.at[around[i]].kind = LOOP_SERIAL;
+    return statement_nest(kernel, loops, around, loop);
+}
+
+// Copies that can be are made in bulk.
+static Statement *fill_in_bulk(const Pipeline *to, Statement *fill) {
+    Statement *first = fill, **link = &first;
+    int found = 0;
+    for (; *link; link = &(*link)->next) {
+        Statement *next = (*link)->next, *made;
+        (*link)->next = NULL;
+        if ((made = in_bulk(to, *link))) *link = made;
+        found += made != NULL;
+        (*link)->next = next;
+    }
+    if (!found)
+        line_refuse(to->line, fill, "no copy is of runs of %d bytes or more, aligned", BULK_GRAIN);
+    return first;
+}
+
+// ---- places ------------------------------------------------------------------------------------
+
 // Before the loop: the copies for its first iterations.
 static void put_first(const Pipeline *to, const Statement *fill) {
     Kernel *kernel = to->kernel;
@@ -154,6 +253,10 @@ void transform_pipeline_loop(const ScheduleLine *line, int32_t loop) {
         line_refuse(line, to.loop, "it does not begin with plain copies to shared memory");
     check_uses(&to);
     last->next = NULL;
+    if (line->words > 3) {
+        line_expect(line, 3, "bulk");
+        fill = fill_in_bulk(&to, fill);
+    }
     to.loop->body = fill;
     put_first(&to, fill);
     put_ahead(&to, fill);

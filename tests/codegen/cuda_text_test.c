@@ -50,7 +50,7 @@ static void use_own_cache(void) {
 }
 
 static bool is_for(const Source *kernel, const char *arch) {
-    return strcmp(arch, "sm_90") >= 0 || !text_needs_sm_90(kernel->source);
+    return strtol(arch + strlen("sm_"), NULL, 10) >= 90 || !text_needs_sm_90(kernel->source);
 }
 
 // The texts of all batches, once for each architecture.

@@ -214,6 +214,23 @@ TEST(a_pipeline_that_runs_again_waits_for_what_was_read) {
     gpu_free(&gpu);
 }
 
+// The same by the copy engine, which one thread asks; one meeting more, behind the barriers' init.
+TEST(a_pipeline_of_bulk_copies) {
+    float *a = values(512, 8);
+    for (int places = 2; places <= 8; places++) {
+        char schedule[80];
+        snprintf(schedule, sizeof schedule, "BLOCK b\nTHREAD c c0 c1 c2\nPIPELINE k %d bulk\n",
+                 places);
+        Gpu gpu = check_equal(slices, schedule, (void *[]){NULL, a}, 64, 1e-5);
+        CHECK(has(&gpu, ", 128, came + group %") && !has(&gpu, "copy_async"));
+        CHECK_INT(gpu.counts.copies, 2 * 8);
+        CHECK_INT(gpu.counts.load_sectors, 2 * 8 * 128 / 32);
+        CHECK_INT(gpu.counts.barriers, 1 + 2 * (8 + 1));
+        CHECK(text_needs_sm_90(gpu.source));
+        gpu_free(&gpu);
+    }
+}
+
 TEST(tiles_that_do_not_fit_are_padded) {
     Gpu gpu = check_candidate(70, 45, 37, NULL, 1e-4);
     gpu_free(&gpu);
@@ -370,6 +387,67 @@ TEST(only_plain_copies_are_made_ahead) {
     refused("kernel k\nout y f32[64]\nin a f32[64]\nshared t f32[8]\nfor i < 8 { for k < 8 {\n"
             "for j < 8 { t[j] = a[8*k + j] }\ny[8*i + k] = (add t[0] t[7]) } }\n",
             "BLOCK i\nPIPELINE k 9\n", "2 to 8 places");
+}
+
+TEST(what_the_copy_engine_cannot_copy_is_not_copied_in_bulk) {
+    static const char start[] = "kernel k\nout y f32[64]\nin a f32[600]\nshared t f32[32]\n"
+                                "register s f32[32]\nfor b < 1 {\nfor k < 8 {\n";
+    static const char rest[] = "for c1 < 32 { y[c1] = (add t[31 - c1] y[c1]) }\n} }\n";
+    static const struct {
+        const char *copy, *schedule, *part;
+    } wrong[] = {
+        {"for c < 32 { t[c] = a[32*k + c] }", "PIPELINE k 3 bulky", "'bulky' should be 'bulk'"},
+        {"for c < 32 { t[c] = a[32*k + c + 1] }", "PIPELINE k 3 bulk", "no copy is of runs of 16"},
+        {"for c < 32 { t[c] = a[33*k + c] }", "PIPELINE k 3 bulk", "no copy is of runs"},
+        {"for c < 32 { t[c] = a[64*k + 2*c] }", "PIPELINE k 3 bulk", "no copy is of runs"},
+        {"for c < 6 { t[c] = a[32*k + c] }", "PIPELINE k 3 bulk", "no copy is of runs"},
+        {"for c < 32 { t[c] = a[32*k + c] when (cmplt @i32(k) @i32(5)) }", "PIPELINE k 3 bulk",
+         "no copy is of runs"},
+        {"for c < 32 { t[c] = a[(5*c + k)%32] }", "PIPELINE k 3 bulk", "no copy is of runs"},
+    };
+    for (int i = 0; i < COUNT_OF(wrong); i++) {
+        char text[400], schedule[80];
+        snprintf(text, sizeof text, "%s%s\n%s", start, wrong[i].copy, rest);
+        snprintf(schedule, sizeof schedule, "BLOCK b\nTHREAD c1\n%s\n", wrong[i].schedule);
+        refused(text, schedule, wrong[i].part);
+    }
+}
+
+// Loops in any order and of any kind, rows apart in memory, two copies of one slice.
+TEST(runs_are_found_whatever_the_loops) {
+    Arena *arena = arena_new();
+    void *buffer[] = {NULL, random_floats(arena, 4096, 3), random_floats(arena, 2048, 4)};
+    Gpu gpu = check_equal(
+        "kernel k\nout y f32[64]\nin a f32[4096]\nin w f32[2048]\nshared t f32[64]\n"
+        "shared u f32[128]\nregister s f32[64]\nfor b < 1 {\nfor c0 < 64 { init s[c0] = 0 }\n"
+        "for k < 16 {\nfor c < 4 { for r < 2 { for q < 8 {\n"
+        "t[32*r + 8*c + q] = w[1024*r + 32*k + 8*c + q] } } }\n"
+        "for d < 4 { for e < 32 { u[4*e + d] = a[128*k + 4*e + d] } }\n"
+        "for c1 < 64 { update s[c1] = (fma t[63 - c1] u[2*c1] s[c1]) }\n}\n"
+        "for c2 < 64 { finish y[c2] = s[c2] }\n}\n",
+        "BLOCK b\nTHREAD e c0 c1 c2\nPIPELINE k 3 bulk\n", buffer, 64, 1e-4);
+    CHECK(has(&gpu, ", 128, came") && has(&gpu, ", 512, came") && !has(&gpu, "copy_async"));
+    CHECK_INT(gpu.counts.copies, 16 * (2 + 1));
+    CHECK_INT(gpu.counts.barriers, 2 * (1 + 16));
+    gpu_free(&gpu);
+    arena_free(arena);
+}
+
+TEST(bulk_copies_are_begun_by_one_thread_of_a_block) {
+    Arena *arena = arena_new();
+    const char *text = "kernel k\nout y f32[32]\nin a f32[64]\nshared t f32[32]\n"
+                       "grid for b < 1 {\n  %s {\n"
+                       "    tile for c < %d {\n      async t[c] = a[c + %d]\n    }\n  }\n}\n";
+    Kernel *kernel = kernel_parse(arena, "test", arena_print(arena, text, "for i < 1", 32, 4));
+    kernel_verify(kernel);
+    CHECK_TEXT(kernel_print(arena, kernel), arena_print(arena, text, "for i < 1", 32, 4));
+    kernel = kernel_parse(arena, "test", arena_print(arena, text, "warp for w < 1", 32, 4));
+    CHECK_FATAL_TEXT(kernel_verify(kernel), "a bulk copy is a block's, in no loop over warps");
+    kernel = kernel_parse(arena, "test", arena_print(arena, text, "for i < 1", 30, 4));
+    CHECK_FATAL_TEXT(kernel_verify(kernel), "a bulk copy is of 16 bytes or more, aligned");
+    kernel = kernel_parse(arena, "test", arena_print(arena, text, "for i < 1", 32, 2));
+    CHECK_FATAL_TEXT(kernel_verify(kernel), "a bulk copy is of 16 bytes or more, aligned");
+    arena_free(arena);
 }
 
 TEST(registers_do_not_outlive_a_launch) {
