@@ -13,6 +13,7 @@
  * lies past the end is not read where it would leave a buffer, and not stored.                  */
 #include "schedule/heuristic.h"
 
+#include <math.h>
 #include <string.h>
 
 // A tile of the result that a block computes, a slice of the sum at a time.
@@ -20,9 +21,9 @@ typedef struct {
     int rows, columns;  // of the tile
     int depth;          // of a slice
     int threads;
-    bool units;     // on tensor cores
-    int warp_side;  // a warp has so many rows and columns
-    bool laid_out;  // the columns' operand is a weight, which is laid out at load
+    // On FP32 units a thread has 4 x 4 elements in each of these; on tensor cores it is a warp's.
+    int inner_rows, inner_columns;
+    double cost;  // of an element of the result, in those of the largest tile: shared memory's
 } GpuTile;
 
 typedef struct {
@@ -34,6 +35,7 @@ typedef struct {
     Product product;
     Side rows, columns, around, sum;
     GpuTile tile;
+    bool laid_out;  // the columns' operand is a weight, which is laid out at load
 } Tiling;
 
 // ---- which loops are what ----------------------------------------------------------------------
@@ -73,16 +75,35 @@ static bool find_tiling(const Heuristic *to, Tiling *found) {
            found->columns.size >= LEAST;
 }
 
-// The largest tile of which there are enough for all multiprocessors, else the smallest.
+static int64_t tiles_of(const Tiling *found, const GpuTile *tile) {
+    return found->around.size * ((found->rows.size + tile->rows - 1) / tile->rows) *
+           ((found->columns.size + tile->columns - 1) / tile->columns);
+}
+
+// The tile whose rounds of blocks, one on each multiprocessor, take least.
 static GpuTile choose_tile(const Heuristic *to, const Tiling *found) {
-    static const GpuTile tiles[2][2] = {
-        {{128, 128, 8, 256, false, 0, false}, {64, 64, 8, 256, false, 0, false}},
-        {{128, 128, 32, 128, true, 64, false}, {64, 64, 32, 128, true, 32, false}},
+    enum { TILES = 4 };
+    // clang-format off
+    static const GpuTile tiles[2][TILES] = {
+        {{128, 128, 8, 256, 64, 64, 1},
+         {128, 64, 8, 128, 64, 32, 1.05},
+         {64, 128, 8, 128, 32, 64, 1.05},
+         {64, 64, 8, 256, 64, 64, 2}},
+        {{128, 128, 32, 128, 64, 64, 1},
+         {128, 64, 32, 128, 64, 32, 1.25},
+         {64, 128, 32, 128, 32, 64, 1.25},
+         {64, 64, 32, 128, 32, 32, 1.6}},
     };
-    const GpuTile *large = &tiles[to->target->tiles != NULL][0];
-    int64_t blocks = found->around.size * (found->rows.size / large->rows) *
-                     (found->columns.size / large->columns);
-    return blocks >= to->target->gpu->sms ? large[0] : large[1];
+    // clang-format on
+    const GpuTile *all = tiles[to->target->tiles != NULL], *best = all;
+    double least = INFINITY;
+    for (const GpuTile *tile = all; tile < all + TILES; tile++) {
+        int sms = to->target->gpu->sms;
+        int64_t rounds = (tiles_of(found, tile) + sms - 1) / sms;
+        double cost = (double)(rounds * tile->rows * tile->columns) * tile->cost;
+        if (cost < least) least = cost, best = tile;
+    }
+    return *best;
 }
 
 // ---- copies ------------------------------------------------------------------------------------
@@ -142,7 +163,7 @@ static void add_shared_copy(Heuristic *to, const GpuTile *tile, int rows, bool w
 static void add_copy(Heuristic *to, const Tiling *tiling, int32_t buffer, const Side *side,
                      int rows, const char *loops, const char *sums) {
     bool along_sum = is_along_sum(to, tiling, buffer, side),
-         turned = along_sum && !tiling->tile.units,
+         turned = along_sum && !to->target->tiles,
          wide = !turned &&
                 in_quads(to, element_of(to, tiling, buffer), along_sum ? &tiling->sum : side);
     to->word['x'] = buffer_name(to, buffer);
@@ -213,7 +234,7 @@ static void add_thread_tile(Heuristic *to, const Tiling *tiling) {
     add(to, "SPLIT $i $m$p\nSPLIT $j $n$q\n");
     find_blocks(to, tiling);
     add(to, "ORDER$g$h $i1 $j1\n"
-            "SPLIT $i1 64\nSPLIT $i11 4\nSPLIT $j1 64\nSPLIT $j11 4\n"
+            "SPLIT $i1 $y\nSPLIT $i11 4\nSPLIT $j1 $w\nSPLIT $j11 4\n"
             "ORDER$g$h $i110 $j110 $i10 $i111 $j10 $j111\n");
     add_blocks(to);
     add(to, "SPLIT $k $d$z\nORDER $k0 $i110 $j110 $k1 $i10 $i111 $j10 $j111\n"
@@ -239,18 +260,18 @@ static void add_thread_tile(Heuristic *to, const Tiling *tiling) {
 // sum, in those for each 8 of the sum the fragments of two tiles of 8 columns, four words a thread.
 // A slice is one run of memory, whatever the tile, and a fragment is read 16 bytes at a time.
 static void add_layout(Heuristic *to, const GpuTile *tile) {
-    bool panels = tile->warp_side == 64;  // of a warp's own
+    bool panels = tile->inner_columns == 64;  // of a warp's own
     to->word['l'] = filled(to, panels ? "$j10 $k10" : "$k10 $j10");
     to->word['f'] = filled(to, "$j110 $j11110 $j11111 $k111 $j1110 $k110");
-    to->word['y'] = filled(to, panels ? "$j10 $k0 $k10" : "$k0 $k10 $j10");
-    add(to, "STAGE $b at top over $j0 $y $f as $j0 $y $f in once convert\n");
+    to->word['c'] = filled(to, panels ? "$j10 $k0 $k10" : "$k0 $k10 $j10");
+    add(to, "STAGE $b at top over $j0 $c $f as $j0 $c $f in once convert\n");
     to->word['b'] = filled(to, "$b_once");
-    to->word['y'] = filled(to, "$l $f");
+    to->word['c'] = filled(to, "$l $f");
 }
 
 static void add_laid_out_copy(Heuristic *to, const GpuTile *tile) {
     to->word['x'] = to->word['b'];
-    to->word['l'] = filled(to, tile->warp_side == 64 ? "$j10_$x $k10_$x" : "$k10_$x $j10_$x");
+    to->word['l'] = filled(to, tile->inner_columns == 64 ? "$j10_$x $k10_$x" : "$k10_$x $j10_$x");
     to->word['o'] = filled(to, "$l $j110_$x $j11110_$x $j11111_$x $k111_$x $j1110_$x $k110_$x");
     add_shared_copy(to, tile, tile->columns, true);
 }
@@ -264,25 +285,24 @@ static void add_warp_tile(Heuristic *to, const Tiling *tiling) {
     const GpuTile *tile = &tiling->tile;
     bool left_along = is_along_sum(to, tiling, product->rows_buffer, &tiling->rows),
          right_along = is_along_sum(to, tiling, product->packed, &tiling->columns);
-    to->word['w'] = decimal(to, tile->warp_side);
     add(to, "SPLIT $i $m$p\nSPLIT $j $n$q\n");
     find_blocks(to, tiling);
     add(to, "ORDER$g$h $i1 $j1\n"
-            "SPLIT $i1 $w\nSPLIT $i11 16\nSPLIT $i111 8\n"
+            "SPLIT $i1 $y\nSPLIT $i11 16\nSPLIT $i111 8\n"
             "SPLIT $j1 $w\nSPLIT $j11 16\nSPLIT $j111 8\nSPLIT $j1111 2\n"
             "ORDER$g$h $i10 $j10 $i110 $j110 $j1110 $i1110 $i1111 $j11110 $j11111\n"
             "SPLIT $k $d$z\nSPLIT $k1 8\nSPLIT $k11 4\n");
-    to->word['y'] =
+    to->word['c'] =
         filled(to, right_along ? "$j10 $j110 $j1110 $j11110 $j11111 +4 $k10 $k110 $k111"
                                : "$k10 $k110 $k111 +8 $j10 $j110 $j1110 $j11110 $j11111");
-    if (tile->laid_out) add_layout(to, tile);
+    if (tiling->laid_out) add_layout(to, tile);
     add_blocks(to);
     add(to,
         "ORDER $k0 $i10 $j10 $k10 $i110 $j110 $j1110 $i1110 $i1111 $j11110 $j11111 $k110 $k111\n"
         "STAGE $a at $k0 over $i10 $i110 $i1110 $i1111 $k10 $k110 $k111 ");
     add(to, left_along ? "as $i10 $i110 $i1110 $i1111 +4 $k10 $k110 $k111 in shared convert\n"
                        : "as $k10 $k110 $k111 +8 $i10 $i110 $i1110 $i1111 in shared convert\n");
-    add(to, "STAGE $b at $k0 over $k10 $k110 $k111 $j10 $j110 $j1110 $j11110 $j11111 as $y "
+    add(to, "STAGE $b at $k0 over $k10 $k110 $k111 $j10 $j110 $j1110 $j11110 $j11111 as $c "
             "in shared convert\n"
             "FUSE $i10 $j10 as warps\nFUSE $i10_init $j10_init as warps_init\n"
             "FUSE $i10_finish $j10_finish as warps_finish\nWARP warps warps_init warps_finish\n"
@@ -304,11 +324,11 @@ static void add_warp_tile(Heuristic *to, const Tiling *tiling) {
             "TENSORCORE mma_tf32 16x8 on $s with lanes_init lanes_finish lanes_$a lanes_$b\n"
             "UNROLL $k10\nUNROLL $i110\nUNROLL $j110\nUNROLL $j1110\nUNROLL $i110_$a_shared\n"
             "UNROLL $k110_$a_shared\nUNROLL $i1110_$a_shared\nUNROLL $j110_$b_shared\n");
-    add(to, tile->laid_out ? "FUSE $j1110_$b_shared $k110_$b_shared as four\nVECTORIZE four\n"
-                           : "UNROLL $j1110_$b_shared\nUNROLL $k110_$b_shared\n");
+    add(to, tiling->laid_out ? "FUSE $j1110_$b_shared $k110_$b_shared as four\nVECTORIZE four\n"
+                             : "UNROLL $j1110_$b_shared\nUNROLL $k110_$b_shared\n");
     add_copy(to, tiling, product->rows_buffer, &tiling->rows, tile->rows,
              "$i10_$x $i110_$x $i1110_$x $i1111_$x", "$k10_$x $k110_$x $k111_$x");
-    if (tile->laid_out)
+    if (tiling->laid_out)
         add_laid_out_copy(to, tile);
     else
         add_copy(to, tiling, product->packed, &tiling->columns, tile->columns,
@@ -323,7 +343,7 @@ static bool can_lay_out(const Heuristic *to, const Tiling *tiling) {
     LoopSet used = kernel_loops_of(to->kernel, tiling->product.right);
     for (int n = 0; n < tiling->around.count; n++)
         if (loop_set_has(&used, tiling->around.loop[n])) return false;
-    return tiling->tile.units && buffer->is_weight && buffer->dtype == DT_F32 &&
+    return to->target->tiles && buffer->is_weight && buffer->dtype == DT_F32 &&
            tiling->product.plain && !tiling->columns.vars && !tiling->sum.vars;
 }
 
@@ -331,7 +351,7 @@ static const char *tile_schedule(Heuristic *to, bool laid_out) {
     Tiling tiling;
     if (!find_tiling(to, &tiling)) return NULL;
     tiling.tile = choose_tile(to, &tiling);
-    tiling.tile.laid_out = laid_out;
+    tiling.laid_out = laid_out;
     if (laid_out && !can_lay_out(to, &tiling)) return NULL;
     if (tiling.sum.size < tiling.tile.depth) return NULL;
     to->text = text_new(to->arena);
@@ -339,10 +359,12 @@ static const char *tile_schedule(Heuristic *to, bool laid_out) {
     add_sides(to, &tiling);
     set_tile(to, tiling.tile.rows, tiling.tile.columns);
     to->word['d'] = decimal(to, tiling.tile.depth);
+    to->word['y'] = decimal(to, tiling.tile.inner_rows);
+    to->word['w'] = decimal(to, tiling.tile.inner_columns);
     to->word['p'] = divides(&tiling.rows, tiling.tile.rows) ? "" : " pad";
     to->word['q'] = divides(&tiling.columns, tiling.tile.columns) ? "" : " pad";
     to->word['z'] = divides(&tiling.sum, tiling.tile.depth) ? "" : " zero";
-    if (tiling.tile.units)
+    if (to->target->tiles)
         add_warp_tile(to, &tiling);
     else
         add_thread_tile(to, &tiling);

@@ -156,18 +156,16 @@ static bool add_digits(const Kernel *kernel, LoopSet moving, Index index, int64_
 
 // From the digits x/n + y and x%n the number x + n*y; -1: they are no such two.
 static Index joined(IndexTable *table, Index high, Index low) {
-    const Term *terms;
+    const Term *terms, *part;
     const Atom *rest =
         index_terms(table, low, &terms) == 1 ? index_atom_of(table, terms->atom) : NULL;
     if (!rest || rest->kind != ATOM_MOD || terms->scale != 1) return -1;
-    for (int i = index_terms(table, high, &terms) - 1; i >= 0; i--) {
-        const Atom *atom = index_atom_of(table, terms[i].atom);
-        if (atom->kind != ATOM_DIV || atom->of != rest->of || atom->by != rest->by ||
-            terms[i].scale != 1)
-            continue;
-        Index others = index_sub(table, high, atom_index(table, atom));
-        return index_add(table, index_scale(table, others, atom->by), atom->of);
-    }
+    Index over = index_div(table, rest->of, rest->by);
+    if (index_terms(table, over, &part) != 1) return -1;
+    for (int i = index_terms(table, high, &terms) - 1; i >= 0; i--)
+        if (terms[i].atom == part->atom && terms[i].scale == part->scale)
+            return index_add(table, index_scale(table, index_sub(table, high, over), rest->by),
+                             rest->of);
     return -1;
 }
 

@@ -236,11 +236,12 @@ TEST(tiles_that_do_not_fit_are_padded) {
     gpu_free(&gpu);
 }
 
-// 14 x 8 tiles are enough for 108 multiprocessors, and not for 132.
-TEST(tiles_are_small_where_large_ones_would_be_few) {
+// 14 x 8 large tiles are one round on 132 multiprocessors, and two on 108, where 14 x 16 of half the
+// size are three.
+TEST(tiles_are_small_where_large_ones_leave_multiprocessors_idle) {
     static const struct {
         const char *gpu, *split;
-    } cases[] = {{"a100", "SPLIT i 128\n"}, {"h100", "SPLIT i 64\n"}};
+    } cases[] = {{"a100", "SPLIT j 64\n"}, {"h100", "SPLIT j 128\n"}};
     Arena *arena = arena_new();
     for (int n = 0; n < COUNT_OF(cases); n++) {
         const char *candidate[CANDIDATES_MAX];
