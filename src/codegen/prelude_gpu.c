@@ -92,7 +92,8 @@ static const char c_head[] =
 // A row stands behind those that it names.
 static const Wrapper wrappers[] = {
     // The CUDA C++ Programming Guide's "#pragma unroll", and GCC's "Loop-Specific Pragmas".
-    {"PRAGMA", "#define PRAGMA(words) _Pragma(#words)\n", "#define PRAGMA(words) _Pragma(#words)\n"},
+    {"PRAGMA", "#define PRAGMA(words) _Pragma(#words)\n",
+     "#define PRAGMA(words) _Pragma(#words)\n"},
     {"UNROLL", "#define UNROLL(times) PRAGMA(unroll times)\n",
      "#define UNROLL(times) PRAGMA(GCC unroll times)\n"},
     // "Special Registers: %tid, %ctaid, %nctaid"

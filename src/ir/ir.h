@@ -406,8 +406,8 @@ char *statement_text(Arena *arena, const Kernel *kernel, const Statement *statem
 //   WARP     tile for i1 < 2 { for i < 8 { for j < 4 { for j1 < 2 { for k1 < 2 { for k < 4 {
 //              update s[64*i1 + 8*i + 2*j + j1] =
 //                (fma a[32*i1 + 4*i + 64*k1 + k] b[8*j + 4*j1 + 32*k1 + k] s[..]) } } } } } }
-// A GPU's copy engine copies a run of 16 bytes or more from global memory to a block's, begun by one
-// thread; it is of the group that the next COMMIT ends.
+// A GPU's copy engine copies a run of 16 bytes or more from global memory to a block's. One thread
+// begins it; it is of the group that the next COMMIT ends.
 //   BULK     tile for c < 2048 { async m[4*i + c] = p[8*j + c] when .. }
 typedef enum { TILE_LOAD, TILE_STORE, TILE_PRODUCT, TILE_WARP, TILE_BULK } TileKind;
 enum { BULK_GRAIN = 16 };  // bytes: sizes and places are multiples

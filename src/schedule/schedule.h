@@ -251,8 +251,8 @@ Id fold_into(Graph *graph, Op fold, Id x, Id old);
 //   UNROLL k [8]                 the iterations are written out; 8: a loop over 8 at a time is left
 //   PIPELINE w 4096              a load of w asks for what lies 4096 bytes further
 //   PIPELINE k0 3 [bulk]         in a block: what loop k0 copies to shared memory first is copied
-//                                two iterations ahead, to one of three places, while others compute;
-//                                bulk: runs of memory by sm_90's copy engine, a run an instruction
+//                                two iterations ahead, to one of three places, while others
+//                                compute; bulk: by sm_90's copy engine, a run an instruction
 //   STREAM y                     whole vectors of y, which nothing here reads, go past the caches
 //   STAGE c at j0 in reg         the loops between j0 and the statements that make c are split into
 //                                a nest for each statement, the copies named i1_init, i1_finish and

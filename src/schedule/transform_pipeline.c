@@ -107,8 +107,8 @@ typedef struct {
     Index to, from;
 } Run;
 
-// Loops of one body each around the store, which copies as far from one iteration to the next as it
-// stores; whoever runs them.
+// Loops of one body each around the store, whoever runs them. stride: of those in which the copy
+// goes as far from one iteration to the next as what is copied; 0: of others.
 static bool find_run(const Pipeline *to, Statement *nest, Run *run) {
     const Kernel *kernel = to->kernel;
     for (; nest->kind == STATEMENT_LOOP; nest = nest->body) {
@@ -124,13 +124,13 @@ static bool find_run(const Pipeline *to, Statement *nest, Run *run) {
     run->store = nest;
     run->to = nest->index;
     run->from = (Index)load->arg[1];
-    bool even = nest->condition < 0 && !load->sources && !nest->next;
-    for (int i = 0; i < run->loops && even; i++) {
+    for (int i = 0; i < run->loops; i++) {
         int64_t other;
-        even = index_stride(to->table, run->to, run->loop[i], &run->stride[i]) &&
-               index_stride(to->table, run->from, run->loop[i], &other) && other == run->stride[i];
+        bool even = index_stride(to->table, run->to, run->loop[i], &run->stride[i]) &&
+                    index_stride(to->table, run->from, run->loop[i], &other);
+        if (!even || other != run->stride[i]) run->stride[i] = 0;
     }
-    return even;
+    return nest->condition < 0 && !load->sources && !nest->next;
 }
 
 // The loops, innermost in memory first, that go on where the others end; how many elements that is.

@@ -1,7 +1,7 @@
 /* gpu_fuzz_test.c - random schedules of GPUs, run on simt: what lowering makes of whatever the
  * transforms agree to do computes what the kernel did before, in any order of threads.
- * In: small kernels, a seed (PG_SEED, PG_ROUNDS for longer runs).  Out: checks; a failure prints the
- * schedule that led to it.
+ * In: small kernels, a seed (PG_SEED, PG_ROUNDS for longer runs).  Out: checks; a failure prints
+ * the schedule that led to it.
  * Invariant: simt's checked build finds nothing: no race, nothing unwritten, all in bounds.      */
 #include "../schedule/kernel_run.h"
 #include "codegen/run.h"

@@ -236,8 +236,8 @@ TEST(tiles_that_do_not_fit_are_padded) {
     gpu_free(&gpu);
 }
 
-// 14 x 8 large tiles are one round on 132 multiprocessors, and two on 108, where 14 x 16 of half the
-// size are three.
+// 14 x 8 large tiles are one round on 132 multiprocessors, and two on 108, where 14 x 16 of half
+// the size are three.
 TEST(tiles_are_small_where_large_ones_leave_multiprocessors_idle) {
     static const struct {
         const char *gpu, *split;
