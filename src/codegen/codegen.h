@@ -33,7 +33,14 @@ typedef enum {
     STEP_COMMIT,   // the copies since the last one are a group
     STEP_SETTLE,   // waits for all of this thread's groups but the last `integer`
     STEP_MMA,      // a warp's product: registers tile[0] from at[0] on += tile[1] * tile[2]
-    STEP_TILE,     // tile[0] = rows of buffer[index], or those = tile[0], or tile[0] += product
+    // An MMA with columns begins behind a BEGIN, is of the group that ends at the next COMMIT, and
+    // is done behind a WAIT, which waits for all groups.
+    STEP_MMA_BEGIN,
+    STEP_MMA_COMMIT,
+    STEP_MMA_WAIT,
+    STEP_MMA_HOLD,  // registers tile[0] are computed up to here, and not behind it
+    STEP_SHOW,      // what this thread has written to the block's memory is shown to MMAs
+    STEP_TILE,      // tile[0] = rows of buffer[index], or those = tile[0], or tile[0] += product
 } StepKind;
 // Whose the iterations of a loop are; who folds or meets.
 typedef enum {
@@ -62,6 +69,8 @@ typedef struct {
     TileKind does;      // TILE
     int32_t tile[3];    // TILE: variables; PRODUCT: the sum, then its factors. MMA: buffers
     Index at[3];        // MMA, COPY
+    int64_t columns;    // MMA: of four warps, so many, tile[2] in the block's memory; 0: of one
+    int64_t apart[2];   // its pieces there, along k and along the columns; elements
     int64_t stride;     // TILE: elements from row to row
     double number;      // CONST f32
     int64_t integer;    // CONST of the other dtypes

@@ -220,6 +220,7 @@ void lower_body(Lower *lower, const Statement *statement, Share share, int count
     lower->inside |= loop->kind == LOOP_THREAD;
     lower->around++;
     lower_list(lower, statement->body);
+    if (share == SHARE_NONE) lower_wait(lower);
     lower->around--;
     lower->inside = inside;
     lower_close(lower);
@@ -281,14 +282,8 @@ static void lower_tile(Lower *lower, const Statement *loop) {
         lower_bulk(lower, loop, &tile);
         return;
     }
-    if (tile.kind == TILE_WARP) {
-        step.kind = STEP_MMA;
-        step.index = -1;
-        for (int i = 0; i < 3; i++) {
-            step.tile[i] = lower->place[tile.buffer[i]];
-            step.at[i] = mapped_element(lower, tile.buffer[i], tile.first[i]);
-        }
-        step_add(lower, step);
+    if (tile.kind == TILE_WARP || tile.kind == TILE_WARPGROUP) {
+        lower_product(lower, &tile);
         return;
     }
     for (int i = 0; i < (tile.kind == TILE_PRODUCT ? 3 : 1); i++) {
@@ -340,7 +335,7 @@ static bool meets_before(const Lower *lower, const Statement *statement) {
 }
 
 void lower_list(Lower *lower, const Statement *list) {
-    bool once = false;
+    bool once = false, group = false;
     for (; list; list = list->next) {
         bool meets = !lower->inside || once ? meets_before(lower, list) : false;
         bool alone = scan_is_for_one(lower->kernel, list);
@@ -349,14 +344,18 @@ void lower_list(Lower *lower, const Statement *list) {
             once = lower->inside = false;
         }
         Share who = !lower->gpu ? SHARE_NONE : lower->warp >= 0 ? SHARE_LANES : SHARE_BLOCK;
+        if (group && (meets || !lower_is_group(lower, list))) group = lower_end_group(lower);
+        if (meets) lower_before_barrier(lower);
         if (meets) step_add(lower, (Step){.kind = STEP_BARRIER, .share = who, .condition = -1});
         if (alone && !lower->inside) {
             int32_t open = lower_open(lower, STEP_ONCE, -1);
             lower->program->steps.at[open].share = who;
             once = lower->inside = true;
         }
+        if (!group) group = lower_begin_group(lower, list);
         lower_statement(lower, list);
     }
+    if (group) lower_end_group(lower);
     if (once) {
         lower_close(lower);
         lower->inside = false;
@@ -455,6 +454,7 @@ Program *lower(Arena *arena, const Kernel *kernel, const LowerOptions *options) 
                    .lanes = 1,
                    .mask = -1,
                    .gpu = options->gpu,
+                   .role = lower_product_roles(arena, kernel),
                    .warp = -1,
                    .thread = -1,
                    .value = arena_array(arena, int32_t, graph_count(kernel->graph)),

@@ -23,6 +23,9 @@ typedef struct {  // a load in this block has asked for the cache line there
     int64_t byte;
 } Asked;
 
+// Of registers, in products of four warps.
+typedef enum { PRODUCT_NONE, PRODUCT_FACTOR, PRODUCT_SUM } ProductRole;
+
 typedef struct {
     Arena *arena;
     const Kernel *kernel;
@@ -41,9 +44,11 @@ typedef struct {
     int32_t threads;       // of the launch
     int32_t warp, thread;  // the kernel's loops over warps and threads around; -1: none
     LIST(ThreadFold) folds;
-    int32_t statement;   // counts them: values are remembered within one
-    int32_t *value;      // by node of the kernel
-    int32_t *valued_in;  // by node: the statement that its value belongs to
+    const ProductRole *role;      // by buffer of the kernel; NULL: no products of four warps
+    bool in_products, under_way;  // what is lowered is one, or several; some may not be done
+    int32_t statement;            // counts them: values are remembered within one
+    int32_t *value;               // by node of the kernel
+    int32_t *valued_in;           // by node: the statement that its value belongs to
 } Lower;
 
 // scan.c: what must be known of the whole kernel before its first step is written
@@ -78,6 +83,17 @@ bool lower_on_chip(const Lower *lower, int32_t buffer);  // only one launch uses
 bool lower_thread_fold(Lower *lower, const Statement *store);
 bool lower_copy(Lower *lower, const Statement *store);  // likewise, if it is asynchronous
 void lower_bulk(Lower *lower, const Statement *loop, const TileUse *tile);
+
+// lower_products.c: products of four warps, which are not done at once
+const ProductRole *lower_product_roles(Arena *arena, const Kernel *kernel);
+void lower_product(Lower *lower, const TileUse *tile);  // of one warp, too
+// Products in a row are a group. Before each statement behind another group's end or none: waits
+// for what is under way if it must, and true if a group begins; the end is false.
+bool lower_is_group(const Lower *lower, const Statement *statement);
+bool lower_begin_group(Lower *lower, const Statement *statement);
+bool lower_end_group(Lower *lower);
+void lower_wait(Lower *lower);
+void lower_before_barrier(Lower *lower);
 
 // expression.c: steps that give values; conditions are values, -1 being true
 int32_t step_add(Lower *lower, Step step);  // its id

@@ -70,6 +70,7 @@ static void launch_blocks(Lower *lower, const Statement *statement) {
         lower_open(lower, STEP_IF, let(lower, OP_CMPLT, DT_BOOL, block, end, -1));
     }
     lower_list(lower, statement->body);
+    lower_wait(lower);
     if (guarded) lower_close(lower);
     lower_close(lower);
 }

@@ -43,11 +43,14 @@ static const char c_head[] =
     "    void (*settle)(SimtThread *self, i32 groups);\n"
     "    void (*arrival)(SimtThread *self, i32 what, void *at, i32 value);\n"
     "    void (*bulk)(SimtThread *self, void *to, const void *from, i32 bytes, void *at);\n"
+    "    void (*product)(SimtThread *self, f32 *c, const f32 *a, i64 b, i32 columns);\n"
+    "    void (*order)(SimtThread *self, i32 what);\n"
     "    void (*access)(SimtThread *self, const void *at, i64 bytes, i32 write,\n"
     "                   const void *site);\n"
     "};\n"
     "enum { SIMT_BARRIER = 1, SIMT_WARP_BARRIER, SIMT_SHUFFLE, SIMT_BALLOT, SIMT_MMA };\n"
     "enum { SIMT_INIT, SIMT_INIT_FENCE, SIMT_EXPECT, SIMT_WAIT };\n"
+    "enum { SIMT_FENCE = -1, SIMT_COMMIT = -2, SIMT_SHOW = -3 };\n"
     "#ifndef SIMT_QUIET\n"
     "#define SIMT_QUIET\n"
     "#endif\n";
@@ -235,8 +238,75 @@ static const Wrapper wrappers[] = {
      "                    \"r\"((u32)__cvta_generic_to_shared(at)) : \"memory\");\n"
      "}\n",
      "#define copy_bulk(shared, global, bytes, at) self->bulk(self, shared, global, bytes, at)\n"},
+    // "Memory Consistency Model: Async Proxy", "membar, fence": wgmma reads shared memory by a way
+    // of its own; who wrote says so before it meets the others.
+    {"shared_fence_async",
+     "#define shared_fence_async() \\\n"
+     "    asm volatile(\"fence.proxy.async.shared::cta;\" ::: \"memory\")\n",
+     "#define shared_fence_async() self->order(self, SIMT_SHOW)\n"},
+    // "Asynchronous Warpgroup Level Matrix Instructions": wgmma.fence, .commit_group, .wait_group.
+    {"wgmma_fence",
+     "#define wgmma_fence() asm volatile(\"wgmma.fence.sync.aligned;\" ::: \"memory\")\n",
+     "#define wgmma_fence() self->order(self, SIMT_FENCE)\n"},
+    {"wgmma_commit",
+     "#define wgmma_commit() asm volatile(\"wgmma.commit_group.sync.aligned;\" ::: \"memory\")\n",
+     "#define wgmma_commit() self->order(self, SIMT_COMMIT)\n"},
+    {"wgmma_wait",
+     "#define wgmma_wait(n) \\\n"
+     "    asm volatile(\"wgmma.wait_group.sync.aligned %0;\" :: \"n\"(n) : \"memory\")\n",
+     "#define wgmma_wait(n) self->order(self, n)\n"},
+    // No instruction: the compiler computes these registers before it, and reads them behind it.
+    {"wgmma_hold",
+     "#define wgmma_hold(x, count) \\\n"
+     "    _Pragma(\"unroll\") for (i32 held = 0; held < (count); held++) \\\n"
+     "        asm volatile(\"\" : \"+f\"((x)[held]) :: \"memory\")\n",
+     "#define wgmma_hold(x, count) ((void)(x))\n"},
+    // "Matrix Descriptor Format": 18 bits of an address less the lowest four; what is apart along k
+    // is the leading dimension's offset, along the columns the stride's ("Strides": K-major, no
+    // swizzling; CUTLASS's cute/arch/mma_sm90_desc.hpp says the same).
+    {"wgmma_descriptor",
+     "static __forceinline__ i64 wgmma_descriptor(const void *at, i32 along_k, i32 along_n) {\n"
+     "    const i64 low = (u32)__cvta_generic_to_shared(at) >> 4 & 0x3fff;\n"
+     "    return low | (i64)(along_k >> 4) << 16 | (i64)(along_n >> 4) << 32;\n"
+     "}\n",
+     "#define wgmma_descriptor(at, along_k, along_n) \\\n"
+     "    (((char *)(at) - self->shared) >> 4 | (i64)((along_k) >> 4) << 16 | \\\n"
+     "     (i64)((along_n) >> 4) << 32)\n"},
 };
 // clang-format on
+
+static void add_once(Text *text, const char *name, const char *content) {
+    text_add(text, "#ifndef PG_HAS_%s\n#define PG_HAS_%s\n%s#endif\n", name, name, content);
+}
+
+// wgmma_tf32_64xNx8(c, a, b) for the columns that the text names: "wgmma.mma_async"; who holds
+// what: "Matrix Fragments for wgmma.mma_async.m64nNk8"; b is a descriptor. C: simt_products.c.
+static void add_warpgroup(Text *text, Arena *arena, Text *c, int columns) {
+    const char *name = arena_print(arena, "wgmma_tf32_64x%dx8", columns);
+    int sums = columns / 2;
+    Text numbers = text_new(arena), operands = text_new(arena);
+    for (int i = 0; i < sums; i++) {
+        text_add(&numbers, "%s%%%d", i ? ", " : "", i);
+        text_add(&operands, "%s\"+f\"(c[%d])", !i ? "" : i % 6 ? ", " : ",\n          ", i);
+    }
+    add_once(text, name,
+             arena_print(
+                 arena,
+                 "static __forceinline__ void %s(f32 *c, const f32 *a, i64 b) {\n"
+                 "    asm volatile(\"wgmma.mma_async.sync.aligned.m64n%dk8.f32.tf32.tf32 \"\n"
+                 "        \"{%s}, \"\n"
+                 "        \"{%%%d, %%%d, %%%d, %%%d}, %%%d, 1, 1, 1;\"\n"
+                 "        : %s\n"
+                 "        : \"r\"(__float_as_uint(a[0])), \"r\"(__float_as_uint(a[1])),\n"
+                 "          \"r\"(__float_as_uint(a[2])), \"r\"(__float_as_uint(a[3])), \"l\"(b)\n"
+                 "        : \"memory\");\n"
+                 "}\n",
+                 name, columns, numbers.at, sums, sums + 1, sums + 2, sums + 3, sums + 4,
+                 operands.at));
+    add_once(c, name,
+             arena_print(arena, "#define %s(c, a, b) self->product(self, c, a, b, %d)\n", name,
+                         columns));
+}
 
 static bool names(const char *text, const char *name) {
     size_t length = strlen(name);
@@ -257,10 +327,6 @@ static void find_used(const char *body, bool used[COUNT_OF(wrappers)]) {
     }
 }
 
-static void add_once(Text *text, const char *name, const char *content) {
-    text_add(text, "#ifndef PG_HAS_%s\n#define PG_HAS_%s\n%s#endif\n", name, name, content);
-}
-
 void prelude_gpu_add(Text *text, Arena *arena, const char *body) {
     bool used[COUNT_OF(wrappers)];
     Text c = text_new(arena);
@@ -273,6 +339,9 @@ void prelude_gpu_add(Text *text, Arena *arena, const char *body) {
         add_once(text, wrappers[i].name, wrappers[i].cuda);
         add_once(&c, wrappers[i].name, wrappers[i].c);
     }
+    for (int columns = 8; columns <= WARPGROUP_COLUMNS_MAX; columns += 8)
+        if (names(body, arena_print(arena, "wgmma_tf32_64x%dx8", columns)))
+            add_warpgroup(text, arena, &c, columns);
     text_add(text, "#else\n%s#endif\n\n", c.at);
 }
 
@@ -282,12 +351,13 @@ bool prelude_gpu_has(const char *name) {
         if (!strcmp(name, head[i])) return true;
     for (int i = 0; i < COUNT_OF(wrappers); i++)
         if (!strcmp(name, wrappers[i].name)) return true;
-    return !strncmp(name, "simt_", 5) || !strncmp(name, "Simt", 4) || !strncmp(name, "SIMT_", 5);
+    return !strncmp(name, "simt_", 5) || !strncmp(name, "wgmma_", 6) || !strncmp(name, "Simt", 4) ||
+           !strncmp(name, "SIMT_", 5);
 }
 
 bool text_needs_sm_90(const char *text) {
     static const char *const since[] = {"barrier_init", "barrier_fence", "barrier_expect",
-                                        "barrier_wait", "copy_bulk"};
+                                        "barrier_wait", "copy_bulk",     "wgmma_descriptor"};
     for (int i = 0; i < COUNT_OF(since); i++)
         if (names(text, since[i])) return true;
     return false;

@@ -203,7 +203,15 @@ static void add_step(Text *text, const Program *program, int32_t id) {
             add_index(text, program, step->at[i]);
             text_add(text, "]");
         }
+        if (step->columns)
+            text_add(text, " of %ld columns by %ld and %ld", step->columns, step->apart[0],
+                     step->apart[1]);
         break;
+    case STEP_MMA_HOLD: text_add(text, "hold %s", buffer_name(program, step->tile[0])); break;
+    case STEP_MMA_BEGIN: text_add(text, "begin"); break;
+    case STEP_MMA_COMMIT: text_add(text, "end"); break;
+    case STEP_MMA_WAIT: text_add(text, "wait"); break;
+    case STEP_SHOW: text_add(text, "show"); break;
     case STEP_TILE: add_tile(text, program, step); break;
     }
 }
@@ -387,6 +395,23 @@ static void check_tile(const Verifier *verifier, const Step *step) {
     if (step->does != TILE_PRODUCT) check_place(verifier, (ValueType){dtype, 1});
 }
 
+static bool is_register(const Verifier *verifier, int32_t buffer) {
+    return buffer >= 0 && buffer < verifier->program->buffers.count &&
+           verifier->program->buffers.at[buffer].space == SPACE_REGISTER;
+}
+
+static void check_product(const Verifier *verifier, const Step *step) {
+    for (int i = 0; i < 3; i++) {
+        bool of_block = step->columns && i == 2;
+        if (!of_block && !is_register(verifier, step->tile[i]))
+            refuse(verifier, "a warp's product is of registers");
+        if (of_block && (step->tile[i] < 0 || step->tile[i] >= verifier->program->buffers.count ||
+                         !verifier->program->buffers.at[step->tile[i]].on_chip))
+            refuse(verifier, "what four warps read is in the block's memory");
+        check_index(verifier, step->at[i], 1);
+    }
+}
+
 static void check_step(const Verifier *verifier) {
     const Step *step = &verifier->program->steps.at[verifier->id];
     int lanes = step->type.lanes;
@@ -408,13 +433,9 @@ static void check_step(const Verifier *verifier) {
             refuse(verifier, "a bulk copy is to the memory of one launch's block");
         check_index(verifier, step->at[0], lanes);
         break;
-    case STEP_MMA:
-        for (int i = 0; i < 3; i++) {
-            if (step->tile[i] < 0 || step->tile[i] >= verifier->program->buffers.count ||
-                verifier->program->buffers.at[step->tile[i]].space != SPACE_REGISTER)
-                refuse(verifier, "a warp's product is of registers");
-            check_index(verifier, step->at[i], 1);
-        }
+    case STEP_MMA: check_product(verifier, step); break;
+    case STEP_MMA_HOLD:
+        if (!is_register(verifier, step->tile[0])) refuse(verifier, "these are no registers");
         break;
     case STEP_FOLD:
         if (!type_is(type_of(verifier, step->source[0]), step->type.dtype, 1) || lanes != 1 ||

@@ -130,7 +130,12 @@ static void step_line(Render *render, int32_t id) {
     case STEP_COPY:
     case STEP_COMMIT:
     case STEP_SETTLE:
-    case STEP_MMA: fatal("render: step %d is a GPU's", id);
+    case STEP_MMA:
+    case STEP_MMA_BEGIN:
+    case STEP_MMA_COMMIT:
+    case STEP_MMA_WAIT:
+    case STEP_MMA_HOLD:
+    case STEP_SHOW: fatal("render: step %d is a GPU's", id);
     case STEP_IF: render_line(render, "if (%s) {", render->value[step->condition]); break;
     case STEP_ONCE: render_line(render, "if (thread == 0) {"); break;
     case STEP_END:

@@ -170,6 +170,16 @@ static const char *registers(Render *render, const Step *step, int which) {
     return PRINT("%s + %s", render->buffer[step->tile[which]], first);
 }
 
+static void product_line(Render *render, const Step *step) {
+    const char *sum = registers(render, step, 0), *a = registers(render, step, 1),
+               *b = registers(render, step, 2);
+    if (step->columns)
+        render_line(render, "wgmma_tf32_64x%ldx8(%s, %s, wgmma_descriptor(%s, %ld, %ld));",
+                    step->columns, sum, a, b, 4 * step->apart[0], 4 * step->apart[1]);
+    else
+        render_line(render, "mma_tf32_16x8x8(%s, %s, %s);", sum, a, b);
+}
+
 static void step_line(Render *render, int32_t id, int32_t threads) {
     const Step *step = render_step_of(render, id);
     switch (step->kind) {
@@ -181,10 +191,15 @@ static void step_line(Render *render, int32_t id, int32_t threads) {
     case STEP_COPY: copy_line(render, step); return;
     case STEP_COMMIT: commit_lines(render); return;
     case STEP_SETTLE: settle_lines(render, step); return;
-    case STEP_MMA:
-        render_line(render, "mma_tf32_16x8x8(%s, %s, %s);", registers(render, step, 0),
-                    registers(render, step, 1), registers(render, step, 2));
+    case STEP_MMA: product_line(render, step); return;
+    case STEP_MMA_HOLD:
+        render_line(render, "wgmma_hold(%s, %ld);", render->buffer[step->tile[0]],
+                    render->program->buffers.at[step->tile[0]].size);
         return;
+    case STEP_MMA_BEGIN: render_line(render, "wgmma_fence();"); return;
+    case STEP_MMA_COMMIT: render_line(render, "wgmma_commit();"); return;
+    case STEP_MMA_WAIT: render_line(render, "wgmma_wait(0);"); return;
+    case STEP_SHOW: render_line(render, "shared_fence_async();"); return;
     case STEP_BARRIER:
         render_line(render, step->share == SHARE_LANES ? "warp_barrier();" : "barrier();");
         return;
@@ -244,6 +259,7 @@ static void find_used(const Render *render, int32_t first, int32_t last, bool *b
         if (!render->used[id]) continue;
         if (is_memory) buffer[step->of] = true;
         if (step->kind == STEP_COPY) buffer[step->of] = true;
+        if (step->kind == STEP_MMA_HOLD) buffer[step->tile[0]] = true;
         for (int i = 0; i < step_places(step); i++) buffer[step->tile[i]] = true;
         if (step->kind == STEP_GET || step->kind == STEP_SET) variable[step->of] = true;
     }

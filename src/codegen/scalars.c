@@ -140,7 +140,11 @@ static bool leaves(const Scalars *to, const Step *step, int32_t of) {
         if (to->from->buffers.at[step->of].space == SPACE_PARAM && loaded->space == SPACE_PARAM)
             same |= !to->from->buffers.at[step->of].restricted && !loaded->restricted;
         return !same;
-    case STEP_MMA: return step->tile[0] != of;
+    case STEP_MMA:
+    case STEP_MMA_HOLD: return step->tile[0] != of;
+    case STEP_MMA_BEGIN:
+    case STEP_MMA_COMMIT:
+    case STEP_SHOW:
     case STEP_BARRIER:
     case STEP_FOLD: return loaded->space == SPACE_PARAM && !loaded->written;
     case STEP_LET:

@@ -246,10 +246,15 @@ static double fold(Work *work, const Step *step) {
 
 static void product(Work *work, const Step *step) {
     double ready = work->ready;
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < (step->columns ? 2 : 3); i++)
         ready = later(ready, *register_of(work, step->tile[i], step->at[i]));
     *register_of(work, step->tile[0], step->at[0]) = issue(work, 1, ready, 1);
-    work->found.tensor_flops += PRODUCT_FLOPS * work->warps * work->trips;
+    double times = work->warps * work->trips, tiles = step->columns ? (double)step->columns / 8 : 1;
+    work->found.tensor_flops += PRODUCT_FLOPS * tiles * times;
+    if (!step->columns) return;
+    // Four warps together read two pieces of 128 bytes for 8 columns, a wavefront each.
+    work->found.wavefronts += 2 * tiles / WARPGROUP_WARPS * times;
+    work->found.conflict_free += 2 * tiles / WARPGROUP_WARPS * times;
 }
 
 static void store(Work *work, const Step *step) {

@@ -409,17 +409,27 @@ char *statement_text(Arena *arena, const Kernel *kernel, const Statement *statem
 // A GPU's copy engine copies a run of 16 bytes or more from global memory to a block's. One thread
 // begins it; it is of the group that the next COMMIT ends.
 //   BULK     tile for c < 2048 { async m[4*i + c] = p[8*j + c] when .. }
-typedef enum { TILE_LOAD, TILE_STORE, TILE_PRODUCT, TILE_WARP, TILE_BULK } TileKind;
+// Four warps from a multiple of 4 on multiply 64 x 8 by 8 x N of f32 (PTX's wgmma.m64nNk8): each
+// has 16 rows of a and of the sum as WARP's threads hold them, the sum once for each 8 columns. All
+// four read one b, in a block's shared memory: 8 columns by 4 k are 32 elements in a row, and those
+// lie x apart along k, y along the columns.
+//   WARPGROUP tile for j2 < N/8 { for i1 < 2 { .. { for k < 4 {
+//               update s[128*j2 + 64*i1 + 8*i + 2*j + j1] =
+//                 (fma a[32*i1 + 4*i + 64*k1 + k] b[y*j2 + 8*j + 4*j1 + x*k1 + k] s[..]) } .. } }
+typedef enum { TILE_LOAD, TILE_STORE, TILE_PRODUCT, TILE_WARP, TILE_WARPGROUP, TILE_BULK } TileKind;
 enum { BULK_GRAIN = 16 };  // bytes: sizes and places are multiples
 enum { UNIT_ROWS = 16, UNIT_BYTES = 64, UNIT_TILES = 8 };
 typedef struct {
     TileKind kind;
-    int32_t buffer[3];  // in registers: what changes or is stored; a and b
+    int32_t buffer[3];  // in registers, but WARPGROUP's b: what changes or is stored; a and b
     Index first[3];     // the element of each at which its tile begins
     int32_t memory;     // LOAD, STORE; BULK: where from
     Index from;         // its element
     int64_t stride;     // from row to row, in elements; BULK: how many are copied
+    int64_t columns;    // WARPGROUP: N
+    int64_t apart[2];   // its x and y
 } TileUse;
+enum { WARPGROUP_WARPS = 4, WARPGROUP_ROWS = 64, WARPGROUP_COLUMNS_MAX = 256 };
 const char *kernel_tile(const Kernel *kernel, const Statement *loop,
                         TileUse *tile);  // or what is wrong
 const Statement *kernel_tile_around(const Kernel *kernel, const Statement *statement);  // or NULL

@@ -64,7 +64,9 @@ static const char *find_digit(const Kernel *kernel, const Statement *around, Ind
 static bool is_warp_tile(const Kernel *kernel, const Access *access, Spread *spread) {
     const Statement *around = kernel_tile_around(kernel, access->statement);
     TileUse tile;
-    if (!around || kernel_tile(kernel, around, &tile) || tile.kind != TILE_WARP) return false;
+    if (!around || kernel_tile(kernel, around, &tile) ||
+        (tile.kind != TILE_WARP && tile.kind != TILE_WARPGROUP))
+        return false;
     spread->thread = (Digit){access->buffer == tile.buffer[0] ? 2 : 1, WARP_THREADS};
     return true;
 }

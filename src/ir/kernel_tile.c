@@ -6,7 +6,7 @@
  *   =>   LOAD s[256*t], from m[0], stride 80                                                     */
 #include "ir/ir.h"
 
-enum { DEPTH_MAX = 6 };
+enum { WARP_DEPTH = 6, DEPTH_MAX };
 typedef struct {
     const Kernel *kernel;
     const Statement *store;
@@ -104,6 +104,23 @@ static const char *product_of(const Nest *nest, const Node *fma, TileUse *tile) 
     return sums ? NULL : "it adds to another element than it stores";
 }
 
+// x of a sum, a or b is a load of f32 that moves so.
+static const char *check_factor(const Nest *nest, const Node *fma, int which, const int64_t *stride,
+                                TileUse *tile) {
+    const Node *load = plain_load(nest, fma->source[(which + 2) % 3]);  // the sum comes last
+    if (!load || load->dtype != DT_F32) return "a warp's product is of f32 that is loaded as it is";
+    tile->buffer[which] = (int32_t)load->arg[0];
+    return moves(nest, (Index)load->arg[1], stride, &tile->first[which])
+               ? NULL
+               : "its elements are not where a warp's threads hold them";
+}
+
+static const char *check_sum(const Nest *nest, const Node *fma, const TileUse *tile) {
+    const Node *sum = graph_node(nest->kernel->graph, fma->source[2]);
+    bool same = nest->store->buffer == tile->buffer[0] && nest->store->index == (Index)sum->arg[1];
+    return same ? NULL : "it adds to another element than it stores";
+}
+
 static const char *warp_product_of(const Nest *nest, const Node *fma, TileUse *tile) {
     static const int64_t strides[3][6] = {
         {64, 8, 2, 1, 0, 0}, {32, 4, 0, 0, 64, 1}, {0, 0, 8, 4, 32, 1}};
@@ -111,17 +128,94 @@ static const char *warp_product_of(const Nest *nest, const Node *fma, TileUse *t
     if (!has_extents(nest, (int64_t[]){2, 8, 4, 2, 2, 4}, 6))
         return "a warp's product has loops of 2, 8, 4, 2, 2 and 4";
     for (int i = 0; i < 3; i++) {
-        const Node *load = plain_load(nest, fma->source[(i + 2) % 3]);
-        if (!load || load->dtype != DT_F32) return "a warp's product is of f32 in registers";
-        tile->buffer[i] = (int32_t)load->arg[0];
-        if (!in_registers(nest, tile->buffer[i]) ||
-            !moves(nest, (Index)load->arg[1], strides[i], &tile->first[i]))
-            return "its elements are not where a warp's threads hold them";
+        const char *wrong = check_factor(nest, fma, i, strides[i], tile);
+        if (wrong) return wrong;
+        if (!in_registers(nest, tile->buffer[i])) return "a warp's product is of registers";
     }
-    bool sums =
-        nest->store->buffer == tile->buffer[0] &&
-        nest->store->index == (Index)graph_node(nest->kernel->graph, fma->source[2])->arg[1];
-    return sums ? NULL : "it adds to another element than it stores";
+    return check_sum(nest, fma, tile);
+}
+
+// ---- a product of four warps -------------------------------------------------------------------
+
+// What descriptors of shared memory can say: multiples of 16 bytes, below 2^18 ("Asynchronous
+// Warpgroup Level Matrix Shared Memory Layout, Matrix Descriptor Format").
+static bool is_described(int64_t elements) {
+    enum { WHOLE = 4, END = 1 << 16 };
+    return elements > 0 && elements < END && elements % WHOLE == 0;
+}
+
+// All warps of a group come to the loop, as often; the element of b is the same in all of them.
+static const char *check_group(const Nest *nest, const Statement *tile_loop, Index first) {
+    const Kernel *kernel = nest->kernel;
+    IndexTable *table = graph_indices(kernel->graph);
+    const Statement *around = kernel_around(kernel, tile_loop, LOOP_WARP);
+    int64_t warps;
+    if (!around || !index_is_const(table, kernel->loops.at[around->loop].extent, &warps) ||
+        warps % WARPGROUP_WARPS || warps > BLOCK_THREADS_MAX / WARP_THREADS ||
+        kernel->loops.at[around->loop].limit >= 0)
+        return "a product of four warps is in a warp loop of a multiple of 4";
+    for (const Statement *at = kernel_parent(kernel, tile_loop); at != around;
+         at = kernel_parent(kernel, at)) {
+        const Loop *loop = &kernel->loops.at[at->loop];
+        if (loop->kind == LOOP_THREAD || loop->kind == LOOP_VECTOR ||
+            (loop->limit >= 0 && index_uses(table, loop->limit, ATOM_LOOP, around->loop)))
+            return "its four warps would not all come to it";
+    }
+    for (int64_t warp = 0; warp < warps; warp++) {
+        Index of = index_const(table, warp),
+              leader = index_const(table, warp - warp % WARPGROUP_WARPS);
+        if (index_replace(table, first, ATOM_LOOP, around->loop, of) !=
+            index_replace(table, first, ATOM_LOOP, around->loop, leader))
+            return "its four warps read different elements of b";
+    }
+    return NULL;
+}
+
+// b lies in the memory of one launch's blocks, from a whole 16 bytes on.
+static const char *check_shared(const Nest *nest, const Statement *tile_loop, const TileUse *tile) {
+    const Kernel *kernel = nest->kernel;
+    IndexTable *table = graph_indices(kernel->graph);
+    int64_t rest;
+    AccessList all =
+        kernel_accesses(graph_arena(kernel->graph), kernel, kernel->body, tile->buffer[2]);
+    bool here = kernel->buffers.at[tile->buffer[2]].space == SPACE_SHARED;
+    for (int i = 0; i < all.count; i++)
+        here &= kernel_around(kernel, all.at[i].statement, LOOP_BLOCK) ==
+                kernel_around(kernel, tile_loop, LOOP_BLOCK);
+    if (!here) return "a product of four warps reads b from the block's shared memory";
+    if (!is_described(tile->apart[0]) || !is_described(tile->apart[1]) ||
+        !index_is_const(table, index_mod(table, tile->first[2], 4), &rest) || rest)
+        return "b is not in pieces of 8 columns by 4 elements, multiples of 16 bytes apart";
+    return check_group(nest, tile_loop, tile->first[2]);
+}
+
+static const char *group_product_of(const Nest *nest, const Statement *tile_loop, const Node *fma,
+                                    TileUse *tile) {
+    int64_t strides[3][DEPTH_MAX] = {
+        {128, 64, 8, 2, 1, 0, 0}, {0, 32, 4, 0, 0, 64, 1}, {0, 0, 0, 8, 4, 0, 1}};
+    IndexTable *table = graph_indices(nest->kernel->graph);
+    int64_t groups = 0;
+    const Node *b = plain_load(nest, fma->source[1]);
+    *tile = (TileUse){.kind = TILE_WARPGROUP, .memory = -1};
+    index_is_const(table, nest->kernel->loops.at[nest->loop[0]].extent, &groups);
+    if (groups < 1 || groups > WARPGROUP_COLUMNS_MAX / 8 ||
+        !has_extents(nest, (int64_t[]){groups, 2, 8, 4, 2, 2, 4}, DEPTH_MAX))
+        return "a product of four warps has loops of 1 to 32, 2, 8, 4, 2, 2 and 4";
+    tile->columns = 8 * groups;
+    tile->apart[1] = 32;
+    if (groups == 1) strides[0][0] = 0;  // an index does not know of such a loop
+    if (b && index_stride(table, (Index)b->arg[1], nest->loop[5], &tile->apart[0]))
+        strides[2][5] = tile->apart[0];
+    if (b && groups > 1 && index_stride(table, (Index)b->arg[1], nest->loop[0], &tile->apart[1]))
+        strides[2][0] = tile->apart[1];
+    for (int i = 0; i < 3; i++) {
+        const char *wrong = check_factor(nest, fma, i, strides[i], tile);
+        if (wrong) return wrong;
+        if (i < 2 && !in_registers(nest, tile->buffer[i]))
+            return "a product of four warps has its sum and a in registers";
+    }
+    const char *wrong = check_shared(nest, tile_loop, tile);
+    return wrong ? wrong : check_sum(nest, fma, tile);
 }
 
 static bool in_grains(const Kernel *kernel, Index index, int64_t grain) {
@@ -155,7 +249,9 @@ const char *kernel_tile(const Kernel *kernel, const Statement *loop, TileUse *ti
     Nest nest = {.kernel = kernel};
     if (!find_nest(&nest, loop)) return "a tile loop holds plain loops and one store";
     const Node *value = graph_node(kernel->graph, nest.store->value);
-    if (value->op == OP_FMA && nest.loops == DEPTH_MAX) return warp_product_of(&nest, value, tile);
+    if (value->op == OP_FMA && nest.loops == DEPTH_MAX)
+        return group_product_of(&nest, loop, value, tile);
+    if (value->op == OP_FMA && nest.loops == WARP_DEPTH) return warp_product_of(&nest, value, tile);
     if (value->op == OP_FMA) return product_of(&nest, value, tile);
     const Node *load = plain_load(&nest, nest.store->value);
     if (load && nest.store->role == ROLE_ASYNC) return bulk_of(&nest, load, tile);

@@ -129,17 +129,21 @@ struct SimtThread {
     // SIMT_INIT ..: of a barrier for bytes, with a count, bytes or a parity
     void (*arrival)(SimtThread *self, int32_t what, void *at, int32_t value);
     void (*bulk)(SimtThread *self, void *to, const void *from, int32_t bytes, void *at);
+    void (*product)(SimtThread *self, float *c, const float *a, int64_t b, int32_t columns);
+    void (*order)(SimtThread *self, int32_t what);  // groups to wait for, or SIMT_FENCE ..
     void (*access)(SimtThread *self, const void *at, int64_t bytes, int32_t write,
                    const void *site);  // of texts that were compiled for checks
 };
 enum { SIMT_INIT, SIMT_INIT_FENCE, SIMT_EXPECT, SIMT_WAIT };
+enum { SIMT_FENCE = -1, SIMT_COMMIT = -2, SIMT_SHOW = -3 };
 typedef void SimtFunction(SimtThread *self, void *const *param);
 // CompileUnit.flags. A thread's code is scalar. GCC 12 turns comparisons of neighbours into masks
 // of -1 where 1 was meant (x / x of four lanes); -O1 compiles in half the time.
 #define SIMT_FLAGS "-O1 -fno-tree-slp-vectorize"
 enum { SIMT_SHARED_MAX = 227 << 10 };  // bytes: sm_90's
-// What nothing was written to holds NaNs: shared memory, and where a copy is still under way to.
-enum { SIMT_UNWRITTEN = 0x7fdead00, SIMT_UNDER_WAY = 0x7fdead01 };
+// What nothing was written to holds NaNs: shared memory, and where a copy is still under way to, or
+// a product.
+enum { SIMT_UNWRITTEN = 0x7fdead00, SIMT_UNDER_WAY = 0x7fdead01, SIMT_SUMMING = 0x7fdead02 };
 // Runs a compiled kernel; `param` is an array of pointers to its arguments. -1 with what is wrong
 // in it, after which results are undefined.
 int simt_launch(SimtFunction *function, int64_t blocks, int threads, int64_t shared_bytes,
@@ -166,7 +170,8 @@ typedef struct {
     int64_t
         memory_bytes;  // of elements that were read before they were written, and of written ones
     int64_t shared, wavefronts, conflict_free, shared_bytes;  // requests of shared memory
-    // Instructions of a warp. A copy is also a load and a request of shared memory.
+    // Instructions of a warp. A copy is also a load and a request of shared memory. mmas: of 16 x 8
+    // by 8 x 8; a product of four warps is several, and reads wavefronts without requests.
     int64_t barriers, warp_barriers, shuffles, ballots, mmas, copies;
 } SimtCounts;
 // -1 also for what hardware lets pass: an access outside of the ranges, of shared memory that

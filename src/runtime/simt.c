@@ -25,8 +25,9 @@ enum {
 };
 
 static const char *const place_text[PLACES] = {
-    "nowhere",  "a barrier",        "a warp's barrier",    "a shuffle",
-    "a ballot", "a matrix product", "a barrier for bytes", "the end"};
+    "nowhere",  "a barrier",        "a warp's barrier",        "a shuffle",
+    "a ballot", "a matrix product", "a product of four warps", "a barrier for bytes",
+    "the end"};
 
 static struct {
     pthread_mutex_t lock;
@@ -83,6 +84,7 @@ static Thread *next_unstarted(Worker *worker) {
     thread->where = RUNS;
     thread->group = thread->copies.count = 0;
     thread->waits_for = NULL;
+    thread->products.count = thread->sums.count = thread->product_group = thread->fenced = 0;
     return thread;
 }
 
@@ -143,6 +145,7 @@ ON_FIBER static void fiber_main(void) {
     for (void *nowhere;;) {
         Thread *thread = *owner;
         worker->launch->function(&thread->self, worker->launch->param);
+        product_end(thread);
         thread->where = ENDED;
         worker->ended++;
         if (!worker->ready_count && some_unstarted(worker)) {
@@ -203,6 +206,13 @@ static void arrive(Thread *thread, int where) {
         if (++worker->at_barrier < worker->launch->threads) return;
         worker->at_barrier = 0;
         met(thread, where, 0, worker->launch->threads);
+        return;
+    }
+    if (where == WARPGROUP) {
+        int group = thread->self.thread / GROUP_THREADS;
+        if (++worker->in_group[group] < GROUP_THREADS) return;
+        worker->in_group[group] = 0;
+        met(thread, where, group * GROUP_THREADS, GROUP_THREADS);
         return;
     }
     int warp = thread->self.thread / WARP_THREADS;
@@ -320,6 +330,7 @@ static void run_block(Worker *worker, int64_t block) {
     choose_order(worker, launch->threads, &worker->next_start, &worker->step);
     worker->started = worker->ended = worker->ready_count = worker->at_barrier = 0;
     memset(worker->in_warp, 0, sizeof worker->in_warp);
+    memset(worker->in_group, 0, sizeof worker->in_group);
     for (int i = 0; i < launch->threads; i++) worker->thread[i].self.block = (int32_t)block;
     simt_fill(worker->shared, (size_t)launch->shared_bytes, SIMT_UNWRITTEN);
     bulk_begin(worker);
@@ -369,7 +380,9 @@ static Worker *worker_take(Launch *launch) {
                                     .access = check_access,
                                     .arrival = simt_arrival,
                                     .bulk = simt_bulk,
-                                    .settle = settle};
+                                    .settle = settle,
+                                    .product = product_begin,
+                                    .order = product_order};
     }
     return worker;
 }

@@ -12,7 +12,8 @@ enum { WARPS_MAX = BLOCK_THREADS_MAX / WARP_THREADS };
 enum { STACK_BYTES = 1 << 18 };
 
 // Where a thread is: in one of prelude_gpu.c's places, or in none of them.
-enum { RUNS, BARRIER, WARP_BARRIER, SHUFFLE, BALLOT, MMA, ARRIVAL, ENDED, PLACES };
+enum { RUNS, BARRIER, WARP_BARRIER, SHUFFLE, BALLOT, MMA, WARPGROUP, ARRIVAL, ENDED, PLACES };
+enum { GROUP_THREADS = WARPGROUP_WARPS * WARP_THREADS };
 
 typedef struct Worker Worker;
 typedef struct Check Check;
@@ -29,6 +30,20 @@ typedef struct {
     int32_t phase, by;   // by: who initialised it
     bool shown;          // to the copy engine
 } Arrival;
+// A product of four warps that is under way, as this thread has a part in it.
+typedef struct {
+    float *c;
+    const float *a;
+    float kept[4], row[2][8];  // a as it was; both of the thread's rows of it
+    uint64_t b;
+    int columns, group;
+} Product;
+// Registers that products sum in: what they were, while they hold NaNs.
+typedef struct {
+    float *c;
+    int count, products;  // under way
+    float value[WARPGROUP_COLUMNS_MAX / 2];
+} Sum;
 typedef struct {
     SimtThread self;  // first: what the kernel gets is a Thread's address
     Worker *worker;
@@ -39,6 +54,10 @@ typedef struct {
     int group;         // of its next copy
     LIST(Copy) copies;
     const void *waits_for;  // the place of an Arrival; else NULL
+    LIST(Product) products;
+    LIST(Sum) sums;
+    int product_group;  // of its next product
+    bool fenced;        // registers may be those of products
 } Thread;
 typedef struct {
     Copy copy;
@@ -77,7 +96,9 @@ struct Worker {
     LIST(Arrival) arrivals;
     LIST(Bulk) bulks;  // under way
     int at_barrier, ended, in_warp[WARPS_MAX], warp_where[WARPS_MAX];
-    bool stopped;  // the message says why
+    int in_group[WARPS_MAX / WARPGROUP_WARPS];
+    uint64_t group_b[WARPS_MAX / WARPGROUP_WARPS];  // what the first to come multiplies by
+    bool stopped;                                   // the message says why
     char message[ERROR_SIZE];
 };
 
@@ -99,6 +120,11 @@ void simt_bulk(SimtThread *self, void *to, const void *from, int32_t bytes, void
 void bulk_begin(Worker *worker);         // of a block
 const char *bulk_stuck(Worker *worker);  // what a thread waits for, if one does
 const char *bulk_left(Worker *worker);   // at the end of a block: what is wrong, or NULL
+// ---- simt_products.c ---------------------------------------------------------------------------
+void product_begin(SimtThread *self, float *c, const float *a, int64_t b, int32_t columns);
+void product_order(SimtThread *self, int32_t what);
+int64_t simt_piece(const Product *product, int piece);  // its place in shared memory
+void product_end(Thread *thread);                       // the thread has come to its end
 
 // ---- simt_check.c, told by simt.c where launch->check is not NULL ------------------------------
 void check_access(SimtThread *self, const void *at, int64_t bytes, int32_t write, const void *site);
@@ -107,6 +133,9 @@ void check_copied(Thread *thread, const Copy *copy);
 void check_bulk(Thread *thread, const Copy *copy);
 void check_came(Thread *thread, const Copy *copy);
 void check_arrival(Thread *thread, const char *at, bool write);
+// The thread's product reads shared memory; what the thread wrote there is shown to products.
+void check_product(Thread *thread, const Product *product);
+void check_shown(const Thread *thread);
 // Threads first to first + count - 1 met; `last` is the one that came last.
 void check_met(Thread *last, int where, int first, int count);
 void check_block(Check *check, const Worker *worker, int64_t block);  // begins

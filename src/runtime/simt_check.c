@@ -62,6 +62,13 @@ struct Check {
     Map *site_of;
     int64_t block;
     int epoch, warp_epoch[WARPS_MAX];
+    // Writes to shared memory are numbered: the last one, by byte; by thread, up to which it has
+    // shown its own to products, and up to which it had before this epoch.
+    int64_t writes, *written;
+    struct {
+        int64_t last, before;
+        int epoch;
+    } shown[BLOCK_THREADS_MAX];
 };
 
 // ---- who, and in which order -------------------------------------------------------------------
@@ -140,6 +147,7 @@ ON_FIBER static void mark(Check *check, const Touch *touch) {
         }
         *cell = (Cell){.write = now};
         cell->write.under_way = touch->under_way;
+        if (shared) check->written[cell - check->region->cell] = ++check->writes;
     }
 }
 
@@ -295,9 +303,44 @@ void check_copy(Thread *thread, const Copy *copy, const void *site) {
 
 void check_copied(Thread *thread, const Copy *copy) {
     Check *check = thread->worker->launch->check;
-    Cell *cell = &check->region->cell[(char *)copy->to - check->region->at];
-    for (int i = 0; i < copy->bytes; i++)
-        cell[i] = (Cell){.write = stamp_now(check, thread->self.thread)};
+    int64_t at = (char *)copy->to - check->region->at;
+    for (int i = 0; i < copy->bytes; i++) {
+        check->region->cell[at + i] = (Cell){.write = stamp_now(check, thread->self.thread)};
+        check->written[at + i] = ++check->writes;
+    }
+}
+
+void check_shown(const Thread *thread) {
+    Check *check = thread->worker->launch->check;
+    __typeof__(check->shown[0]) *shown = &check->shown[thread->self.thread];
+    if (shown->epoch < check->epoch) shown->before = shown->last;
+    shown->last = check->writes;
+    shown->epoch = check->epoch;
+}
+
+// Pieces of 8 columns by 4 k are 128 bytes in a row, a wavefront each. Each is marked by two
+// threads for all.
+ON_FIBER void check_product(Thread *thread, const Product *product) {
+    enum { PIECE_BYTES = 128, READERS = 2 };
+    Check *check = thread->worker->launch->check;
+    int pieces = product->columns / 8 * 2, own = thread->self.thread % GROUP_THREADS;
+    if (!own) {
+        check->counts->mmas += product->columns / 2;
+        check->counts->wavefronts += pieces;
+        check->counts->conflict_free += pieces;
+        check->counts->shared_bytes += pieces * PIECE_BYTES;
+    }
+    for (int i = own; i < READERS * pieces; i += GROUP_THREADS) {
+        Touch touch = {thread,      check->region, simt_piece(product, i % pieces),
+                       PIECE_BYTES, false,         false};
+        mark(check, &touch);
+        for (int64_t at = touch.at; at < touch.at + PIECE_BYTES; at++) {
+            __typeof__(check->shown[0]) *shown =
+                &check->shown[check->region->cell[at].write.thread];
+            if (check->written[at] > (shown->epoch < check->epoch ? shown->last : shown->before))
+                refuse(&touch, ", which who wrote it has not shown to products");
+        }
+    }
 }
 
 // A place that threads meet at: what they do there is no race, but before it is initialised.
@@ -352,6 +395,7 @@ static void count_meeting(const Check *check, int where) {
     case WARP_BARRIER: counts->warp_barriers++; break;
     case SHUFFLE: counts->shuffles++; break;
     case BALLOT: counts->ballots++; break;
+    case WARPGROUP: break;  // check_product counts what it is worth
     default: counts->mmas++;
     }
 }
@@ -377,6 +421,9 @@ void check_block(Check *check, const Worker *worker, int64_t block) {
     memset(check->warp_epoch, 0, sizeof check->warp_epoch);
     check->region->at = worker->shared;
     memset(check->region->cell, 0, (size_t)check->region->bytes * sizeof(Cell));
+    memset(check->written, 0, (size_t)check->region->bytes * sizeof *check->written);
+    memset(check->shown, 0, sizeof check->shown);
+    check->writes = 0;
 }
 
 // Counts what only some lanes of a warp asked for.
@@ -489,6 +536,7 @@ int simt_check_some(SimtFunction *function, int64_t blocks, int64_t first, int64
                    .counts = counts,
                    .threads = threads,
                    .region = arena_array(arena, Region, ranges + 1),
+                   .written = arena_array(arena, int64_t, shared_bytes + 1),
                    .constants = (const char *)(uintptr_t)function,
                    .site_of = map_new(arena)};
     *counts = (SimtCounts){0};

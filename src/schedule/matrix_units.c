@@ -6,10 +6,11 @@
 #include <string.h>
 
 static const MatrixUnit units[] = {
-    {"amx_bf16", 8, 16, 16, false},
-    {"avx512_fma", 32, 16, 1, false},
-    {"avx2_fma", 16, 8, 1, false},
-    {"mma_tf32", 1, 8, 16, true},
+    {"amx_bf16", 8, 16, 16, 0},
+    {"avx512_fma", 32, 16, 1, 0},
+    {"avx2_fma", 16, 8, 1, 0},
+    {"mma_tf32", 1, 8, 16, 1},
+    {"wgmma_tf32", WARPGROUP_COLUMNS_MAX / 8, 8, WARPGROUP_ROWS, WARPGROUP_WARPS},
 };
 
 const MatrixUnit *matrix_unit_find(const char *name) {

@@ -288,6 +288,9 @@ Id fold_into(Graph *graph, Op fold, Id x, Id old);
 //                                the six loops around s's update, in a warp loop, become a warp's
 //                                product (ir.h, kernel_tile.c); what was staged for it is rounded
 //                                to tf32; t and the loops named behind it are the warp's threads
+//   TENSORCORE wgmma_tf32 64x128 on s with t
+//                                the same of seven loops and four warps, for 8 to 256 columns: b is
+//                                read from shared memory, and rounded where it is put there
 void schedule_apply(Kernel *kernel, const char *schedule);
 // What REUSE would keep, by the first loop's index; -1: nothing.
 Id reuse_find(Kernel *kernel, Statement *first, Statement *second);
@@ -309,7 +312,7 @@ typedef struct {
     int registers;  // for a tile of accumulators, a row of b and an element of a
     int lanes;      // columns of one register
     int rows;       // of one register: 1, a vector; more, a tile
-    bool warps;     // a GPU's: the tile is a warp's
+    int warps;      // a GPU's: the tile is that of so many warps; 0: a CPU's
 } MatrixUnit;
 const MatrixUnit *matrix_unit_find(const char *name);  // NULL if there is none
 
@@ -342,8 +345,8 @@ void transform_pipeline_loop(const ScheduleLine *line, int32_t loop);  // PIPELI
 // "pad".
 int32_t split_loop(const ScheduleLine *line, int32_t loop, int64_t factor, const char *tail);
 
-// transform_warps.c: TENSORCORE, where the tile is a warp's.
-void transform_warps(const ScheduleLine *line, int32_t buffer);
+// transform_warps.c: TENSORCORE, where the tile is that of warps.
+void transform_warps(const ScheduleLine *line, const MatrixUnit *unit, int64_t n, int32_t buffer);
 
 // transform_round.c: what is stored to the buffer is rounded to tf32, there or where it was made.
 void transform_round(const ScheduleLine *line, int32_t buffer);

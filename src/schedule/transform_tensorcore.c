@@ -75,9 +75,12 @@ static void read_size(Tile *tile, const char *text) {
     Reader reader = reader_new("tile", text);
     bool good = reader_int(&reader, &tile->m) && *reader.at++ == 'x' &&
                 reader_int(&reader, &tile->n) && !*reader.at;
-    if (tile->unit->warps && good && (tile->m != tile->unit->rows || tile->n != tile->unit->lanes))
+    int64_t columns = tile->unit->lanes * (int64_t)tile->unit->registers;
+    bool whole = tile->m == tile->unit->rows && tile->n > 0 && tile->n <= columns &&
+                 tile->n % tile->unit->lanes == 0;
+    if (tile->unit->warps && good && !whole)
         line_refuse(tile->line, NULL, "no tile %s. Hint: %dx%d", text, tile->unit->rows,
-                    tile->unit->lanes);
+                    (int)columns);
     if (good && tile->unit->rows > 1) return;  // transform_tiles knows which fit
     int64_t most = tile->unit->registers, lanes = tile->unit->lanes, row = tile->n / lanes;
     good = good && tile->m > 0 && tile->m < most && row > 0 && row < most && tile->n % lanes == 0;
@@ -96,7 +99,7 @@ void transform_tensorcore(const ScheduleLine *line) {
     line_expect(line, 3, "on");
     int32_t buffer = line_buffer(line, line_word(line, 4));
     if (tile.unit->warps) {
-        transform_warps(line, buffer);
+        transform_warps(line, tile.unit, tile.n, buffer);
         return;
     }
     if (tile.unit->rows > 1) {

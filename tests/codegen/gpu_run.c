@@ -137,6 +137,7 @@ int64_t gpu_spills(const Gpu *gpu) {
     static const char *const archs[] = {"sm_80", "sm_90a"};
     int64_t bytes = 0;
     for (int i = 0; i < COUNT_OF(archs) && nvrtc_available(); i++) {
+        if (gpu_has(gpu, "wgmma_") && strcmp(archs[i], "sm_90a") != 0) continue;
         NvrtcUnit unit = {.name = "test", .source = gpu->source, .arch = archs[i]};
         if (nvrtc_compile(gpu->arena, &unit, 1)) fatal("%s\n%s", error_text(), gpu->source);
         for (int k = 0; k < unit.kernels; k++)

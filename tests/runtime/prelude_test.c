@@ -257,6 +257,152 @@ TEST(how_exact_a_matrix_product_is) {
     free(a), free(b), free(c), free(before);
 }
 
+// ---- products of four warps --------------------------------------------------------------------
+// wgmma is an instruction of compute capability 9.0 alone.
+static bool has_wgmma(void) {
+    if (!on_cuda()) return true;
+    const CudaInfo *info = cuda_facts(gpu_of_test());
+    return info->major == 9 && info->minor == 0;
+}
+
+// a (64, 8) b (8, N) + c (64, N), n of them in a row, by PTX's figures of who holds what; pieces of
+// b are so many elements apart along k and along N.
+static const char *product_of_four(Arena *arena, int columns, int along_k, int along_n) {
+    return arena_print(
+        arena,
+        "    f32 *at = (f32 *)shared_at(0);\n"
+        "    const i32 t = thread_index(), row = t / 32 * 16 + t %% 32 / 4, place = t %% 4;\n"
+        "    for (i64 p = 0; p < n; p++) {\n"
+        "        f32 x[4], z[%d];\n"
+        "        for (i32 i = t; i < 8 * %d; i += 128) {\n"
+        "            const i32 k = i %% 8, j = i / 8;\n"
+        "            at[k / 4 * %d + j / 8 * %d + j %% 8 * 4 + k %% 4] =\n"
+        "                b[8 * %d * p + %d * k + j];\n"
+        "        }\n"
+        "        shared_fence_async();\n"
+        "        barrier();\n"
+        "        _Pragma(\"unroll\") for (i32 i = 0; i < 4; i++)\n"
+        "            x[i] = a[512 * p + 8 * (row + i %% 2 * 8) + place + i / 2 * 4];\n"
+        "        _Pragma(\"unroll\") for (i32 i = 0; i < %d; i++)\n"
+        "            z[i] = c[64 * %d * p + %d * (row + i / 2 %% 2 * 8) + i / 4 * 8 + 2 * place + "
+        "i %% 2];\n"
+        "        wgmma_hold(x, 4);\n"
+        "        wgmma_hold(z, %d);\n"
+        "        wgmma_fence();\n"
+        "        wgmma_tf32_64x%dx8(z, x, wgmma_descriptor(at, 4 * %d, 4 * %d));\n"
+        "        wgmma_commit();\n"
+        "        wgmma_wait(0);\n"
+        "        wgmma_hold(z, %d);\n"
+        "        _Pragma(\"unroll\") for (i32 i = 0; i < %d; i++)\n"
+        "            c[64 * %d * p + %d * (row + i / 2 %% 2 * 8) + i / 4 * 8 + 2 * place + "
+        "i %% 2] = z[i];\n"
+        "        barrier();\n"
+        "    }",
+        columns / 2, columns, along_k, along_n, columns, columns, columns / 2, columns, columns,
+        columns / 2, columns, along_k, along_n, columns / 2, columns / 2, columns, columns);
+}
+
+// Small integers, of which any sum is exact.
+static float *integers(int64_t count, int seed) {
+    float *at = simt_values(count, seed);
+    for (int64_t i = 0; i < count; i++) at[i] = rintf(9 * at[i]);
+    return at;
+}
+
+// Largest error in terms' sizes.
+static double check_four(int columns, int along_k, int along_n, bool whole) {
+    enum { PRODUCTS = 3, WORDS = 8192 };
+    Arena *arena = arena_new();
+    float *(*make)(int64_t, int) = whole ? integers : simt_values;
+    float *a = make(512 * PRODUCTS, 1), *b = make(8L * columns * PRODUCTS, 2),
+          *c = make(64L * columns * PRODUCTS, 3), *before = make(64L * columns * PRODUCTS, 3);
+    for (int i = 0; i < 512 * PRODUCTS; i++) a[i] = float_of(rounded(bits_of(a[i])));
+    for (int i = 0; i < 8 * columns * PRODUCTS; i++) b[i] = float_of(rounded(bits_of(b[i])));
+    run(product_of_four(arena, columns, along_k, along_n), 1, 128, 4L * WORDS, a, 512 * PRODUCTS, b,
+        8L * columns * PRODUCTS, c, 64L * columns * PRODUCTS, PRODUCTS);
+    double worst = 0;
+    for (int i = 0; i < 64 * columns * PRODUCTS; i++) {
+        int p = i / 64 / columns, row = i / columns % 64, column = i % columns;
+        double sum = before[i], size = fabs(sum);
+        for (int k = 0; k < 8; k++) {
+            double term =
+                (double)a[512 * p + 8 * row + k] * b[8 * columns * p + columns * k + column];
+            sum += term;
+            size += fabs(term);
+        }
+        if (whole)
+            CHECK_INT((int64_t)c[i], (int64_t)sum);
+        else if (!(fabs(c[i] - sum) <= worst * size))
+            worst = fabs(c[i] - sum) / size;
+    }
+    free(a), free(b), free(c), free(before);
+    arena_free(arena);
+    return worst;
+}
+
+TEST(who_holds_what_in_a_product_of_four_warps) {
+    static const int columns[] = {8, 24, 64, 128, 192, 256};
+    if (!has_wgmma()) SKIP("wgmma is compute capability 9.0's");
+    for (int i = 0; i < COUNT_OF(columns); i++) check_four(columns[i], 4 * columns[i], 32, true);
+}
+
+// Pieces that follow one another along k first; with 16 bytes, and with more, left free.
+TEST(where_pieces_of_a_matrix_lie) {
+    static const int apart[][2] = {{32, 64},    {260, 32}, {36, 72},
+                                   {4000, 100}, {64, 256}, {300, 36}};
+    if (!has_wgmma()) SKIP("wgmma is compute capability 9.0's");
+    for (int i = 0; i < COUNT_OF(apart); i++) check_four(64, apart[i][0], apart[i][1], true);
+}
+
+TEST(how_exact_a_product_of_four_warps_is) {
+    if (!has_wgmma()) SKIP("wgmma is compute capability 9.0's");
+    double worst = check_four(128, 512, 32, false);
+    printf("a product of four warps is within 2^%.1f of its terms' sizes\n", log2(worst));
+    CHECK(worst <= 0x1p-20);
+}
+
+// x times the identity, and times twice that: two groups, of which the first is waited for first.
+// Two groups of four warps do so, each with a matrix of its own.
+TEST(groups_of_products_come_in_order) {
+    enum { THREADS = 256 };
+    float *a = simt_values(4 * THREADS, 4), c[2 * 4 * THREADS] = {0};
+    for (int i = 0; i < 4 * THREADS; i++) a[i] = float_of(rounded(bits_of(a[i])));
+    if (!has_wgmma()) SKIP("wgmma is compute capability 9.0's");
+    run("    const i32 t = thread_index(), scale = 1 + t / 128;\n"
+        "    f32 *at = (f32 *)shared_at(0) + 128 * (t / 128);\n"
+        "    for (i32 i = t % 128; i < 128; i += 128) {\n"
+        "        const i32 k = i / 32 % 2 * 4 + i % 4, j = i / 4 % 8;\n"
+        "        at[i] = k == j ? scale << i / 64 : 0;\n"
+        "    }\n"
+        "    shared_fence_async();\n"
+        "    barrier();\n"
+        "    f32 x[4], y[4] = {0, 0, 0, 0}, z[4] = {0, 0, 0, 0};\n"
+        "    _Pragma(\"unroll\") for (i32 i = 0; i < 4; i++) x[i] = a[4 * t + i];\n"
+        "    wgmma_hold(x, 4);\n"
+        "    wgmma_hold(y, 4);\n"
+        "    wgmma_hold(z, 4);\n"
+        "    wgmma_fence();\n"
+        "    wgmma_tf32_64x8x8(y, x, wgmma_descriptor(at, 128, 128));\n"
+        "    wgmma_commit();\n"
+        "    wgmma_tf32_64x8x8(z, x, wgmma_descriptor(at + 64, 128, 128));\n"
+        "    wgmma_commit();\n"
+        "    wgmma_wait(1);\n"
+        "    wgmma_hold(y, 4);\n"
+        "    _Pragma(\"unroll\") for (i32 i = 0; i < 4; i++) c[8 * t + i] = y[i];\n"
+        "    wgmma_wait(0);\n"
+        "    wgmma_hold(z, 4);\n"
+        "    _Pragma(\"unroll\") for (i32 i = 0; i < 4; i++) c[8 * t + 4 + i] = z[i];",
+        1, THREADS, 1024, a, 4 * THREADS, NULL, 0, c, COUNT_OF(c), 0);
+    for (int t = 0; t < THREADS; t++)
+        for (int i = 0; i < 4; i++) {
+            int column = t % 4 * 2 + i % 2, from = t / 4 * 4 + column % 4;  // k % 4 is whose
+            float x = a[4 * from + i / 2 + column / 4 * 2] * (float)(1 + t / 128);
+            CHECK_INT(bits_of(c[8 * t + i]), bits_of(x));
+            CHECK_INT(bits_of(c[8 * t + 4 + i]), bits_of(2 * x));
+        }
+    free(a);
+}
+
 // ---- copies ------------------------------------------------------------------------------------
 // Two buffers; while one is summed, the other is filled. Behind the end come zeros.
 #define PIPELINE(bytes, floats)                                                                   \

@@ -166,6 +166,31 @@ TEST(instructions_of_warps) {
     CHECK_INT(counts.loads + counts.shared, 0);
 }
 
+// 64 elements of b, written by as many threads, for a product of four warps.
+#define FOUR(show, meet)                                                                      \
+    "    f32 *at = (f32 *)shared_at(0), x[4] = {1, 1, 1, 1}, z[4] = {0, 0, 0, 0};\n"          \
+    "    if (thread_index() < 64) at[thread_index()] = 1;\n" show meet "    wgmma_fence();\n" \
+    "    wgmma_tf32_64x8x8(z, x, wgmma_descriptor(at, 128, 128));\n"                          \
+    "    wgmma_commit();\n"                                                                   \
+    "    if (n) at[thread_index() % 64] = 2;\n"                                               \
+    "    wgmma_wait(0);\n"                                                                    \
+    "    c[thread_index()] = z[0];\n"
+
+#define SHOW "    shared_fence_async();\n"
+#define MEET "    barrier();\n"
+
+TEST(products_of_four_warps) {
+    CHECK_INT(run(FOUR(SHOW, MEET), 1, 128, 256, 0), 0);
+    CHECK_INT(counts.mmas, 4);            // 64 x 8 is four times 16 x 8
+    CHECK_INT(counts.shared, 2);          // of two warps that store 32 words each
+    CHECK_INT(counts.wavefronts, 2 + 2);  // b is two pieces of 128 bytes
+    CHECK_INT(counts.shared_bytes, 256 + 256);
+    CHECK_FAIL(run(FOUR("", MEET), 1, 128, 256, 0), "has not shown to products");
+    CHECK_FAIL(run(FOUR(MEET, SHOW), 1, 128, 256, 0), "has not shown to products");
+    CHECK_FAIL(run(FOUR(SHOW, ""), 1, 128, 256, 0), "with no barrier between");
+    CHECK_FAIL(run(FOUR(SHOW, MEET), 1, 128, 256, 1), "of shared memory at");  // written again
+}
+
 TEST(races) {
     static const char neighbour[] = "    f32 *at = (f32 *)shared_at(0);\n"
                                     "    const i32 t = thread_index();\n"

@@ -13,14 +13,14 @@ char *kernel_text(Arena *arena, const char *body, const char **name) {
     *name = arena_print(arena, "pg_k_%016lx_0", (unsigned long)hash);
     const char *symbol = arena_print(arena, "simt_%s", *name + strlen("pg_k_"));
     text_add(&text,
-             "KERNEL(1024) %s(SELF const f32 *__restrict__ a, const f32 *__restrict__ b,\n"
+             "KERNEL(%d) %s(SELF const f32 *__restrict__ a, const f32 *__restrict__ b,\n"
              "                     f32 *__restrict__ c, i64 n) {\n%s\n}\n"
              "#ifndef __CUDACC__\n"
              "SIMT_QUIET void %s(SimtThread *self, void *const *param) {\n"
              "    %s(self, *(const f32 **)param[0], *(const f32 **)param[1],\n"
              "            *(f32 **)param[2], *(const i64 *)param[3]);\n"
              "}\n#endif\n",
-             *name, body, symbol, *name);
+             strstr(body, "wgmma_") ? 256 : 1024, *name, body, symbol, *name);
     return text.at;
 }
 

@@ -5,7 +5,8 @@
 #include "test.h"
 
 // The body of a kernel with const f32 *a, *b and f32 *c, which do not overlap, and i64 n.
-// Where there is NVRTC it takes the same text, for both architectures that can have it.
+// Where there is NVRTC it takes the same text, for both architectures that can have it; for blocks
+// of up to 256 threads, if it names wgmma.
 SimtFunction *simt_kernel(const char *body);
 // Its text, with what it names of the preludes; for NVRTC the kernel is `name`.
 char *kernel_text(Arena *arena, const char *body, const char **name);

@@ -250,6 +250,79 @@ TEST(matrix_product_of_a_warp) {
     free(a), free(b), free(c), free(before);
 }
 
+// ---- products of four warps --------------------------------------------------------------------
+// b is 1 in the 8 x 8 elements that are there, so a row's sum goes to each of its elements.
+#define ONES                                                              \
+    "    f32 *at = (f32 *)shared_at(0), x[4], z[4] = {0, 0, 0, 0};\n"     \
+    "    const i64 where = wgmma_descriptor(at, 128, 128);\n"             \
+    "    if (thread_index() < 64) at[thread_index()] = 1;\n"              \
+    "    for (i32 i = 0; i < 4; i++) x[i] = a[4 * thread_index() + i];\n" \
+    "    shared_fence_async();\n"                                         \
+    "    barrier();\n"
+#define BEGIN                               \
+    "    wgmma_hold(z, 4);\n"               \
+    "    wgmma_hold(x, 4);\n"               \
+    "    wgmma_fence();\n"                  \
+    "    wgmma_tf32_64x8x8(z, x, where);\n" \
+    "    wgmma_commit();\n"
+#define WAIT                  \
+    "    wgmma_wait(0);\n"    \
+    "    wgmma_hold(z, 4);\n" \
+    "    c[thread_index()] = z[0];\n"
+
+static int launch_four(const char *body, float *c) {
+    float *a = simt_values(4 * 128, 3);
+    int result = launch(simt_kernel(body), 1, 128, 512, a, NULL, c, 0);
+    free(a);
+    return result;
+}
+
+TEST(products_of_four_warps_are_done_when_they_are_waited_for) {
+    float c[128], early[128];
+    CHECK_INT(launch_four(ONES BEGIN WAIT, c), 0);
+    for (int i = 0; i < 128; i++) CHECK(fabsf(c[i]) <= 8 && c[i] == c[i / 4 * 4]);
+    // what is summed in, before
+    CHECK_INT(launch_four(ONES BEGIN "    const f32 z0 = z[0];\n" WAIT
+                                     "    c[thread_index()] = z0;\n",
+                          early),
+              0);
+    for (int i = 0; i < 128; i++) CHECK_INT(bits_of(early[i]), SIMT_SUMMING);
+    // b, changed by a thread that has not waited
+    CHECK_INT(launch_four(ONES BEGIN "    at[thread_index() % 64] = 2;\n" WAIT, early), 0);
+    for (int i = 0; i < 128; i++) CHECK(early[i] == 2 * c[i]);
+}
+
+TEST(what_products_of_four_warps_refuse) {
+    float c[128];
+    CHECK_FAIL(
+        launch_four(ONES "    wgmma_tf32_64x8x8(z, x, where);\n    wgmma_commit();\n" WAIT, c),
+        "behind no wgmma_fence");
+    CHECK_FAIL(launch_four(ONES BEGIN WAIT "    wgmma_tf32_64x8x8(z, x, where);\n", c),
+               "behind no wgmma_fence");
+    CHECK_FAIL(launch_four(ONES BEGIN, c), "ends before its products do");
+    CHECK_FAIL(
+        launch_four(ONES "    wgmma_fence();\n    wgmma_tf32_64x8x8(z, x, where);\n" WAIT, c),
+        "ends before its products do");  // never committed
+    CHECK_FAIL(launch_four(ONES BEGIN "    x[1] += 1;\n" WAIT, c),
+               "changed registers that a product reads");
+    CHECK_FAIL(launch_four(ONES BEGIN "    z[3] = 0;\n" WAIT, c),
+               "changed registers that a product sums in");
+    CHECK_FAIL(launch_four(ONES "    if (thread_index() < 96) {\n" BEGIN WAIT "    }\n", c),
+               "not all threads meet: threads 0 to 95 at a product of four warps");
+    CHECK_FAIL(launch_four(ONES "    const i64 other = thread_index() < 32 ? where : where + 1;\n"
+                                "    wgmma_fence();\n    wgmma_tf32_64x8x8(z, x, other);\n" WAIT,
+                           c),
+               "multiply by different matrices");
+    CHECK_FAIL(launch_four(ONES "    wgmma_fence();\n"
+                                "    wgmma_tf32_64x8x8(z, x, where | (i64)1 << 62);\n" WAIT,
+                           c),
+               "other bits than an address");
+    CHECK_FAIL(launch_four(ONES "    wgmma_fence();\n    wgmma_tf32_64x8x8(z, x, where + 24);\n"
+                                "    wgmma_commit();\n" WAIT,
+                           c),
+               "a product reads 128 bytes at 512 of shared memory, which has 512");
+}
+
 TEST(rounding_to_tf32) {
     static const struct {
         uint32_t from, to;
