@@ -101,14 +101,18 @@ bool scan_is_for_one(const Kernel *kernel, const Statement *statement) {
 
 // What has been done with a buffer since the last barrier, by all threads or by thread 0 alone. An
 // asynchronous copy is BEGUN, and then WRITTEN at the next SETTLE: until then nobody reads there.
+// So is a store APART, and what was read before it lies elsewhere.
 enum {
     READ_BY_ALL = 1,
     WRITTEN_BY_ALL = 2,
     READ_BY_ONE = 4,
     WRITTEN_BY_ONE = 8,
     BEGUN_BY_ALL = 16,
+    APART_BY_ALL = 32,
     BEGUN_BY_ONE = 64,
-    BEGUN = BEGUN_BY_ALL | BEGUN_BY_ONE
+    APART_BY_ONE = 128,
+    BEGUN = BEGUN_BY_ALL | BEGUN_BY_ONE,
+    APART = APART_BY_ALL | APART_BY_ONE
 };
 
 typedef struct {
@@ -152,7 +156,9 @@ static void add_accesses(const Scan *scan, const Statement *list, bool inside, u
         AccessList accesses = kernel_accesses(scan->arena, scan->kernel, &store, -1);
         for (int i = 0; i < accesses.count; i++) {
             const Access *access = &accesses.at[i];
-            int written = list->role == ROLE_ASYNC ? BEGUN_BY_ALL : WRITTEN_BY_ALL;
+            int written = list->role == ROLE_ASYNC   ? BEGUN_BY_ALL
+                          : list->role == ROLE_APART ? APART_BY_ALL
+                                                     : WRITTEN_BY_ALL;
             int what = access->load < 0 ? written : READ_BY_ALL;
             if (is_common(scan->kernel, access->buffer))
                 done[memory_of(scan, access->buffer)] |= (uint8_t)(one ? what << 2 : what);
@@ -171,7 +177,8 @@ static uint8_t *accesses_of(const Scan *scan, const Statement *statement) {
 // Places that are under way lie apart (transform_pipeline.c), so BEGUN after BEGUN is none.
 static bool conflict(int before, int now) {
     now |= (now & BEGUN) / (BEGUN_BY_ALL / WRITTEN_BY_ALL);
-    before &= ~BEGUN;
+    before &= ~(BEGUN | APART);
+    if (now & APART && before & (WRITTEN_BY_ALL | WRITTEN_BY_ONE)) return true;
     int others = now & WRITTEN_BY_ALL   ? before
                  : now & WRITTEN_BY_ONE ? before & (READ_BY_ALL | WRITTEN_BY_ALL)
                                         : 0;
@@ -212,9 +219,11 @@ static void scan_loop(Scan *scan, const Statement *loop, uint8_t *done) {
 // What has begun stays so: a SETTLE waits for the oldest copies, and which they are is not known.
 static void scan_meeting(const Scan *scan, StatementKind kind, uint8_t *done) {
     for (int32_t i = 0; i < scan->kernel->buffers.count; i++) {
-        if (kind == STATEMENT_BARRIER) done[i] &= BEGUN;
-        if (kind == STATEMENT_SETTLE && !scan->in_bulk[i])
-            done[i] |= (done[i] & BEGUN) / (BEGUN_BY_ALL / WRITTEN_BY_ALL);
+        if (kind == STATEMENT_BARRIER) done[i] &= BEGUN | APART;
+        if (kind != STATEMENT_SETTLE) continue;
+        if (!scan->in_bulk[i]) done[i] |= (done[i] & BEGUN) / (BEGUN_BY_ALL / WRITTEN_BY_ALL);
+        done[i] |= (done[i] & APART) / (APART_BY_ALL / WRITTEN_BY_ALL);
+        done[i] &= (uint8_t)~APART;
     }
 }
 

@@ -286,7 +286,16 @@ typedef struct {
 } KernelBuffer;
 // ASYNC: a copy on its way to a block's shared memory; it arrives by the SETTLE that waits for its
 // group, all that a thread has begun up to a COMMIT.
-typedef enum { ROLE_STORE, ROLE_INIT, ROLE_UPDATE, ROLE_FINISH, ROLE_ASYNC, ROLES } Role;
+// APART: a store to where no other thread reads before the next SETTLE.
+typedef enum {
+    ROLE_STORE,
+    ROLE_INIT,
+    ROLE_UPDATE,
+    ROLE_FINISH,
+    ROLE_ASYNC,
+    ROLE_APART,
+    ROLES
+} Role;
 typedef enum {
     STATEMENT_LOOP,
     STATEMENT_STORE,

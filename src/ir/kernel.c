@@ -33,9 +33,9 @@ int32_t kernel_find_buffer(const Kernel *kernel, const char *name) {
 bool kernel_has_name(const Kernel *kernel, const char *name) {
     // Words that the text form reads where a name could stand.
     static const char *const words[] = {
-        "for",  "thread",  "vector", "unroll", "init",  "update", "finish", "let",  "barrier",
-        "when", "if",      "in",     "inf",    "nan",   "true",   "false",  "over", "ahead",
-        "tile", "streams", "grid",   "warp",   "async", "commit", "settle"};
+        "for",  "thread",  "vector", "unroll", "init",  "update", "finish", "let",   "barrier",
+        "when", "if",      "in",     "inf",    "nan",   "true",   "false",  "over",  "ahead",
+        "tile", "streams", "grid",   "warp",   "async", "apart",  "commit", "settle"};
     for (int i = 0; i < COUNT_OF(words); i++)
         if (!strcmp(words[i], name)) return true;
     for (int32_t var = 0; var < graph_vars(kernel->graph); var++)

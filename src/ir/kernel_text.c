@@ -11,7 +11,8 @@
 #include <math.h>
 #include <string.h>
 
-static const char *const role_texts[ROLES] = {"", "init ", "update ", "finish ", "async "};
+static const char *const role_texts[ROLES] = {"",        "init ",  "update ",
+                                              "finish ", "async ", "apart "};
 static const char *const kind_texts[LOOP_KINDS] = {"",     "thread", "vector", "unroll",
                                                    "tile", "grid",   "warp"};
 static const char *const space_texts[SPACES] = {"in", "register", "own", "shared", "once"};
@@ -549,6 +550,8 @@ static Statement *parse_store(Parser *parser) {
         role = ROLE_FINISH;
     else if (reader_take(&parser->in, "async"))
         role = ROLE_ASYNC;
+    else if (reader_take(&parser->in, "apart"))
+        role = ROLE_APART;
     const char *name = parse_name(parser, "buffer");
     int32_t buffer = kernel_find_buffer(parser->kernel, name);
     if (buffer < 0) reader_fatal(&parser->in, "no buffer '%s'", name);

@@ -253,6 +253,9 @@ Id fold_into(Graph *graph, Op fold, Id x, Id old);
 //   PIPELINE k0 3 [bulk]         in a block: what loop k0 copies to shared memory first is copied
 //                                two iterations ahead, to one of three places, while others
 //                                compute; bulk: by sm_90's copy engine, a run an instruction
+//   PIPELINE k0 through reg      what loop k0 computes and stores to shared memory first is loaded
+//                                to registers an iteration ahead, and stored, to the other of two
+//                                places, behind what computes with the first
 //   STREAM y                     whole vectors of y, which nothing here reads, go past the caches
 //   STAGE c at j0 in reg         the loops between j0 and the statements that make c are split into
 //                                a nest for each statement, the copies named i1_init, i1_finish and
@@ -341,6 +344,7 @@ Transform transform_split, transform_fuse, transform_order, transform_thread, tr
     transform_tensorcore, transform_spill, transform_tabulate;
 void transform_stage_copy(const ScheduleLine *line);                   // STAGE with `over`
 void transform_pipeline_loop(const ScheduleLine *line, int32_t loop);  // PIPELINE of a loop
+void transform_through(const ScheduleLine *line, int32_t loop);        // .. through registers
 // Cuts a loop's iterations into pieces of `factor`; returns the inner loop. tail: "guard", "peel",
 // "pad".
 int32_t split_loop(const ScheduleLine *line, int32_t loop, int64_t factor, const char *tail);

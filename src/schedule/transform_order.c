@@ -116,7 +116,8 @@ void transform_vectorize(const ScheduleLine *line) {
 void transform_pipeline(const ScheduleLine *line) {
     int32_t loop = kernel_find_loop(line->kernel, line_word(line, 1));
     if (loop >= 0 && kernel_loop_statement(line->kernel, loop)) {
-        transform_pipeline_loop(line, loop);
+        bool through = line->words > 2 && !strcmp(line->word[2], "through");
+        (through ? transform_through : transform_pipeline_loop)(line, loop);
         return;
     }
     KernelBuffer *buffer = &line->kernel->buffers.at[line_buffer(line, line_word(line, 1))];

@@ -140,6 +140,25 @@ TEST(products_of_four_warps_are_a_group) {
     gpu_free(&gpu);
 }
 
+TEST(what_is_rounded_goes_through_registers) {
+    Gpu gpu = check_group(GROUP "PIPELINE k0 through reg\n");
+    CHECK_INT(gpu.counts.barriers, 4 * 6);
+    // loaded before the products, stored while they run
+    const char *loaded = strstr(strstr(gpu.source, "for (i32 k0 "), "b_shared_next"),
+               *begun = strstr(loaded, "wgmma_commit();"), *stored = strstr(loaded, "b_shared[32*"),
+               *waits = strstr(loaded, "wgmma_wait(0);");
+    CHECK(begun < waits && strstr(begun, "] = tf32_f32(b_shared_next") < waits && stored != begun);
+    CHECK_INT(gpu.counts.copies, 0);
+    gpu_free(&gpu);
+}
+
+TEST(copies_and_registers_fill_the_same_slice) {
+    Gpu gpu = check_group(GROUP "PIPELINE k0 3\nPIPELINE k0 through reg\n");
+    CHECK_INT(gpu.counts.barriers, 4 * 6);
+    CHECK_INT(gpu.counts.copies, 64 * 96 / 32);
+    gpu_free(&gpu);
+}
+
 TEST(what_four_warps_refuse) {
     Arena *arena = arena_new();
     static const struct {
@@ -150,6 +169,9 @@ TEST(what_four_warps_refuse) {
         {"TENSORCORE wgmma_tf32 16x24 on s with t_init\n", "no tile 16x24"},
         {"TENSORCORE mma_tf32 16x8 on s with t_init t_finish ta\n", "not where a warp"},
         {"PIPELINE k0 2\n" GROUP, "while others compute is plain"},
+        {GROUP "PIPELINE i0 through reg\n", "no plain loop of a block"},
+        {GROUP "PIPELINE k0 through own\n", "reg"},
+        {GROUP "PIPELINE k0 through reg\nPIPELINE k0 through reg\n", "does not fill shared memory"},
     };
     for (int n = 0; n < COUNT_OF(cases); n++) {
         Kernel *kernel = kernel_parse(arena, "test", product(arena));
