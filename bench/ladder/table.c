@@ -8,6 +8,7 @@
 #include "schedule/schedule.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum {
     ROWS_MOST = 4096,
@@ -62,11 +63,11 @@ static Measured measure(const Rung *rung, const GpuTarget *target) {
 }
 
 // Requests and wavefronts are for as many products as a warp does in one instruction.
-static void print_counts(const Measured *rungs, double flops) {
+static void print_counts(const Measured *rungs, int count, double flops) {
     printf("| rung | global loads | lines each | shared requests | wavefronts | conflict-free | "
            "L1 gives | FLOP a byte | L2 gives | FLOP a byte |\n"
            "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n");
-    for (int i = 0; i < LADDER_RUNGS; i++) {
+    for (int i = 0; i < count; i++) {
         const GpuCounts *counts = &rungs[i].profile.counts;
         double products = flops / OPERATIONS;
         double l2_bytes = 32 * counts->l2_sectors;
@@ -78,12 +79,12 @@ static void print_counts(const Measured *rungs, double flops) {
     }
 }
 
-static void print_bounds(const Measured *rungs, const GpuTarget *target) {
+static void print_bounds(const Measured *rungs, int count, const GpuTarget *target) {
     printf("\n| rung on %s | blocks x threads | registers | shared | occupancy | "
            "slowest roof | at least | estimate | verdict | measured |\n"
            "|---|---:|---:|---:|---:|---|---:|---:|---|---|\n",
            target->product);
-    for (int i = 0; i < LADDER_RUNGS; i++) {
+    for (int i = 0; i < count; i++) {
         const GpuProfile *profile = &rungs[i].profile;
         const GpuRoofline *line = &rungs[i].line;
         const char *unit;
@@ -105,14 +106,15 @@ int main(int count, char **word) {
     }
     Rung rung[LADDER_RUNGS];
     Measured rungs[LADDER_RUNGS];
-    for (int i = 0; i < LADDER_RUNGS; i++) {
+    int rung_count = strcmp(target->architecture, "sm_90a") ? LADDER_WGMMA : LADDER_RUNGS;
+    for (int i = 0; i < rung_count; i++) {
         rung[i] = ladder_read(i, rows, true);
         rungs[i] = measure(&rung[i], target);
     }
-    print_counts(rungs, 2.0 * rows * rows * rows);
-    print_bounds(rungs, target);
+    print_counts(rungs, rung_count, 2.0 * rows * rows * rows);
+    print_bounds(rungs, rung_count, target);
     printf("\n");
-    for (int i = 0; i < LADDER_RUNGS; i++) printf("%s: %s\n", rung[i].name, rungs[i].line.reason);
-    for (int i = 0; i < LADDER_RUNGS; i++) ladder_free(&rung[i]);
+    for (int i = 0; i < rung_count; i++) printf("%s: %s\n", rung[i].name, rungs[i].line.reason);
+    for (int i = 0; i < rung_count; i++) ladder_free(&rung[i]);
     return 0;
 }

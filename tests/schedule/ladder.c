@@ -9,8 +9,8 @@
 #include <string.h>
 
 const char *const ladder_names[LADDER_RUNGS] = {
-    "1-naive",  "2-coalesced", "3-shared-memory", "4-column",
-    "5-square", "6-vectors",   "7-tensor-cores",  "8-pipeline",
+    "1-naive",   "2-coalesced",    "3-shared-memory", "4-column", "5-square",
+    "6-vectors", "7-tensor-cores", "8-pipeline",      "9-wgmma",
 };
 
 static char *read_text(Arena *arena, const char *name) {

@@ -6,7 +6,7 @@
 #include "codegen/codegen.h"
 #include "runtime/runtime.h"
 
-enum { LADDER_RUNGS = 8 };
+enum { LADDER_RUNGS = 9, LADDER_WGMMA = 8 };          // from rung LADDER_WGMMA on: for sm_90a alone
 extern const char *const ladder_names[LADDER_RUNGS];  // of the files, without .schedule
 
 // A rung's text, for matrices of n x n.

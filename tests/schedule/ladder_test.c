@@ -68,12 +68,14 @@ TEST(of_several_blocks_too) {
 
 // The program alone says what running it shows. It has the copies of a pipeline that would come
 // after the last slice.
-static void check_work(const GpuCounts *program, const SimtCounts *counts, bool ahead) {
+static void check_work(const GpuCounts *program, const SimtCounts *counts, bool ahead, bool wgmma) {
     enum { SLICES = N / 32, AHEAD = 2 };
     GpuCounts scaled = *program, *work = &scaled;
     double *const copied[] = {&work->loads, &work->load_lines, &work->load_sectors};
     for (int i = 0; i < COUNT_OF(copied) && ahead; i++)
         *copied[i] *= (double)SLICES / (SLICES + AHEAD);
+    CHECK_NEAR(work->tensor_flops, 2048 * (double)counts->mmas, 0);
+    if (wgmma) return;  // b is loaded one slice ahead, and a two
     CHECK_NEAR(work->loads, (double)counts->loads, 0);
     CHECK_NEAR(work->load_lines, (double)counts->load_lines, 0);
     CHECK_NEAR(work->load_sectors, (double)counts->load_sectors, 0);
@@ -92,7 +94,7 @@ static SimtCounts counts_of(int rung, bool gaps) {
     fill_memory(N);
     SimtCounts counts = ladder_count(&made, made.blocks, memory.a, memory.b, memory.c);
     CHECK_INT(counts.memory_bytes, 3 * 4 * N * N);
-    check_work(&made.work, &counts, rung == 7);
+    check_work(&made.work, &counts, rung == 7, rung >= LADDER_WGMMA);
     ladder_free(&made);
     return counts;
 }
@@ -218,6 +220,28 @@ TEST(a_pipeline_copies_the_same_ahead) {
     CHECK_INT(counts.barriers, warps * slices);
 }
 
+// A warp copies 16 bytes a lane of a, 4 rows of 128 bytes a request, and loads words of b, 128
+// bytes of a row each, which it stores four at a time: 512 bytes in a row. It reads its 16 x 32
+// elements of a once, 36 words from row to row. Four warps read 32 x 128 elements of b together, in
+// pieces of 128 bytes: 32 wavefronts for each 8 of k.
+TEST(four_warps_read_shared_memory_together) {
+    const int warps = N * N / WARP / 64, slices = N / 32;
+    SimtCounts counts = counts_of(8, true), before = counts_of(7, true);
+    CHECK_INT(counts.mmas, before.mmas);
+    CHECK_INT(counts.copies, warps * slices * 4);
+    CHECK_INT(counts.loads, warps * slices * (4 + 16));
+    CHECK_INT(counts.load_lines, warps * slices * (4 * 4 + 16));
+    CHECK_INT(counts.load_sectors, warps * slices * (4 * 16 + 16 * 4));
+    CHECK_INT(counts.shared, warps * slices * (4 + 4 + 16));
+    CHECK_INT(counts.wavefronts,
+              warps * slices * (4 * 4 + 4 * 4 + 16) + warps / 4 * slices * 4 * 32);
+    CHECK_INT(counts.conflict_free, counts.wavefronts);
+    CHECK_INT(counts.barriers, warps * slices);
+    counts = counts_of(8, false);
+    CHECK_INT(counts.wavefronts,
+              warps * slices * (4 * 4 + 4 * 4 + 16 * 8) + warps / 4 * slices * 4 * 32);
+}
+
 // ---- machine code ------------------------------------------------------------------------------
 
 TEST(every_rung_compiles_without_spills) {
@@ -226,6 +250,7 @@ TEST(every_rung_compiles_without_spills) {
         Rung made = ladder_read(rung, 1024, true);
         for (int i = 0; i < COUNT_OF(architectures); i++) {
             NvrtcKernel kernel;
+            if (rung >= LADDER_WGMMA && strcmp(architectures[i], "sm_90a") != 0) continue;
             if (ladder_compile(&made, architectures[i], &kernel)) SKIP(error_text());
             CHECK_INT(kernel.spill_stores + kernel.spill_loads + kernel.stack, 0);
             // An SM has 65536 registers: two blocks of these threads fit.
