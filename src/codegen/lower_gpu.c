@@ -21,7 +21,7 @@ static bool is_block(const Lower *lower, const Statement *statement) {
 static bool uses_spread(const Lower *lower, Statement *list) {
     AccessList accesses = kernel_accesses(lower->arena, lower->kernel, list, -1);
     for (int i = 0; i < accesses.count; i++)
-        if (lower->promotion[accesses.at[i].buffer].spread.thread.extent) return true;
+        if (lower->promotion[accesses.at[i].buffer].spread.thread.count) return true;
     return false;
 }
 

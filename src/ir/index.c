@@ -408,6 +408,12 @@ static bool atom_uses(const IndexTable *table, const Atom *atom, AtomKind kind, 
            (atom->by && index_uses(table, atom->of, kind, of));
 }
 
+Index index_of_atom(IndexTable *table, const Atom *atom) {
+    if (atom->kind == ATOM_DIV) return index_div(table, atom->of, atom->by);
+    if (atom->kind == ATOM_MOD) return index_mod(table, atom->of, atom->by);
+    return index_atom(table, atom->kind, atom->of, atom->low, atom->high);
+}
+
 bool index_uses(const IndexTable *table, Index a, AtomKind kind, int32_t of) {
     const Sum *sum = sum_of(table, a);
     for (int i = 0; i < sum->count; i++)

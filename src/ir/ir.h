@@ -95,6 +95,7 @@ int64_t index_high(const IndexTable *table, Index a);
 int64_t index_constant(const IndexTable *table, Index a);               // the constant part
 int index_terms(const IndexTable *table, Index a, const Term **terms);  // returns their number
 const Atom *index_atom_of(const IndexTable *table, int32_t atom);
+Index index_of_atom(IndexTable *table, const Atom *atom);
 // Does the atom (kind, of) occur in a, inside quotients and remainders too?
 bool index_uses(const IndexTable *table, Index a, AtomKind kind, int32_t of);
 // The s of a = s * loop + rest, where rest does not depend on the loop; 0 if a does not. False if a
@@ -448,10 +449,16 @@ const Statement *kernel_tile_around(const Kernel *kernel, const Statement *state
 // warps and threads is spread, so that each holds its own elements; any other is the same in all of
 // them, and a thread loop may fold into it, all together.
 typedef struct {
-    int64_t stride, extent;  // of an index that is stride * loop + rest; extent 0: it is not
+    int64_t by, extent;  // of the loop's number: number / by % extent
+    int64_t stride;      // what a step of it adds to the index
 } Digit;
+enum { DIGITS_MAX = 4 };
 typedef struct {
-    Digit warp, thread;
+    int count;  // 0: the index does not move with the loop
+    Digit digit[DIGITS_MAX];
+} DigitList;
+typedef struct {
+    DigitList warp, thread;
     bool folded;  // a thread loop folds into it
 } Spread;
 bool kernel_has_blocks(const Kernel *kernel);

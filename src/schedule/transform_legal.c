@@ -21,12 +21,6 @@ typedef struct {
     Index fixed;
 } Motion;
 
-static Index atom_index(IndexTable *table, const Atom *atom) {
-    if (atom->kind == ATOM_DIV) return index_div(table, atom->of, atom->by);
-    if (atom->kind == ATOM_MOD) return index_mod(table, atom->of, atom->by);
-    return index_atom(table, atom->kind, atom->of, atom->low, atom->high);
-}
-
 static bool reads_written(const Kernel *kernel, Id value) {
     IdList nodes = kernel_nodes(graph_arena(kernel->graph), kernel, value);
     for (int i = 0; i < nodes.count; i++) {
@@ -61,7 +55,7 @@ static bool motion_of(const Kernel *kernel, int32_t loop, LoopSet varying, Index
     motion->fixed = index_sub(table, index, index_const(table, motion->low));
     for (int i = 0; i < count; i++) {
         const Atom *atom = index_atom_of(table, terms[i].atom);
-        Index alone = atom_index(table, atom);
+        Index alone = index_of_atom(table, atom);
         LoopSet used = kernel_loops_of_index(kernel, alone);
         bool is_loop = atom->kind == ATOM_LOOP && atom->of == loop;
         bool moves = loop >= 0 && loop_set_has(&used, loop);
@@ -132,7 +126,7 @@ static bool add_digits(const Kernel *kernel, LoopSet moving, Index index, int64_
         Index digit = zero, term = smaller;
         for (int i = 0; i < count; i++) {
             const Atom *atom = index_atom_of(table, terms[i].atom);
-            Index alone = atom_index(table, atom);
+            Index alone = index_of_atom(table, atom);
             int64_t scale = llabs(terms[i].scale);
             if (!loop_set_meets(kernel_loops_of_index(kernel, alone), moving)) continue;
             if (scale <= before || scale > stride) continue;
@@ -293,7 +287,7 @@ static bool region_of(const Kernel *kernel, LoopSet varying, Index index, bool l
     *region = (Region){.low = motion.low, .high = motion.high, .fixed = motion.fixed};
     for (int i = 0; i < count; i++) {
         const Atom *atom = index_atom_of(table, terms[i].atom);
-        LoopSet used = kernel_loops_of_index(kernel, atom_index(table, atom));
+        LoopSet used = kernel_loops_of_index(kernel, index_of_atom(table, atom));
         if (atom->kind == ATOM_LOOP && !loop_set_has(&varying, atom->of)) continue;
         if (atom->kind != ATOM_LOOP && loop_set_within(used, (LoopSet){0})) continue;
         if (atom->kind != ATOM_LOOP && loads) {

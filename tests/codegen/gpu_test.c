@@ -109,6 +109,21 @@ TEST(partial_sums_are_each_threads_own) {
     gpu_free(&gpu);
 }
 
+// Digits of a thread's number may lie in any order in an index, as long as no two share a place.
+TEST(a_register_is_spread_by_digits_of_the_threads_number) {
+    float *a = values(1024, 2);
+    const char *text = "kernel k\nout y f32[1024]\nin a f32[1024]\nregister s f32[1024]\n"
+                       "for t < 8 { for u < 8 { for i < 16 {\n"
+                       "s[128*u + 8*i + t] = a[128*t + 16*u + i] } } }\n"
+                       "for x < 8 { for z < 8 { for j < 16 {\n"
+                       "y[128*x + 16*z + j] = (mul s[128*z + 8*j + x] 2) } } }\n";
+    Gpu gpu =
+        check_equal(text, "FUSE t u\nFUSE x z\nBLOCK top\nUNROLL i\nUNROLL j\nTHREAD t_u x_z\n",
+                    (void *[]){NULL, a}, 1024, 0);
+    CHECK(has(&gpu, "s_15") && !has(&gpu, "s_16") && !has(&gpu, "barrier"));
+    gpu_free(&gpu);
+}
+
 TEST(blocks_leave_partial_sums_to_the_next_launch) {
     float *a = values(4096, 2);
     Gpu gpu =
@@ -374,6 +389,24 @@ TEST(a_warp_has_32_threads) {
 
 TEST(registers_are_spread_alike) {
     refused(sums, "BLOCK i\nSPLIT k 100\nRFACTOR k1\nTHREAD k1\n", "in one place and otherwise");
+}
+
+// Threads t and t + 4 would hold s[t%4], each its own; t and t/2 are digits of one place.
+TEST(a_register_is_of_one_thread) {
+    static const char text[] = "kernel k\nout y f32[64]\nin a f32[64]\nregister s f32[64]\n"
+                               "grid for b < 1 { thread for t < 8 { s[%s] = a[t] }\n"
+                               "thread for u < 8 { y[u] = s[%s] } }\n";
+    Arena *arena = arena_new();
+    static const char *const wrong[][3] = {
+        {"t%4", "u%4", "is one element of several threads"},
+        {"8*t + t/2", "8*u + u/2", "is no digit"},
+        {"4*(t%2) + t/2", "4*(u%2) + u/4", "in one place and otherwise"},
+    };
+    for (int i = 0; i < COUNT_OF(wrong); i++) {
+        const char *kernel = arena_print(arena, text, wrong[i][0], wrong[i][1]);
+        CHECK_FATAL_TEXT(kernel_verify(kernel_parse(arena, "test", kernel)), wrong[i][2]);
+    }
+    arena_free(arena);
 }
 
 TEST(a_name_that_is_taken_is_no_loops) {

@@ -53,6 +53,15 @@ TEST(a_number_comes_from_its_digits) {
     }
 }
 
+TEST(digits_of_digits_tell_a_number) {
+    Arena *arena = arena_new();
+    Kernel *kernel = kernel_parse(arena, "test",
+                                  "kernel t\nin x f32[64]\nout y f32[64]\n"
+                                  "for i < 64 { y[32*(i/32) + 8*(i%4) + i/4%8] = x[i] }");
+    CHECK(strstr(run_schedule(arena, kernel, "THREAD i\n", NULL), "thread for i") != NULL);
+    arena_free(arena);
+}
+
 // Without one of the two there are many such numbers.
 TEST(one_digit_does_not_tell_a_number) {
     check_refused("kernel t\nin x f32[32]\nout y f32[8]\nfor i < 32 { y[i/4] = x[i] }", "THREAD i");
