@@ -72,7 +72,7 @@ static int pass_rewrite(Compiled *compiled) {
 static int pass_fuse(Compiled *compiled) {
     compiled->module = fuse(compiled->arena, compiled->graph, compiled->outputs, compiled->output,
                             compiled->effects, compiled->effect,
-                            unit_is_gpu()         ? PRODUCTS_APART
+                            unit_is_gpu()         ? PRODUCTS_GPU
                             : unit_target().tiles ? 1
                                                   : PRODUCTS_MAX);
     return 0;
@@ -146,7 +146,7 @@ ScheduleTarget unit_target(void) {
 }
 
 void unit_explicit(Kernel *kernel) {
-    if (!online(kernel) && wants_factoring(kernel)) factor(kernel);
+    if (!online(kernel, unit_is_gpu()) && wants_factoring(kernel)) factor(kernel);
     accumulate(kernel);
 }
 

@@ -55,6 +55,7 @@ typedef struct {
     const Graph *graph;
     Module *module;
     int most;  // contractions of a kernel
+    bool gpu;
     Place *place;
     const bool *refused;  // contractions that are no attention's after all
     Id *weighs;           // by node: the contraction that weighs by the softmax it is a fold of
@@ -670,7 +671,7 @@ static bool softmaxes_fit(const Fusion *fusion, bool *refused) {
         for (int32_t i = 0; i < module->calls.count; i++) {
             Kernel *kernel = module->calls.at[i].kernel;
             if (module->calls.at[i].root != root || kernel == last) continue;
-            if (online_fits(kernel))
+            if (online_fits(kernel, fusion->gpu))
                 last = kernel;
             else
                 refused[id] = true, fit = false;
@@ -689,7 +690,8 @@ static bool try_fuse(Module *module, int outputs, const Id *output, int effects,
                      .graph = graph,
                      .module = module,
                      .refused = refused,
-                     .most = abs(products)};
+                     .most = abs(products),
+                     .gpu = products == PRODUCTS_GPU};
     fusion.place = arena_array(scratch, Place, count);
     fusion.stored = arena_array(scratch, bool, count);
     fusion.turned = arena_array(scratch, uint8_t, count);
@@ -705,7 +707,7 @@ static bool try_fuse(Module *module, int outputs, const Id *output, int effects,
     IdList assigns = {0};
     for (Id id = 0; id < count; id++) {
         if (!fusion.place[id].live) continue;
-        if (products > 0) find_softmax(&fusion, id);
+        if (products) find_softmax(&fusion, id);
         if (graph_node(graph, id)->op == OP_ASSIGN) *list_add(scratch, &assigns) = id;
         if (assigns.count < ASSIGNS_MAX) continue;
         keep_old_bytes(&fusion, &assigns);

@@ -98,6 +98,7 @@ const char *gpu_weight_schedule(Heuristic *to);
 const char *gpu_pipelined_schedule(Heuristic *to);
 const char *gpu_tile_schedule(Heuristic *to);
 
-// heuristic_attention.c: of what online() made.
+// heuristic_attention.c, heuristic_attention_gpu.c: of what online() made.
 const char *attention_schedule(Heuristic *to);
+const char *gpu_attention_schedule(Heuristic *to);
 #endif

@@ -12,296 +12,22 @@
  *
  * Source: M. Milakov and N. Gimelshein, Online normalizer calculation for softmax (2018); T. Dao
  * and others, FlashAttention (2022); the states of blocks apart: Flash-Decoding (2023). */
-#include "schedule/schedule.h"
+#include "schedule/online.h"
 
 #include <math.h>
 
 enum {
-    SUMS_MAX = 4,
-    CHAIN_MAX = 16,
-    APART = 64,    // keys of a block whose state is made apart from others
-    THROUGH = 64,  // of one that is joined to those before it
-    MANY = 8,      // queries from which on blocks are joined as they come
-    WIDEST = 64,   // queries at a time: their scores of a block are 16 KB
+    APART = 64,      // keys of a block whose state is made apart from others
+    GPU_APART = 32,  // on a GPU, where a thread has all of their scores
+    THROUGH = 64,    // of one that is joined to those before it
+    GPU_GAP = 4,     // elements
     CONDITIONS_MAX = 8,
 };
 
-typedef struct {
-    int count;
-    int32_t loop[CHAIN_MAX];
-} Loops;
-
-typedef struct {
-    Id fold;                 // the REDUCE add
-    Id body;                 // what it sums
-    Id power;                // the EXP2 that the body is a multiple of
-    int32_t loop;            // along the keys
-    Loops extra;             // the store's loops that it depends on beside the rows'
-    int64_t size;            // points of those
-    int32_t state, partial;  // an element for each; in `partial` for each row and block as well
-} Sum;
-
-typedef struct {
-    Kernel *kernel;
-    Graph *graph;
-    IndexTable *indices;
-    Statement *store;
-    Id value;       // its value, with factors outside of the sums that do not change them
-    Loops rows;     // of the loops around the store those that the maximum depends on
-    Loops rest;     // inside them
-    Id max, score;  // the REDUCE max, and what it folds
-    int32_t loop;   // of that
-    double scale;   // the power is 2^(scale * (score - max)), times a constant
-    Sum sum[SUMS_MAX];
-    int sums;
-    int32_t query;    // the row loop that the values do not depend on; -1: none
-    int64_t queries;  // its extent
-    int64_t width;    // how many of its iterations are made together, by loops `row`
-    int32_t tile;     // query = width * tile + row, where width > 1
-    Statement **end;  // of the list being made
-    int32_t running;  // the buffer of the maximum of the keys so far
-    Id scored;        // the score, with queries as they lie in the kernel's own memory
-} Online;
-
-static const Node *node_of(const Online *to, Id id) { return graph_node(to->graph, id); }
-
-static Id real(const Online *to, double value) {
-    return node_const_float(to->graph, DT_F32, (Shape){0}, value);
-}
-
-static int64_t extent_of(const Online *to, int32_t loop) {
-    return index_high(to->indices, to->kernel->loops.at[loop].extent);
-}
-
-static Substitution *nothing(const Online *to) {
-    return substitution_new(graph_arena(to->graph), to->kernel);
-}
-
-static bool has_op(const Online *to, Id value, Op op) {
-    IdList nodes = kernel_nodes(graph_arena(to->graph), to->kernel, value);
-    for (int i = 0; i < nodes.count; i++)
-        if (node_of(to, nodes.at[i])->op == op) return true;
-    return false;
-}
-
-static bool is_fold(const Online *to, Id id, Op op) {
-    const Node *node = node_of(to, id);
-    return node->op == OP_REDUCE && node->arg[0] == op && node->arg[1] == 1 &&
-           node->dtype == DT_F32;
-}
-
-// ---- what fits ---------------------------------------------------------------------------------
-
-// x with `loop` in place of the loop of the maximum: the score of another fold's key.
-static Id score_along(const Online *to, int32_t loop) {
-    Substitution *by = nothing(to);
-    by->loop[to->loop] = kernel_loop_index(to->kernel, loop);
-    return kernel_substitute(to->kernel, to->score, by);
-}
-
-static void split_factors(const Online *to, Id id, int32_t loop, Id product[2]) {
-    const Node *node = node_of(to, id);
-    if (node->op == OP_MUL) {
-        Id second = node->source[1];  // the graph may move
-        split_factors(to, node->source[0], loop, product);
-        split_factors(to, second, loop, product);
-        return;
-    }
-    LoopSet loops = kernel_loops_of(to->kernel, id);
-    Id *side = &product[loop_set_has(&loops, loop)];
-    *side = *side < 0 ? id : node_binary(to->graph, OP_MUL, *side, id);
-}
-
-// A sum's factors that do not change along its loop, outside of it.
-static Id hoisted(const Online *to, Id id) {
-    if (!is_fold(to, id, OP_ADD)) return id;
-    Id product[2] = {-1, -1};
-    int32_t loop = (int32_t)node_of(to, id)->arg[2];
-    split_factors(to, node_of(to, id)->source[0], loop, product);
-    if (product[0] < 0 || product[1] < 0) return id;
-    Id sum = kernel_reduce(to->kernel, OP_ADD, product[1], 1, &loop);
-    return node_binary(to->graph, OP_MUL, product[0], sum);
-}
-
-// The EXP2 of the maximum that x is a multiple of, -1 if there is none.
-static Id power_in(const Online *to, Id x) {
-    const Node *node = node_of(to, x);
-    const Id *source = node->source;
-    if (node->op == OP_EXP2) return kernel_value_has(to->kernel, x, to->max) ? x : -1;
-    if (node->op == OP_MUL) {
-        bool first = kernel_value_has(to->kernel, source[0], to->max);
-        return first == kernel_value_has(to->kernel, source[1], to->max)
-                   ? -1
-                   : power_in(to, source[!first]);
-    }
-    if (node->op != OP_WHERE || kernel_value_has(to->kernel, source[0], to->max)) return -1;
-    for (int i = 1; i < 3; i++)  // the other one is 0
-        if (node_of(to, source[3 - i])->op == OP_CONST &&
-            node_const_value(to->graph, source[3 - i], NULL) == 0)
-            return power_in(to, source[i]);
-    return -1;
-}
-
-// The c of x = c * part + what does not depend on part; NAN if x has no such form.
-static double slope(const Online *to, Id x, Id part) {
-    const Node *node = node_of(to, x);
-    const Id *source = node->source;
-    if (x == part) return 1;
-    if (!kernel_value_has(to->kernel, x, part)) return 0;
-    if (node->op == OP_ADD) return slope(to, source[0], part) + slope(to, source[1], part);
-    for (int i = 0; i < 2 && node->op == OP_MUL; i++)
-        if (node_of(to, source[i])->op == OP_CONST)
-            return node_const_value(to->graph, source[i], NULL) * slope(to, source[!i], part);
-    return (double)NAN;
-}
-
-// The power of a score and a maximum that are these nodes.
-static Id power_of(const Online *to, const Sum *sum, Id score, Id max) {
-    Substitution *by = nothing(to);
-    Id along = score_along(to, sum->loop);
-    if (along < by->nodes) by->node[along] = score;
-    by->node[to->max] = max;
-    return kernel_substitute(to->kernel, sum->power, by);
-}
-
-// Of a power, nothing but the score changes along the keys, and it falls as the maximum rises.
-static bool is_power(Online *to, const Sum *sum) {
-    Id argument = node_of(to, sum->power)->source[0], along = score_along(to, sum->loop);
-    double up = slope(to, argument, along), down = slope(to, argument, to->max);
-    if (!(up > 0) || up != -down) return false;
-    to->scale = up;
-    Id zero = real(to, 0), one = real(to, 1), plain = power_of(to, sum, zero, one);
-    return !has_op(to, plain, OP_LOAD) && !has_op(to, plain, OP_INDEX) &&
-           plain == power_of(to, &to->sum[0], zero, one);
-}
-
-// What the power is multiplied with.
-static Id weighed(const Online *to, const Sum *sum) {
-    Substitution *by = nothing(to);
-    by->node[sum->power] = real(to, 1);
-    return kernel_substitute(to->kernel, sum->body, by);
-}
-
-static bool fits_sum(Online *to, Id fold) {
-    const Loop *loops = to->kernel->loops.at;
-    if (!is_fold(to, fold, OP_ADD) || to->sums == SUMS_MAX) return false;
-    Sum *sum = &to->sum[to->sums++];
-    *sum = (Sum){.fold = fold,
-                 .body = node_of(to, fold)->source[0],
-                 .loop = (int32_t)node_of(to, fold)->arg[2],
-                 .size = 1};
-    sum->power = power_in(to, sum->body);
-    if (sum->power < 0 || loops[sum->loop].extent != loops[to->loop].extent || !is_power(to, sum))
-        return false;
-    LoopSet used = kernel_loops_of(to->kernel, fold);
-    for (int i = 0; i < to->rest.count; i++) {
-        int32_t loop = to->rest.loop[i];
-        if (!loop_set_has(&used, loop)) continue;
-        sum->extra.loop[sum->extra.count++] = loop;
-        sum->size *= extent_of(to, loop);
-    }
-    return true;
-}
-
-// The folds of a value that are not inside of others.
-static void outer_folds(const Online *to, Id value, IdList *folds) {
-    const Node *node = node_of(to, value);
-    for (int i = 0; i < folds->count; i++)
-        if (folds->at[i] == value) return;
-    if (node->op == OP_REDUCE)
-        *list_add(graph_arena(to->graph), folds) = value;
-    else
-        for (int i = 0; i < node->sources; i++) outer_folds(to, node->source[i], folds);
-}
-
-static Id find_max(const Online *to, Id value) {
-    IdList nodes = kernel_nodes(graph_arena(to->graph), to->kernel, value);
-    for (int i = 0; i < nodes.count; i++)
-        if (is_fold(to, nodes.at[i], OP_MAX) &&
-            has_op(to, node_of(to, nodes.at[i])->source[0], OP_REDUCE))
-            return nodes.at[i];
-    return -1;
-}
-
-// The store, and the loops around it, all of a constant extent; the maximum's come first.
-static bool find_store(Online *to) {
-    LoopSet used = kernel_loops_of(to->kernel, to->max);
-    int64_t extent;
-    for (const Statement *at = to->kernel->body; at != to->store; at = at->body) {
-        bool is_row = loop_set_has(&used, at->loop);
-        Loops *loops = is_row ? &to->rows : &to->rest;
-        if (is_row && to->rest.count) return false;
-        if (!index_is_const(to->indices, to->kernel->loops.at[at->loop].extent, &extent))
-            return false;
-        loop_set_remove(&used, at->loop);
-        loops->loop[loops->count++] = at->loop;
-    }
-    return loop_set_within(used, (LoopSet){0});
-}
-
-// The longest row loop along which what is weighed is the same becomes the innermost one. False if
-// it is long and cannot be cut into vectors.
-static bool find_query(Online *to) {
-    Loops *rows = &to->rows;
-    LoopSet used = {0};
-    int best = -1;
-    for (int i = 0; i < to->sums; i++)
-        used = loop_set_union(used, kernel_loops_of(to->kernel, weighed(to, &to->sum[i])));
-    for (int i = 0; i < rows->count; i++)
-        if (!loop_set_has(&used, rows->loop[i]) &&
-            (best < 0 || extent_of(to, rows->loop[i]) >= extent_of(to, rows->loop[best])))
-            best = i;
-    to->query = best < 0 ? -1 : rows->loop[best];
-    to->queries = best < 0 ? 1 : extent_of(to, to->query);
-    for (int i = best; best >= 0 && i + 1 < rows->count; i++) rows->loop[i] = rows->loop[i + 1];
-    if (best >= 0) rows->loop[rows->count - 1] = to->query;
-    for (int64_t width = MANY; width <= min_i64(to->queries, WIDEST); width += MANY)
-        if (to->queries % width == 0) to->width = width;
-    return to->queries < MANY || to->width > 1;
-}
-
-static Online online_new(Kernel *kernel) {
-    Online to = {.kernel = kernel, .graph = kernel->graph, .width = 1};
-    Statement *at = kernel->body;
-    int loops = 0;
-    to.indices = graph_indices(kernel->graph);
-    for (; at && at->kind == STATEMENT_LOOP && !at->next; at = at->body) loops++;
-    bool plain = at && at->kind == STATEMENT_STORE && at->role == ROLE_STORE && !at->next;
-    if (plain && at->condition < 0 && loops <= CHAIN_MAX) to.store = at;
-    return to;
-}
-
-static bool find_all(Online *to) {
-    IdList folds = {0};
-    bool weighs = false;
-    if (!to->store) return false;
-    Substitution *by = nothing(to);
-    for (Id id = 0; id < by->nodes; id++) {
-        Id now = hoisted(to, id);
-        if (now != id) by->node[id] = now;
-    }
-    to->value = kernel_substitute(to->kernel, to->store->value, by);
-    to->max = find_max(to, to->value);
-    if (to->max < 0 || !find_store(to)) return false;
-    to->score = to->scored = node_of(to, to->max)->source[0];
-    to->loop = (int32_t)node_of(to, to->max)->arg[2];
-    outer_folds(to, to->value, &folds);
-    for (int i = 0; i < folds.count; i++) {
-        if (folds.at[i] == to->max) continue;
-        if (!fits_sum(to, folds.at[i])) return false;
-        weighs |= to->sum[to->sums - 1].extra.count > 0;
-    }
-    return weighs && find_query(to);
-}
-
-bool online_fits(Kernel *kernel) {
-    Online to = online_new(kernel);
-    return find_all(&to);
-}
-
 // ---- statements --------------------------------------------------------------------------------
 
-// Keys base .. base + extent, at most `most`; those from `limit` on are not there (-1: all are).
+// Keys base .. base + extent, at most `most`; those from `limit` on are not there (-1: all are): a
+// loop ends before them, or on a GPU, what they are made of is not read, and their scores are -inf.
 typedef struct {
     Index base, extent, limit;
     int64_t most;
@@ -322,12 +48,18 @@ static int32_t new_loop(const Online *to, const char *name, Index extent, Index 
     return loop;
 }
 
-static Index at_loop(const Online *to, int32_t loop) { return kernel_loop_index(to->kernel, loop); }
-
 // A buffer of the kernel's own has `size` elements for each query made together; those of one query
 // lie `width` apart, so that lanes are queries.
 static int32_t new_register(const Online *to, const char *name, int64_t size) {
     return kernel_buffer(to->kernel, name, DT_F32, SPACE_REGISTER, size * to->width, true);
+}
+
+static bool is_tiled(const Online *to) { return to->gpu && to->width > 1; }
+
+// What a thread of a GPU reads that another one made.
+static int32_t new_met(const Online *to, const char *name, int64_t size) {
+    Space space = is_tiled(to) ? SPACE_SHARED : SPACE_REGISTER;
+    return kernel_buffer(to->kernel, name, DT_F32, space, size, true);
 }
 
 static Index own(const Online *to, Index element) {
@@ -338,6 +70,28 @@ static Index own(const Online *to, Index element) {
 
 static Id load(const Online *to, int32_t buffer, Index element) {
     return kernel_load(to->kernel, buffer, own(to, element), -1);
+}
+
+// On a GPU a thread stores outputs of a query side by side, and 8 threads scores of different keys,
+// which the gap lets them do at once.
+static Index state_at(const Online *to, const Sum *sum, Index element) {
+    if (!is_tiled(to)) return own(to, element);
+    Index row = own(to, number(to, 0));
+    return index_add(to->indices, index_scale(to->indices, row, sum->size), element);
+}
+
+static int64_t gap(const Online *to) { return is_tiled(to) ? GPU_GAP : 0; }
+
+static Index score_at(const Online *to, Index key) {
+    return index_add(to->indices, own(to, key), index_scale(to->indices, key, gap(to)));
+}
+
+static Id load_score(const Online *to, int32_t score, Index key) {
+    return kernel_load(to->kernel, score, score_at(to, key), -1);
+}
+
+static Id load_state(const Online *to, const Sum *sum, Index element) {
+    return kernel_load(to->kernel, sum->state, state_at(to, sum, element), -1);
 }
 
 static Id scalar(const Online *to, int32_t buffer) { return load(to, buffer, number(to, 0)); }
@@ -384,11 +138,16 @@ static Statement *rows(const Online *to, const char *what, Statement *nest) {
 }
 
 // for outer { for the loops' copies { for row { buffer[element] = value } } }; outer -1: without
-static void put_store(Online *to, const char *what, int32_t outer, const Loops *loops,
-                      const Substitution *by, Role role, int32_t buffer, Index element, Id value) {
-    Statement *nest = statement_store(to->kernel, role, buffer, own(to, element), value);
+static void put_at(Online *to, const char *what, int32_t outer, const Loops *loops,
+                   const Substitution *by, Role role, int32_t buffer, Index index, Id value) {
+    Statement *nest = statement_store(to->kernel, role, buffer, index, value);
     nest = inside(to, loops, by, rows(to, what, nest));
     put(to, outer < 0 ? nest : statement_loop(to->kernel, outer, nest));
+}
+
+static void put_store(Online *to, const char *what, int32_t outer, const Loops *loops,
+                      const Substitution *by, Role role, int32_t buffer, Index element, Id value) {
+    put_at(to, what, outer, loops, by, role, buffer, own(to, element), value);
 }
 
 static void put_scalar(Online *to, const char *what, Role role, int32_t buffer, Id value) {
@@ -412,6 +171,45 @@ static int32_t put_against(Online *to, int32_t max) {
     return against;
 }
 
+// index < bound
+static Id below(const Online *to, Index index, Index bound) {
+    bool narrow =
+        index_high(to->indices, index) <= INT32_MAX && index_high(to->indices, bound) <= INT32_MAX;
+    DType dtype = narrow ? DT_I32 : DT_I64;
+    return node_binary(to->graph, OP_CMPLT, kernel_index(to->kernel, index, dtype),
+                       kernel_index(to->kernel, bound, dtype));
+}
+
+// The value, which loads what moves with the loop where the condition holds.
+static Id guarded(const Online *to, Id value, int32_t loop, Id condition) {
+    if (condition < 0) return value;
+    IdList nodes = kernel_nodes(graph_arena(to->graph), to->kernel, value);
+    Substitution *by = nothing(to);
+    for (int i = 0; i < nodes.count; i++) {
+        const Node *node = node_of(to, nodes.at[i]);
+        if (node->op != OP_LOAD || to->kernel->buffers.at[node->arg[0]].space != SPACE_PARAM)
+            continue;
+        LoopSet used = kernel_loops_of_index(to->kernel, (Index)node->arg[1]);
+        if (!loop_set_has(&used, loop)) continue;
+        int32_t buffer = (int32_t)node->arg[0];
+        Index index = (Index)node->arg[1];
+        Id both =
+            node->sources ? node_binary(to->graph, OP_AND, node->source[0], condition) : condition;
+        by->node[nodes.at[i]] = kernel_load(to->kernel, buffer, index, both);
+    }
+    return kernel_substitute(to->kernel, value, by);
+}
+
+// The last tile of a GPU's may have queries that are not there.
+static Id query_is_there(const Online *to) {
+    if (!to->gpu || to->queries % to->width == 0) return -1;
+    return below(to, at_loop(to, to->query), number(to, to->queries));
+}
+
+static Id for_queries(const Online *to, Id value) {
+    return guarded(to, value, to->query, query_is_there(to));
+}
+
 // A sum's state becomes 0, or is scaled, for each point of its extra loops. factor -1: none.
 static void put_states(Online *to, const Sum *sum, int32_t factor) {
     bool fresh = factor < 0;
@@ -419,9 +217,9 @@ static void put_states(Online *to, const Sum *sum, int32_t factor) {
     Index element = row_major(to, number(to, 0), &sum->extra, by);
     Id value =
         fresh ? real(to, 0)
-              : node_binary(to->graph, OP_MUL, load(to, sum->state, element), scalar(to, factor));
-    put_store(to, fresh ? "start" : "scale", -1, &sum->extra, by, fresh ? ROLE_INIT : ROLE_UPDATE,
-              sum->state, element, value);
+              : node_binary(to->graph, OP_MUL, load_state(to, sum, element), scalar(to, factor));
+    put_at(to, fresh ? "start" : "scale", -1, &sum->extra, by, fresh ? ROLE_INIT : ROLE_UPDATE,
+           sum->state, state_at(to, sum, element), value);
 }
 
 static void put_start(Online *to) {
@@ -429,32 +227,42 @@ static void put_start(Online *to) {
     put_scalar(to, "start", ROLE_INIT, to->running, real(to, -(double)INFINITY));
     for (int i = 0; i < to->sums; i++) {
         Sum *sum = &to->sum[i];
-        sum->state = new_register(to, sum->extra.count ? "o" : "l", sum->size);
+        sum->state = sum->extra.count ? new_register(to, "o", sum->size)
+                                      : new_met(to, "l", sum->size * to->width);
         put_states(to, sum, -1);
     }
 }
 
 // for key { for d { o[d] += score[key] * .. } }; what is weighed may not be there behind the keys.
 static void put_sum(Online *to, const Sum *sum, const Keys *keys, int32_t score) {
-    bool reads = has_op(to, weighed(to, sum), OP_LOAD);
-    int32_t key = new_loop(to, "key", keys->extent, reads ? keys->limit : -1);
+    bool reads = online_has_op(to, online_weighed(to, sum), OP_LOAD);
+    int32_t key = new_loop(to, "key", keys->extent, reads && !to->gpu ? keys->limit : -1);
     Substitution *by = copies(to, &sum->extra, "_sum");
     by->loop[sum->loop] = index_add(to->indices, keys->base, at_loop(to, key));
-    by->node[sum->power] = load(to, score, at_loop(to, key));
+    by->node[sum->power] = load_score(to, score, at_loop(to, key));
     Id body = kernel_substitute(to->kernel, sum->body, by);
+    if (to->gpu && keys->limit >= 0)
+        body = guarded(to, body, key, below(to, at_loop(to, key), keys->limit));
     Index element = row_major(to, number(to, 0), &sum->extra, by);
-    body = fold_into(to->graph, OP_ADD, body, load(to, sum->state, element));
-    put_store(to, "sum", key, &sum->extra, by, ROLE_UPDATE, sum->state, element, body);
+    body = fold_into(to->graph, OP_ADD, body, load_state(to, sum, element));
+    put_at(to, "sum", key, &sum->extra, by, ROLE_UPDATE, sum->state, state_at(to, sum, element),
+           body);
 }
 
 // score[key] = value, for all keys or those that are there
 static void put_scores(Online *to, const char *name, const Keys *keys, bool all, int32_t score,
                        Id value) {
-    int32_t key = new_loop(to, name, keys->extent, all ? -1 : keys->limit);
+    int32_t key = new_loop(to, name, keys->extent, all || to->gpu ? -1 : keys->limit);
     Substitution *by = nothing(to);
     by->loop[to->loop] = index_add(to->indices, all ? number(to, 0) : keys->base, at_loop(to, key));
     value = kernel_substitute(to->kernel, value, by);
-    put_store(to, name, key, &none, NULL, ROLE_STORE, score, at_loop(to, key), value);
+    if (to->gpu && !all) value = for_queries(to, value);
+    if (to->gpu && !all && keys->limit >= 0) {
+        Id there = below(to, at_loop(to, key), keys->limit);
+        value = guarded(to, value, key, there);
+        value = node_where(to->graph, there, value, real(to, -(double)INFINITY));
+    }
+    put_at(to, name, key, &none, NULL, ROLE_STORE, score, score_at(to, at_loop(to, key)), value);
 }
 
 // max = the larger of it and of all scores; `along` is the loop that the score moves with.
@@ -469,10 +277,12 @@ static void put_max(Online *to, int32_t max, Index extent, Id score, int32_t alo
 
 // Joins the keys to the running state. The sums of no key yet need no scaling: `fresh`.
 static void put_block(Online *to, const Keys *keys, bool fresh) {
-    int32_t score = new_register(to, "score", keys->most), next = new_register(to, "next", 1),
-            factor = fresh ? -1 : new_register(to, "scale", 1);
-    Id here = load(to, score, at_loop(to, to->loop));
-    if (keys->limit >= 0) put_scores(to, "pad", keys, true, score, real(to, -(double)INFINITY));
+    int32_t score = new_met(to, "score", keys->most * (to->width + gap(to))),
+            next = new_register(to, "next", 1),
+            factor = fresh ? -1 : new_met(to, "scale", to->width);
+    Id here = load_score(to, score, at_loop(to, to->loop));
+    if (keys->limit >= 0 && !to->gpu)
+        put_scores(to, "pad", keys, true, score, real(to, -(double)INFINITY));
     put_scores(to, "key", keys, false, score, to->scored);
     put_scalar(to, "next", ROLE_STORE, next, scalar(to, to->running));
     put_max(to, next, keys->extent, here, to->loop);
@@ -482,7 +292,7 @@ static void put_block(Online *to, const Keys *keys, bool fresh) {
                    power(to, scalar(to, to->running), scalar(to, against)));
     put_scalar(to, "m", ROLE_STORE, to->running, scalar(to, next));
     put_scores(to, "power", keys, true, score,
-               power_of(to, &to->sum[0], here, scalar(to, against)));
+               online_power(to, &to->sum[0], here, scalar(to, against)));
     for (int i = 0; i < to->sums; i++) {
         if (!fresh) put_states(to, &to->sum[i], factor);
         put_sum(to, &to->sum[i], keys, score);
@@ -496,9 +306,10 @@ static void put_finish(Online *to) {
     for (int i = 0; i < to->sums; i++) {
         const Sum *sum = &to->sum[i];
         Index element = row_major(to, number(to, 0), &sum->extra, NULL);
-        by->node[sum->fold] = load(to, sum->state, element);
+        by->node[sum->fold] = load_state(to, sum, element);
     }
     to->store->role = ROLE_FINISH;
+    to->store->condition = query_is_there(to);
     to->store->value = kernel_substitute(to->kernel, to->value, by);
     put(to, rows(to, "out", inside(to, &to->rest, NULL, to->store)));
 }
@@ -528,13 +339,14 @@ static void put_queries(Online *to) {
     int64_t size = 1;
     for (int i = 0; i < loops.count; i++)
         size *= extent_of(to, loops.loop[i] = (int32_t)node_of(to, fold)->arg[2 + i]);
-    int32_t buffer = new_register(to, "query", size);
+    int32_t buffer = new_met(to, "query", size * to->width);
     Substitution *by = copies(to, &loops, "_sum");
     put_store(to, "query", -1, &loops, by, ROLE_STORE, buffer,
-              row_major(to, number(to, 0), &loops, by), kernel_substitute(to->kernel, factor, by));
+              row_major(to, number(to, 0), &loops, by),
+              for_queries(to, kernel_substitute(to->kernel, factor, by)));
     by = nothing(to);
     by->node[factor] = load(to, buffer, row_major(to, number(to, 0), &loops, NULL));
-    to->scored = kernel_substitute(to->kernel, to->score, by);
+    to->scored = kernel_substitute(to->kernel, to->scored, by);
 }
 
 // A conjunction of comparisons a < b, as the a - b; false if something else is in it.
@@ -585,33 +397,45 @@ static Index find_end_of_tile(const Online *to) {
     return index_replace(to->indices, end, ATOM_LOOP, to->query, query);
 }
 
-// Many queries: blocks of keys one after the other, what is left over as a shorter one; not those
-// that are hidden from all queries.
+// Keys of a block that are joined to those before it.
+static int64_t keys_through(const Online *to) {
+    Index keys = to->kernel->loops.at[to->loop].extent;
+    int64_t most = THROUGH;
+    for (int i = 0; i < to->sums && to->gpu; i++)
+        if (to->sum[i].size > ONLINE_HELD) most = THROUGH / 2;
+    if (to->gpu) return most;
+    return min_i64(max_i64(1, index_high(to->indices, keys)),
+                   min_i64(most, 4 * to->width));  // few queries: a short rest
+}
+
+// Many queries: blocks of keys one after the other, what is left over as a shorter one, or on a GPU
+// as one that is filled up; not those that are hidden from all queries.
 static void run_through(Online *to) {
     Index keys = to->kernel->loops.at[to->loop].extent;
-    int64_t all = max_i64(1, index_high(to->indices, keys)), left = -1;
-    int64_t most = min_i64(all, min_i64(THROUGH, 4 * to->width));  // few queries: a short rest
-    Index whole = index_div(to->indices, keys, most), rest = index_mod(to->indices, keys, most);
+    int64_t most = keys_through(to), left = -1;
+    Index up = to->gpu ? index_add(to->indices, keys, number(to, most - 1)) : keys;
+    Index whole = index_div(to->indices, up, most), rest = index_mod(to->indices, keys, most);
     Index some = index_div(to->indices, index_add(to->indices, rest, number(to, most - 1)), most);
+    bool even = index_is_const(to->indices, rest, &left) && left == 0;
     Statement *body = NULL;
-    to->tile = new_loop(to, "strip", number(to, to->queries / to->width), -1);
+    to->tile = new_loop(to, "strip", number(to, pieces(to->queries, to->width)), -1);
     to->rows.loop[to->rows.count - 1] = to->tile;
     Index end = find_end_of_tile(to), ends[2] = {-1, -1};
     if (end >= 0) {
-        Index up = index_add(to->indices, end, number(to, most - 1));
+        up = index_add(to->indices, end, number(to, most - 1));
         ends[0] = index_div(to->indices, up, most);
         ends[1] = index_sub(to->indices, end, index_scale(to->indices, whole, most));
     }
     to->end = &body;
     put_queries(to);
     put_start(to);
-    for (int part = 0; part < 2; part++) {
+    for (int part = 0; part < (even || to->gpu ? 1 : 2); part++) {
         Statement **after = to->end, *blocks = NULL;
-        if (part == 1 && index_is_const(to->indices, rest, &left) && left == 0) break;
         int32_t block = new_loop(to, part ? "rest" : "block", part ? some : whole, ends[part]);
         Index base = index_scale(to->indices, part ? whole : at_loop(to, block), most);
+        Index limit = to->gpu && !even ? index_sub(to->indices, keys, base) : -1;
         to->end = &blocks;
-        put_block(to, &(Keys){base, part ? rest : number(to, most), -1, most}, false);
+        put_block(to, &(Keys){base, part ? rest : number(to, most), limit, most}, false);
         to->end = after;
         put(to, statement_loop(to->kernel, block, blocks));
     }
@@ -679,7 +503,8 @@ static void put_joined(Online *to, const Parts *parts, const Sum *sum) {
 // becomes what its sums are scaled by.
 static void run_apart(Online *to) {
     Index extent = to->kernel->loops.at[to->loop].extent;
-    int64_t keys = min_i64(max_i64(1, index_high(to->indices, extent)), APART);
+    int64_t keys =
+        min_i64(max_i64(1, index_high(to->indices, extent)), to->gpu ? GPU_APART : APART);
     Index up = index_add(to->indices, extent, number(to, keys - 1));
     Parts parts = {.blocks = index_div(to->indices, up, keys)};
     parts.most = index_high(to->indices, parts.blocks);
@@ -697,9 +522,9 @@ static void run_apart(Online *to) {
     to->kernel->body = nest;
 }
 
-bool online(Kernel *kernel) {
-    Online to = online_new(kernel);
-    if (!find_all(&to)) return false;
+bool online(Kernel *kernel, bool gpu) {
+    Online to;
+    if (!online_find(&to, kernel, gpu)) return false;
     if (to.width > 1)
         run_through(&to);
     else

@@ -33,9 +33,9 @@ typedef struct {
 } Module;
 // Outputs must not be leaves (wrap them in CONTIGUOUS); effects are ASSIGNs that must happen.
 // products: contractions that a kernel may hold. 0: one, and nothing is computed before or after
-// it, so that the eager library's matmul can take its place. PRODUCTS_APART: one, and a softmax
-// between two is a kernel of its own.
-enum { PRODUCTS_APART = -1, PRODUCTS_MAX = 2 };
+// it, so that the eager library's matmul can take its place. PRODUCTS_GPU: one; two with a softmax
+// between them where the threads of a GPU's blocks can share them.
+enum { PRODUCTS_GPU = -1, PRODUCTS_MAX = 2 };
 Module *fuse(Arena *arena, const Graph *graph, int outputs, const Id *output, int effects,
              const Id *effect, int products);
 
@@ -71,11 +71,11 @@ void factor(Kernel *kernel);
 
 // online.c: a softmax of sums, and the sums that it weighs (attention), as blocks of keys whose
 // states are joined, before accumulate(). Whether the kernel is of that form; it is changed by the
-// second only.
+// second only. gpu: in tiles that blocks of threads share.
 // What has the score HIDDEN or less has no power beside what is seen; no sum of products is as low.
 static const double HIDDEN = -1e30;
-bool online_fits(Kernel *kernel);
-bool online(Kernel *kernel);
+bool online_fits(Kernel *kernel, bool gpu);
+bool online(Kernel *kernel, bool gpu);
 
 // cost.c: float operations of a kernel in unscheduled form, and the bytes that it must move, for
 // these values of the VARs.

@@ -6,12 +6,17 @@
 
 #include <string.h>
 
+static void make_explicit(Kernel *kernel) {
+    online(kernel, true);
+    accumulate(kernel);
+}
+
 Gpu gpu_render(const char *text, const char *schedule) {
     Gpu gpu = {.arena = arena_new()};
     gpu.kernel = kernel_parse(gpu.arena, "test", text);
     gpu.schedule = arena_text(gpu.arena, schedule);
     kernel_verify(gpu.kernel);
-    accumulate(gpu.kernel);
+    make_explicit(gpu.kernel);
     schedule_apply(gpu.kernel, schedule);
     gpu.kernel = once_take_out(gpu.arena, gpu.kernel, &gpu.once);
     expand_kernel(gpu.kernel);
@@ -35,11 +40,11 @@ static void apply(void *argument) {
 const char *gpu_first(Arena *arena, const char *text, const ScheduleTarget *target) {
     const char *candidate[CANDIDATES_MAX];
     Kernel *kernel = kernel_parse(arena, "test", text);
-    accumulate(kernel);
+    make_explicit(kernel);
     schedule_candidates(arena, kernel, target, candidate);
     for (int first = 0;; first++) {
         Kernel *attempt = kernel_parse(arena, "test", text);
-        accumulate(attempt);
+        make_explicit(attempt);
         void *both[] = {attempt, (void *)(uintptr_t)&candidate[first]};
         if (!try_privately(apply, both)) return candidate[first];
     }

@@ -40,13 +40,54 @@ static void check_same(Arena *arena, const char *text, int64_t keys) {
     accumulate(plain);
     kernel_eval(plain, wanted, &keys);
     run_check_finite(plain, wanted);
-    CHECK(online(blocks));
+    CHECK(online(blocks, false));
     accumulate(blocks);
     kernel_eval(blocks, got, &keys);
     run_compare(blocks, got, wanted, "online");
     CHECK(schedule_candidates(arena, blocks, &target, candidate) >= 3);
     CHECK(strstr(candidate[0], "THREAD") && strstr(candidate[0], "VECTORIZE"));
     run_schedule(arena, blocks, candidate[0], &keys);
+}
+
+// The tiles of a GPU, of which the last may be filled up.
+static void check_tiles_same(Arena *arena, const char *text, int64_t keys) {
+    Kernel *plain = kernel_parse(arena, "online_test", text),
+           *tiles = kernel_parse(arena, "online_test", text);
+    void **wanted = run_memory(arena, plain), **got = run_memory(arena, plain);
+    accumulate(plain);
+    kernel_eval(plain, wanted, &keys);
+    CHECK(online(tiles, true));
+    accumulate(tiles);
+    kernel_verify(tiles);
+    kernel_eval(tiles, got, &keys);
+    run_compare(tiles, got, wanted, "online on a GPU");
+}
+
+TEST(online_on_a_gpu_keeps_what_is_computed) {
+    static const int rows[] = {1, 8, 45};
+    static const int64_t keys[] = {1, 64, 97};
+    for (int r = 0; r < COUNT_OF(rows); r++)
+        for (int k = 0; k < COUNT_OF(keys); k++) {
+            Arena *arena = arena_new();
+            const char *last = k % 2 ? divided_last : divided_first;
+            check_tiles_same(arena, attention(arena, rows[r], "keys", "mul 0.25", last), keys[k]);
+            arena_free(arena);
+        }
+}
+
+// A mask that chooses powers chooses scores instead; other choices stay kernels of their own.
+TEST(online_on_a_gpu_takes_masks_into_the_scores) {
+    static const char *const masked =
+        "(mul (reduce add K<%1$s (mul (where (cmplt 0 q[K + i]) p 0) v[800*h + 8*K + d])) (recip "
+        "(reduce add L<%1$s (where (cmplt 0 q[%2$s + i]) (exp2 (mul (add sL m) 1.5)) 0))))";
+    Arena *arena = arena_new();
+    for (int same = 0; same < 2; same++) {
+        const char *body = arena_print(arena, masked, "40", same ? "L" : "2*L");
+        char *text = attention(arena, 40, "40", "mul 0.25", body);
+        CHECK_INT(online_fits(kernel_parse(arena, "online_test", text), true), same);
+        if (same) check_tiles_same(arena, text, 0);
+    }
+    arena_free(arena);
 }
 
 TEST(online_keeps_what_is_computed) {
@@ -67,7 +108,7 @@ TEST(online_keeps_what_is_computed) {
 
 static bool fits(Arena *arena, const char *score, const char *body) {
     char *text = attention(arena, 3, "keys", score, body);
-    return online_fits(kernel_parse(arena, "online_test", text));
+    return online_fits(kernel_parse(arena, "online_test", text), false);
 }
 
 // What is no sum of multiples of the power stays as it is.
@@ -110,7 +151,7 @@ static char *masked(Arena *arena, const char *score, const char *hidden, const c
 
 static Kernel *blocks_of(Arena *arena, const char *text) {
     Kernel *kernel = kernel_parse(arena, "online_test", text);
-    CHECK(online(kernel));
+    CHECK(online(kernel, false));
     accumulate(kernel);
     kernel_verify(kernel);
     return kernel;
