@@ -59,6 +59,7 @@ typedef struct {
     int64_t context, threads;
     int64_t sequences;  // that run in step; 0: one
     bool verbose;
+    bool ids;  // tokens are given as ids, so that a model whose tokenizer cannot be made will do
 } Common;
 extern Common common;
 // clang-format off
@@ -93,7 +94,7 @@ extern Common common;
 
 typedef struct {
     Gguf *gguf;            // NULL: random weights
-    Tokenizer *tokenizer;  // NULL: random weights; tokens are bytes
+    Tokenizer *tokenizer;  // NULL: random weights, whose tokens are bytes; or common.ids
     Llama *llama;
     double load_seconds;
 } Session;
@@ -106,6 +107,9 @@ bool session_is_end(const Session *session, int32_t id);
 const char *mode_name(void);  // as --mode takes it
 // The text of -p ("-": standard input) or of the file of -f, for *text; EXIT_*, says why.
 int prompt_read(Arena *arena, const char *prompt, const char *file, TextSpan *text);
+// Token ids in a text, with these characters between them, each below `count`; EXIT_*, says why.
+int ids_read(Arena *arena, const char *option, const char *list, const char *between, int64_t count,
+             IdList *ids);
 // What takes a while, in a line that a terminal shows until the next hint or hint_clear.
 void hint(const char *format, ...) PRINTF(1, 2);
 void hint_clear(void);

@@ -15,7 +15,7 @@
 typedef struct {
     Session session;
     Arena *arena;
-    const char *prompt, *file, *stop, *state, *on_full, *template_name, *system;
+    const char *prompt, *prompt_ids, *file, *stop, *state, *on_full, *template_name, *system;
     int64_t count, keep, parallel;
     bool ids, chat, lookup;
     Sampling sampling;
@@ -123,8 +123,14 @@ static int encode_chat(Generate *run, TextSpan prompt) {
 }
 
 static int encode_prompt(Generate *run, TextSpan prompt) {
-    if (run->chat) return encode_chat(run, prompt);
-    return session_encode(&run->session, run->arena, prompt.at, prompt.length, true, &run->tokens);
+    int64_t vocabulary = llama_config(run->session.llama)->vocabulary;
+    if (run->prompt_ids)
+        return ids_read(run->arena, "--prompt-ids", run->prompt_ids, " ,", vocabulary,
+                        &run->tokens);
+    int status = run->chat ? encode_chat(run, prompt)
+                           : session_encode(&run->session, run->arena, prompt.at, prompt.length,
+                                            true, &run->tokens);
+    return status < 0 ? failed() : EXIT_DONE;
 }
 
 static int check_prompt(const Generate *run) {
@@ -231,6 +237,9 @@ static int check_options(const Generate *run) {
         return usage_wrong("generate: --stop is not valid UTF-8, so it could never come up");
     if ((run->template_name || run->system) && !run->chat)
         return usage_wrong("generate: --chat-template and --system are for --chat");
+    if (run->prompt_ids && (run->prompt || run->file || run->chat || run->parallel))
+        return usage_wrong("generate: --prompt-ids is the whole prompt: leave -p, -f, --chat and "
+                           "--parallel out");
     if (run->on_full && strcmp(run->on_full, "stop") && strcmp(run->on_full, "shift"))
         return usage_wrong("generate: --on-full %.60s: stop or shift", run->on_full);
     if (run->parallel && (run->stop || run->state || run->chat || run->lookup || run->on_full))
@@ -240,15 +249,20 @@ static int check_options(const Generate *run) {
 }
 
 static int generate(Generate *run) {
-    TextSpan prompt;
+    TextSpan prompt = {0};
     int status = check_options(run);
-    if (status == EXIT_DONE) status = prompt_read(run->arena, run->prompt, run->file, &prompt);
+    common.ids = run->prompt_ids;
+    if (status == EXIT_DONE && !run->prompt_ids)
+        status = prompt_read(run->arena, run->prompt, run->file, &prompt);
     if (status == EXIT_DONE && run->parallel) return generate_parallel(run, prompt);
     if (status == EXIT_DONE) status = session_open(&run->session, true);
     if (status == EXIT_DONE) status = sampling_open(&run->sampling, run->arena, &run->session);
+    if (status == EXIT_DONE && !run->session.gguf && !run->chat)
+        say("these are random weights: the words mean nothing");
+    if (status == EXIT_DONE) status = encode_prompt(run, prompt);
     if (status != EXIT_DONE) return status;
-    if (!run->session.gguf && !run->chat) say("these are random weights: the words mean nothing");
-    if (encode_prompt(run, prompt) < 0 || check_prompt(run) < 0) return failed();
+    if (check_prompt(run) < 0) return failed();
+    run->ids |= run->prompt_ids && !run->session.tokenizer;
     if (common.verbose) print_start(run);
     if (generate_text(run) < 0) return failed();
     return interrupted() ? EXIT_INTERRUPTED : EXIT_DONE;
@@ -262,6 +276,9 @@ int run_generate(int count, char **argument) {
         {"--prompt", "-p", OPTION_TEXT, &run.prompt, 0, 0, "TEXT",
          "what to continue; - reads standard input"},
         {"--file", "-f", OPTION_TEXT, &run.file, 0, 0, "FILE", "the same, from a file"},
+        {"--prompt-ids", NULL, OPTION_TEXT, &run.prompt_ids, 0, 0, "IDS",
+         "the prompt as token ids: \"504 4587 30\" or 504,4587,30; where there is no tokenizer, "
+         "ids are printed"},
         {"--predict", "-n", OPTION_INT, &run.count, -1, 1 << 24, "N",
          "tokens at most (-1: until the model ends the text or the context is full)"},
         CONTEXT_OPTION,

@@ -7,6 +7,7 @@
 #include "runtime/runtime.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -38,7 +39,7 @@ const char *mode_name(void) { return pg_mode() == PG_EAGER ? "eager" : "graph"; 
 
 static int open_file(Session *session, bool with_weights) {
     ModelFiles files;
-    int status = model_open_files(&files, common.model, with_weights, common.context,
+    int status = model_open_files(&files, common.model, common.ids, with_weights, common.context,
                                   max_i64(1, common.sequences));
     session->gguf = files.gguf;
     session->tokenizer = files.tokenizer;
@@ -96,6 +97,26 @@ int prompt_read(Arena *arena, const char *prompt, const char *file, TextSpan *te
     if (!file && isatty(STDIN_FILENO)) say("type the prompt; Ctrl-D on an empty line ends it");
     text->at = file_read(arena, file, &text->length);
     return text->at ? EXIT_DONE : failed();
+}
+
+int ids_read(Arena *arena, const char *option, const char *list, const char *between, int64_t count,
+             IdList *ids) {
+    for (const char *at = list + strspn(list, between), *end; *at; at = end + strspn(end, between)) {
+        char *rest;
+        errno = 0;
+        long id = strtol(at, &rest, 10);
+        end = rest;
+        if (end == at || errno || (*end && !strchr(between, *end)))
+            return usage_wrong("%s takes ids with spaces%s between them, not: %.40s", option,
+                               strchr(between, ',') ? " or commas" : "", at);
+        if (id < 0 || id >= count) {
+            fail("%s: there is no token %ld; the vocabulary has %lld", option, id,
+                 (long long)count);
+            return failed();
+        }
+        *list_add(arena, ids) = (int32_t)id;
+    }
+    return EXIT_DONE;
 }
 
 // ---- hints -------------------------------------------------------------------------------------

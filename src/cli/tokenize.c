@@ -2,8 +2,6 @@
  *   picograd tokenize -m smollm2 -p "Hello, world!"   =>   19556 28 905 17                       */
 #include "cli/cli.h"
 
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 typedef struct {
@@ -63,20 +61,9 @@ static int encode(Arena *arena, const Session *session, const Wishes *wishes, Te
 static int decode(Arena *arena, const Session *session, const char *list) {
     IdList ids = {0};
     Text out = text_new(arena);
-    int32_t count = session->tokenizer ? tokenizer_count(session->tokenizer) : 0;
-    for (const char *at = list + strspn(list, " "), *end; *at; at = end + strspn(end, " ")) {
-        char *rest;
-        errno = 0;
-        long id = strtol(at, &rest, 10);
-        end = rest;
-        if (end == at || errno || (*end && *end != ' '))
-            return usage_wrong("--decode takes ids with spaces between them, not: %.40s", at);
-        if (id < 0 || id >= count) {
-            fail("--decode: there is no token %ld; the vocabulary has %d", id, count);
-            return failed();
-        }
-        *list_add(arena, &ids) = (int32_t)id;
-    }
+    int status =
+        ids_read(arena, "--decode", list, " ", tokenizer_count(session->tokenizer), &ids);
+    if (status != EXIT_DONE) return status;
     tokenizer_decode(session->tokenizer, ids.at, ids.count, &out);
     fwrite(out.at, 1, out.count, stdout);
     putchar('\n');

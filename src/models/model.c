@@ -22,16 +22,20 @@ struct PgSampler {
     Sampler sampler;
 };
 
-int model_open_files(ModelFiles *files, const char *name, bool with_weights, int64_t context,
-                     int64_t sequences) {
+int model_open_files(ModelFiles *files, const char *name, bool ids, bool with_weights,
+                     int64_t context, int64_t sequences) {
     Arena *scratch = arena_new();
     const char *path = models_find(scratch, name);
     *files = (ModelFiles){.gguf = path ? gguf_open(path) : NULL};
     arena_free(scratch);
-    if (!files->gguf || !(files->tokenizer = tokenizer_open(files->gguf))) return -1;
+    if (!files->gguf) return -1;
+    files->tokenizer = tokenizer_open(files->gguf);
+    if (!files->tokenizer && !ids) return -1;
+    if (!files->tokenizer) say("%s. Ids need none; no id ends a text then", error_text());
     if (!with_weights) return 0;
     files->llama = llama_open(files->gguf, context, sequences);
     if (!files->llama) return -1;
+    if (!files->tokenizer) return 0;
     int64_t vocabulary = llama_config(files->llama)->vocabulary;
     if (tokenizer_count(files->tokenizer) <= vocabulary) return 0;
     return fail("%s: the tokenizer has %d tokens, the weights are for %lld", name,
@@ -50,7 +54,7 @@ PgModel *pg_model_open(const char *path, int64_t context) {
     if (!model) fatal("model_open: no memory");
     if (context < 0 || context > 1 << 24)
         fatal("model_open: a context of %lld. Hint: 0 for the model's own", (long long)context);
-    if (model_open_files(&model->files, path, true, context, 1) < 0) {
+    if (model_open_files(&model->files, path, false, true, context, 1) < 0) {
         pg_model_close(model);
         return NULL;
     }

@@ -178,8 +178,9 @@ typedef struct {
     Llama *llama;  // NULL without weights
 } ModelFiles;
 // By a name or a path. -1 with error_text(); what was opened before is to be closed in either case.
-int model_open_files(ModelFiles *files, const char *name, bool with_weights, int64_t context,
-                     int64_t sequences);
+// With ids, which need no tokenizer, there may be none: a line says why.
+int model_open_files(ModelFiles *files, const char *name, bool ids, bool with_weights,
+                     int64_t context, int64_t sequences);
 void model_close_files(ModelFiles *files);
 
 // ---- conversation.c ----------------------------------------------------------------------------

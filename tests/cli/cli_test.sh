@@ -75,6 +75,11 @@ refuses 2 "what is 'more' for?" generate -p some more
 refuses 2 "which model?" generate -p some
 refuses 2 "which text?" generate -m random
 refuses 2 "one is enough" generate -m random -p some -f file
+for other in '-p some' '-f file' --chat '--parallel 2'; do
+    # shellcheck disable=SC2086  # an option and its value
+    refuses 2 "--prompt-ids is the whole prompt" generate -m random --prompt-ids 1 $other
+done
+refuses 2 "which model?" generate --prompt-ids 1
 refuses 2 "graph or eager" generate -m random -p some --mode fast
 refuses 2 "cpu, cuda, cuda:N or simt" generate -m random -p some --device cuda:x
 PG_LIBCUDA=/nonexistent refuses 1 "no NVIDIA driver: /nonexistent is not there. Hint: install" \
@@ -291,6 +296,18 @@ refuses_after_note() {
 check "the prompt is empty" refuses_after_note -p ""
 check "the prompt is too long" refuses_after_note -p "123456789" -c 8
 check "the prompt leaves no room" refuses_after_note -p "12345678" -c 8
+try generate -m random --prompt-ids ' 97, 98 99' -c 8 --temp 0
+check "a prompt of ids" prints "$greedy"
+for ids in '' ' , ' 49152 '1 -1' 9999999999 '1 2 3 4 5 6 7 8'; do
+    check "ids that are refused: '$ids'" refuses_after_note --prompt-ids "$ids" -c 8
+done
+check "an id outside the vocabulary" refuses_after_note --prompt-ids '7 49152' -c 8
+check "says how large it is" says "no token 49152; the vocabulary has 49152"
+for ids in '1 x' 1.5 0x7 99999999999999999999 1\;2; do
+    try generate -m random --prompt-ids "$ids"
+    check "no ids: $ids" is "$status $(wc -l <"$work/err")" "2 2"
+    check "no ids: $ids: says what they are" says "takes ids with spaces or commas between them"
+done
 try generate -m random -p 1234567 -c 8 --ids
 check "the prompt leaves room for one" is "$(wc -w <"$work/out")" 1
 check "one token has no speed" grep -q 'generated$' "$work/err"

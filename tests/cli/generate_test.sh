@@ -37,6 +37,21 @@ generate -p "$poem" -n 24 --lookup >"$work/guessed"
 cmp -s "$work/plain" "$work/guessed" || wrong "--lookup makes another text"
 [ "$(metric steps)" -lt "$plain" ] || wrong "--lookup takes $(metric steps) steps, $plain without"
 
+# A prompt of ids: the text's own make the same text, and a file whose tokenizer cannot be made does.
+"$picograd" tokenize -m smollm2 -p "$poem" >"$work/ids"
+generate --prompt-ids "$(cat "$work/ids")" -n 24 >"$work/guessed"
+cmp -s "$work/plain" "$work/guessed" || wrong "the prompt's ids make another text"
+generate --prompt-ids "$(tr ' ' , <"$work/ids")" -n 8 --ids >"$work/plain"
+model=$(find "${PG_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/picograd}/models/" -name 'SmolLM2-135M-Instruct.Q4_1.gguf')
+LC_ALL=C sed 's/tokenizer\.ggml\.model/tokenizer.ggml.nodel/' "$model" >"$work/none.gguf"
+generate -m "$work/none.gguf" --prompt-ids "$(cat "$work/ids")" -n 8 >"$work/guessed" ||
+    wrong "ids need a tokenizer: $(cat "$work/said")"
+cmp -s "$work/plain" "$work/guessed" || wrong "other ids without a tokenizer"
+grep -q 'Ids need none' "$work/said" || wrong "not said that there is no tokenizer"
+generate -m "$work/none.gguf" -p a -n 8 >/dev/null
+[ $? = 1 ] || wrong "a text is taken without a tokenizer"
+rm "$work/none.gguf"
+
 # A kept state: what a prompt begins with is not read again.
 generate -p "$poem" -n 4 --state "$work/state" >"$work/first"
 tokens=$(metric prompt_tokens)
