@@ -1,11 +1,11 @@
 #!/bin/bash
 # size.sh - keeps the core readable in a week-end.
 # Out: lines of code (no comments, no blanks) of each folder of the core beside its budget.
-# Fails above 29,000 in all (docs/10-decisions.md says why not 13,000), on a line over 100 columns,
+# Fails above 30,500 in all (docs/10-decisions.md says why not 13,000), on a line over 100 columns,
 # on a file over 800 lines. A folder's budget is where it started from, not a cap.
 set -u
 cd "$(dirname "$0")/.." || exit 1
-cap=29000
+cap=30500
 budgets="base:1000 ir:1500 rewrite:1500 schedule:2200 codegen:1500 runtime:2800 engine:1000 tensor:1500"
 bad=0
 

@@ -101,7 +101,8 @@ int prompt_read(Arena *arena, const char *prompt, const char *file, TextSpan *te
 
 int ids_read(Arena *arena, const char *option, const char *list, const char *between, int64_t count,
              IdList *ids) {
-    for (const char *at = list + strspn(list, between), *end; *at; at = end + strspn(end, between)) {
+    for (const char *at = list + strspn(list, between), *end; *at;
+         at = end + strspn(end, between)) {
         char *rest;
         errno = 0;
         long id = strtol(at, &rest, 10);

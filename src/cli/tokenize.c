@@ -61,8 +61,7 @@ static int encode(Arena *arena, const Session *session, const Wishes *wishes, Te
 static int decode(Arena *arena, const Session *session, const char *list) {
     IdList ids = {0};
     Text out = text_new(arena);
-    int status =
-        ids_read(arena, "--decode", list, " ", tokenizer_count(session->tokenizer), &ids);
+    int status = ids_read(arena, "--decode", list, " ", tokenizer_count(session->tokenizer), &ids);
     if (status != EXIT_DONE) return status;
     tokenizer_decode(session->tokenizer, ids.at, ids.count, &out);
     fwrite(out.at, 1, out.count, stdout);

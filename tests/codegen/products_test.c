@@ -1,5 +1,5 @@
-/* products_test.c - products of four warps of a GPU: the tile loop, the schedules that make it, what
- * waits for what; on simt, against the chunk interpreter. */
+/* products_test.c - products of four warps of a GPU: the tile loop, the schedules that make it,
+ * what waits for what; on simt, against the chunk interpreter. */
 #include "codegen/gpu_run.h"
 #include "test.h"
 
