@@ -276,6 +276,8 @@ Id fold_into(Graph *graph, Op fold, Id x, Id old);
 //                                is kept for it: an exponential, a logarithm, a sine
 //   RFACTOR k1 [in shared]       accumulators that k1 updates get an element for each iteration; a
 //                                loop k1_fold folds them
+//   RFACTOR k0 apart in shared   the same for all of a kernel whose loops hold one sum: its nest
+//                                ends with k0, and another, of loops i_fold .., folds and finishes
 //   DISTRIBUTE k1_fold           s += x * (sum over k1_fold of p) becomes s += sum of x * p
 //   SPILL s                      s's tile is copied from registers to memory, for the nest that
 //                                finishes it

@@ -78,14 +78,14 @@ static int64_t last_iteration(const Kernel *kernel, int32_t loop) {
     return index_high(graph_indices(kernel->graph), kernel->loops.at[loop].extent) - 1;
 }
 
-// The most that `value` is where the condition holds: `part < bound` may be in it, and value be
-// scale*part + rest.
-static int64_t most_within(const Kernel *kernel, Id condition, Index value, int64_t most) {
+// The most that `value` is where `all` holds, of which `condition` is a part: `part < bound` may be
+// in it, and value be scale*part + rest, of which the same may be said.
+static int64_t most_by(const Kernel *kernel, Id all, Id condition, Index value, int64_t most) {
     const Node *node = condition < 0 ? NULL : graph_node(kernel->graph, condition);
     if (!node) return most;
     if (node->op == OP_AND) {
-        most = most_within(kernel, node->source[0], value, most);
-        return most_within(kernel, node->source[1], value, most);
+        most = most_by(kernel, all, node->source[0], value, most);
+        return most_by(kernel, all, node->source[1], value, most);
     }
     const Node *x = node->sources ? graph_node(kernel->graph, node->source[0]) : node,
                *bound = node->sources > 1 ? graph_node(kernel->graph, node->source[1]) : node;
@@ -96,12 +96,17 @@ static int64_t most_within(const Kernel *kernel, Id condition, Index value, int6
     if (!says || !index_terms(table, (Index)x->arg[0], &part)) return most;
     for (int i = index_terms(table, value, &whole) - 1; i >= 0; i--)
         if (whole[i].atom == part->atom) scale = whole[i].scale / part->scale;
+    if (scale < 1) return most;
     Index rest = index_sub(table, value, index_scale(table, (Index)x->arg[0], scale));
-    if (scale < 1 ||
-        __builtin_mul_overflow(scale, index_high(table, (Index)bound->arg[0]) - 1, &span) ||
-        __builtin_add_overflow(span, index_high(table, rest), &span))
+    int64_t more = most_by(kernel, all, all, rest, index_high(table, rest));
+    if (__builtin_mul_overflow(scale, index_high(table, (Index)bound->arg[0]) - 1, &span) ||
+        __builtin_add_overflow(span, more, &span))
         return most;
     return min_i64(most, span);
+}
+
+static int64_t most_within(const Kernel *kernel, Id condition, Index value, int64_t most) {
+    return most_by(kernel, condition, condition, value, most);
 }
 
 // What two iterations must have in common to meet: the digits of numbers.

@@ -8,6 +8,8 @@
  *       for k1_fold < 8 { update s[0] = s_k1[k1_fold] + s[0] }                                   */
 #include "schedule/schedule.h"
 
+#include <string.h>
+
 // ---- RFACTOR -----------------------------------------------------------------------------------
 
 typedef struct {
@@ -102,20 +104,132 @@ static Statement *over_iterations(const Rfactor *to, Statement *body, const char
     return statement_loop(to->kernel, loop, body);
 }
 
+// ---- apart -------------------------------------------------------------------------------------
+// The sum's own nest, and one behind it that folds and finishes, so that the factored loop may run
+// on other threads, or other blocks, without a meeting in between:
+//   RFACTOR k0 apart in shared
+//       for i { init s[0] = 0 for k0 { for k1 { update s[0] } } finish c[i] = s[0] }   =>
+//   for i { for k0 { init s[0] = 0 for k1 { update s[0] } finish s_k0[4*k0 + i] = s[0] } }
+//   for i_fold { init s_fold[0] = 0 for k0_fold { update s_fold[0] = s_k0[..] + s_fold[0] }
+//                finish c[i_fold] = s_fold[0] }
+typedef struct {
+    const ScheduleLine *line;
+    Kernel *kernel;
+    Statement *loop, *init, *finish;  // init and finish: before and behind the loop
+    Statement *top;
+    int32_t nest[LOOPS_MAX];  // the loop, then those around it, outermost first
+    int loops;
+    Op fold;
+} Apart;
+
+static void find_nest(Apart *to) {
+    Kernel *kernel = to->kernel;
+    Statement *around = kernel_parent(kernel, to->loop);
+    if (!around) line_refuse(to->line, to->loop, "no loop is around it");
+    to->init = around->body, to->finish = to->loop->next, to->top = around;
+    for (; around; to->top = around, around = kernel_parent(kernel, around)) {
+        const Loop *info = &kernel->loops.at[around->loop];
+        if (info->limit >= 0 || info->kind != LOOP_SERIAL)
+            line_refuse(to->line, around, "it has a limit or a kind");
+        to->nest[++to->loops] = around->loop;
+    }
+    for (int i = 1, j = to->loops; i < j; i++, j--) {
+        int32_t loop = to->nest[i];
+        to->nest[i] = to->nest[j], to->nest[j] = loop;
+    }
+    to->nest[0] = to->loop->loop;
+    for (Statement *at = to->top; at != to->loop; at = at->body == to->init ? to->loop : at->body)
+        if (at->next || kernel->body != to->top)
+            line_refuse(to->line, at, "it is not all there is");
+}
+
+static void check_sum(Apart *to) {
+    Kernel *kernel = to->kernel;
+    Arena *arena = to->line->arena;
+    const Statement *init = to->init;
+    bool framed = init->kind == STATEMENT_STORE && init->role == ROLE_INIT &&
+                  init->next == to->loop && to->finish;
+    if (!framed || kernel->buffers.at[init->buffer].size != 1 ||
+        kernel->buffers.at[init->buffer].space != SPACE_REGISTER ||
+        !legal_folds(kernel, to->loop->body, init->buffer, &to->fold))
+        line_refuse(to->line, init, "it is not one sum, between an init and a finish");
+    AccessList inner = kernel_accesses(arena, kernel, to->loop->body, -1),
+               last = kernel_accesses(arena, kernel, to->finish, -1);
+    for (int i = 0; i < inner.count; i++) {
+        bool stored = inner.at[i].load < 0 && inner.at[i].buffer != init->buffer;
+        for (int n = 0; n < last.count; n++)
+            stored |= last.at[n].load < 0 && last.at[n].buffer == inner.at[i].buffer;
+        if (stored)
+            line_refuse(to->line, inner.at[i].statement, "something besides the sum depends on it");
+    }
+}
+
+static void factor_apart(const ScheduleLine *line, Statement *loop, Space space) {
+    Kernel *kernel = line->kernel;
+    Graph *graph = kernel->graph;
+    Apart to = {.line = line, .kernel = kernel, .loop = loop};
+    find_nest(&to);
+    check_sum(&to);
+    int32_t sum = to.init->buffer;
+    KernelBuffer info = kernel->buffers.at[sum];
+    Index zero = index_const(graph_indices(graph), 0);
+    int64_t size = 1;
+    for (int i = 0; i <= to.loops; i++)
+        if (__builtin_mul_overflow(
+                size, index_high(graph_indices(graph), kernel->loops.at[to.nest[i]].extent),
+                &size) ||
+            size > INT32_MAX)
+            line_refuse(line, loop, "too many partial results");
+    const char *name =
+        arena_print(line->arena, "%s_%s", info.name, kernel->loops.at[loop->loop].name);
+    int32_t partial = kernel_buffer(kernel, name, info.dtype, space, size, true),
+            whole = kernel_buffer(kernel, arena_print(line->arena, "%s_fold", info.name),
+                                  info.dtype, SPACE_REGISTER, 1, true);
+    Index place = kernel_row_major(kernel, zero, to.loops + 1, to.nest);
+    Id old = kernel_load(kernel, whole, zero, -1), part = kernel_load(kernel, partial, place, -1),
+       identity = node_identity(graph, to.fold, info.dtype, (Shape){0});
+
+    // behind: the init, a fold over the loop, the finish
+    Statement *update = statement_store(kernel, ROLE_UPDATE, whole, zero,
+                                        node_binary(graph, to.fold, part, old)),
+              *folds = statement_loop(kernel, loop->loop, update);
+    to.init->next = folds;
+    folds->next = to.finish;
+    statement_relocate(kernel, to.init, sum, whole, NULL, NULL);
+    Substitution *by = substitution_new(line->arena, kernel);
+    Statement *behind =
+        statement_copy(kernel, statement_nest(kernel, to.loops, to.nest + 1, to.init), "_fold", by);
+
+    Statement *init = statement_store(kernel, ROLE_INIT, sum, zero, identity);
+    init->next = loop->body;
+    loop->body = init;
+    while (init->next) init = init->next;
+    init->next =
+        statement_store(kernel, ROLE_FINISH, partial, place, kernel_load(kernel, sum, zero, -1));
+    loop->next = NULL;
+    kernel_loop_statement(kernel, to.nest[to.loops])->body = loop;
+    to.top->next = behind;
+}
+
 void transform_rfactor(const ScheduleLine *line) {
     Kernel *kernel = line->kernel;
     int32_t loop = line_loop(line, line_word(line, 1));
     Rfactor to = {.line = line, .kernel = kernel, .loop = kernel_loop_statement(kernel, loop)};
     Space space = SPACE_REGISTER;
+    bool apart = line->words > 2 && !strcmp(line->word[2], "apart");
     if (line->words > 2) {
-        line_expect(line, 2, "in");
-        space = line_space(line, 3);
+        line_expect(line, 2 + apart, "in");
+        space = line_space(line, 3 + apart);
     }
     if (kernel->loops.at[loop].kind != LOOP_SERIAL)
         line_refuse(line, to.loop, "it has a kind already");
     if (kernel->loops.at[loop].limit >= 0)
         line_refuse(line, to.loop, "it has a limit. Hint: SPLIT with peel or pad");
 
+    if (apart) {
+        factor_apart(line, to.loop, space);
+        return;
+    }
     AccessList accesses = kernel_accesses(line->arena, kernel, to.loop->body, -1);
     for (int i = 0; i < accesses.count; i++) {
         Statement *update = accesses.at[i].statement;

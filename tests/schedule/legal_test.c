@@ -69,3 +69,14 @@ TEST(one_digit_does_not_tell_a_number) {
     check_refused("kernel t\nin x f32[32]\nout y f32[99]\nfor i < 32 { y[10*(i/4) + i%8] = x[i] }",
                   "THREAD i");
 }
+
+// Rows of 5 and columns of 7 in tiles of 4 x 4: of 8 x 8 elements, conditions keep 5 x 7.
+TEST(padding_on_two_sides_meets_nobody) {
+    Arena *arena = arena_new();
+    Kernel *kernel = kernel_parse(arena, "test",
+                                  "kernel t\nin x f32[70]\nout y f32[70]\nfor n < 2 { for i < 5 { "
+                                  "for j < 7 {\ny[35*n + 7*i + j] = x[35*n + 7*i + j] } } }");
+    const char *schedule = "SPLIT i 4 pad\nSPLIT j 4 pad\nORDER n i0 j0 i1 j1\nTHREAD n\n";
+    CHECK(strstr(run_schedule(arena, kernel, schedule, NULL), "thread for n") != NULL);
+    arena_free(arena);
+}
