@@ -97,6 +97,8 @@ const char *gpu_weight_pipelined_schedule(Heuristic *to);
 const char *gpu_weight_schedule(Heuristic *to);
 const char *gpu_pipelined_schedule(Heuristic *to);
 const char *gpu_tile_schedule(Heuristic *to);
+const char *gpu_whole_schedule(Heuristic *to);    // a sum in parts, in one
+const char *gpu_walking_schedule(Heuristic *to);  // as many blocks as multiprocessors
 
 // heuristic_attention.c, heuristic_attention_gpu.c: of what online() made.
 const char *attention_schedule(Heuristic *to);

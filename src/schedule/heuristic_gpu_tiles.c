@@ -35,6 +35,9 @@ typedef struct {
     Product product;
     Side rows, columns, around, sum;
     GpuTile tile;
+    int64_t parts;  // of the sum, each a block's; a second launch adds them up
+    int64_t group;  // so many rows of tiles are done before the next column of tiles; 1: one
+    int64_t walk;   // tiles of a block, one after another
     bool laid_out;  // the columns' operand is a weight, which is laid out at load
 } Tiling;
 
@@ -75,13 +78,39 @@ static bool find_tiling(const Heuristic *to, Tiling *found) {
            found->columns.size >= LEAST;
 }
 
+static int64_t tiles_in(int64_t size, int64_t tile) { return (size + tile - 1) / tile; }
+
 static int64_t tiles_of(const Tiling *found, const GpuTile *tile) {
-    return found->around.size * ((found->rows.size + tile->rows - 1) / tile->rows) *
-           ((found->columns.size + tile->columns - 1) / tile->columns);
+    return found->around.size * tiles_in(found->rows.size, tile->rows) *
+           tiles_in(found->columns.size, tile->columns);
 }
 
-// The tile whose rounds of blocks, one on each multiprocessor, take least.
-static GpuTile choose_tile(const Heuristic *to, const Tiling *found) {
+// Seconds, of rounds of blocks with one on each multiprocessor, all of whose units are at work; of
+// a sum in parts also those that write parts and read them again.
+static double seconds_of(const Heuristic *to, const Tiling *found, const GpuTile *tile,
+                         int64_t parts) {
+    static const double launch = 3e-6;
+    const GpuTarget *gpu = to->target->gpu;
+    double products = to->target->tiles ? gpu->tf32 / 2 / gpu->sms : gpu->lanes * gpu->clock,
+           results =
+               (double)found->around.size * (double)found->rows.size * (double)found->columns.size;
+    int64_t rounds = tiles_in(tiles_of(found, tile) * parts, gpu->sms);
+    double seconds = (double)(rounds * tile->rows * tile->columns) * tile->cost *
+                     (double)found->sum.size / (double)parts / products;
+    if (parts > 1) seconds += launch + 2 * (double)parts * results * 4 / gpu->memory_rate;
+    return seconds;
+}
+
+// As many parts as there are multiprocessors for, none shorter than some slices.
+static int64_t most_parts(const Heuristic *to, const Tiling *found, const GpuTile *tile) {
+    enum { LEAST = 128 };
+    bool vars = found->rows.vars + found->columns.vars + found->around.vars + found->sum.vars > 0;
+    int64_t most = to->target->gpu->sms / tiles_of(found, tile);
+    return vars ? 1 : max_i64(min_i64(most, found->sum.size / LEAST), 1);
+}
+
+// The tile, and the parts of the sum, that take least.
+static void choose_tile(const Heuristic *to, Tiling *found, bool in_parts) {
     enum { TILES = 4 };
     // clang-format off
     static const GpuTile tiles[2][TILES] = {
@@ -95,15 +124,38 @@ static GpuTile choose_tile(const Heuristic *to, const Tiling *found) {
          {64, 64, 32, 128, 32, 32, 1.6}},
     };
     // clang-format on
-    const GpuTile *all = tiles[to->target->tiles != NULL], *best = all;
+    const GpuTile *all = tiles[to->target->tiles != NULL];
     double least = INFINITY;
     for (const GpuTile *tile = all; tile < all + TILES; tile++) {
-        int sms = to->target->gpu->sms;
-        int64_t rounds = (tiles_of(found, tile) + sms - 1) / sms;
-        double cost = (double)(rounds * tile->rows * tile->columns) * tile->cost;
-        if (cost < least) least = cost, best = tile;
+        int64_t most = in_parts ? most_parts(to, found, tile) : 1;
+        for (int64_t parts = 1;; parts = most) {
+            double seconds = seconds_of(to, found, tile, parts);
+            if (seconds < least) least = seconds, found->tile = *tile, found->parts = parts;
+            if (parts == most) break;
+        }
     }
-    return *best;
+}
+
+// Blocks that run at once should share what they read. With a group of g rows of tiles, done column
+// by column, those on all multiprocessors read g rows and sms/g columns, and with g = 1 a whole row
+// of tiles. Where L2 holds both operands, any order will do.
+static void choose_group(const Heuristic *to, Tiling *found) {
+    enum { MOST = 32 };
+    const GpuTarget *gpu = to->target->gpu;
+    const GpuTile *tile = &found->tile;
+    int64_t rows = tiles_in(found->rows.size, tile->rows), sms = gpu->sms,
+            columns = tiles_in(found->columns.size, tile->columns), least = INT64_MAX;
+    double bytes = 4.0 * (double)found->sum.size * (double)(found->rows.size + found->columns.size);
+    bool vars = found->rows.vars + found->columns.vars + found->around.vars > 0;
+    found->group = 1;
+    for (int64_t group = 1; group <= MOST && group <= rows; group++) {
+        int64_t across = min_i64(columns, tiles_in(sms, group)),
+                down = min_i64(rows, group * tiles_in(sms, group * columns)),
+                read = across * tile->columns + down * tile->rows;
+        if (rows % group || read >= least) continue;
+        least = read, found->group = group;
+        if (vars || bytes < gpu->l2_bytes / 2) return;
+    }
 }
 
 // ---- copies ------------------------------------------------------------------------------------
@@ -199,27 +251,56 @@ static void add_sides(Heuristic *to, const Tiling *tiling) {
 // one walks; o, the innermost of both.
 static void find_blocks(Heuristic *to, const Tiling *tiling) {
     Text blocks = text_new(to->arena), walks = text_new(to->arena);
-    const char *name[CHAIN_MAX + 2];
-    bool is_var[CHAIN_MAX + 2];
+    const char *name[CHAIN_MAX + 4];
+    bool is_var[CHAIN_MAX + 4] = {false};
     int count = 0, first = 0;
-    for (; count < tiling->around.count; count++) {
-        name[count] = name_of(to, tiling->around.loop[count]);
-        is_var[count] = count < tiling->around.vars;
+    if (tiling->parts > 1) name[count++] = to->word['P'];
+    for (int i = 0; i < tiling->around.count; i++) {
+        is_var[count] = i < tiling->around.vars;
+        name[count++] = name_of(to, tiling->around.loop[i]);
     }
-    name[count] = filled(to, "$i0"), is_var[count++] = tiling->rows.vars > 0;
-    name[count] = filled(to, "$j0"), is_var[count++] = tiling->columns.vars > 0;
+    is_var[count] = tiling->rows.vars > 0;
+    name[count++] = filled(to, tiling->group > 1 ? "$i00" : "$i0");
+    is_var[count] = tiling->columns.vars > 0;
+    name[count++] = filled(to, "$j0");
+    if (tiling->group > 1) {
+        name[count++] = filled(to, "$i01");
+        add(to, arena_print(to->arena, "SPLIT $i0 %lld\n", (long long)tiling->group));
+    }
     while (first < count && !is_var[first]) first++;
     if (first < count) text_add(&blocks, " %s", name[first]);
     for (int i = 0; i < count; i++)
         if (i != first) text_add(is_var[i] ? &walks : &blocks, " %s", name[i]);
     to->word['g'] = blocks.at;
     to->word['h'] = walks.count ? walks.at : "";
-    to->word['o'] = walks.count ? strrchr(walks.at, ' ') + 1 : "tiles";
+    to->word['o'] = walks.count        ? strrchr(walks.at, ' ') + 1
+                    : tiling->walk > 1 ? "tiles1"
+                                       : "tiles";
 }
 
-static void add_blocks(Heuristic *to) {
+// The sum in parts, a loop around all others, named P; k is one of them from now on. What adds the
+// parts up has a thread for each element.
+static void add_parts(Heuristic *to, const Tiling *tiling) {
+    int64_t depth = round_up(tiles_in(tiling->sum.size, tiling->parts), tiling->tile.depth);
+    to->word['d'] = decimal(to, depth);
+    add(to, tiling->sum.size % depth ? "SPLIT $k $d zero\n" : "SPLIT $k $d\n");
+    add(to, "RFACTOR $k0 apart in shared\nFUSE");
+    for (int i = 0; i < tiling->around.count; i++)
+        text_add(&to->text, " %s_fold", name_of(to, tiling->around.loop[i]));
+    add(to, " $i_fold $j_fold as folds\n"
+            "SPLIT folds 256 guard\nBLOCK folds0\nTHREAD folds1\n");
+    to->word['P'] = filled(to, "$k0");
+    to->word['k'] = filled(to, "$k1");
+    to->word['z'] = "";
+}
+
+static void add_blocks(Heuristic *to, const Tiling *tiling) {
     bool several = strchr(to->word['g'] + 1, ' ');
-    add(to, several ? "FUSE$g as tiles\nBLOCK tiles\n" : "BLOCK$g\n");
+    if (tiling->walk > 1)
+        add(to, arena_print(to->arena, "FUSE$g as tiles\nSPLIT tiles %lld guard\nBLOCK tiles0\n",
+                            (long long)tiling->walk));
+    else
+        add(to, several ? "FUSE$g as tiles\nBLOCK tiles\n" : "BLOCK$g\n");
     add(to, "STAGE $s at $o in reg\n");
 }
 
@@ -234,9 +315,9 @@ static void add_thread_tile(Heuristic *to, const Tiling *tiling) {
     add(to, "SPLIT $i $m$p\nSPLIT $j $n$q\n");
     find_blocks(to, tiling);
     add(to, "ORDER$g$h $i1 $j1\n"
-            "SPLIT $i1 $y\nSPLIT $i11 4\nSPLIT $j1 $w\nSPLIT $j11 4\n"
+            "SPLIT $i1 $R\nSPLIT $i11 4\nSPLIT $j1 $C\nSPLIT $j11 4\n"
             "ORDER$g$h $i110 $j110 $i10 $i111 $j10 $j111\n");
-    add_blocks(to);
+    add_blocks(to, tiling);
     add(to, "SPLIT $k $d$z\nORDER $k0 $i110 $j110 $k1 $i10 $i111 $j10 $j111\n"
             "STAGE $a at $k0 over $i10 $i110 $i111 $k1 ");
     add(to, left_along ? "as $k1 +4 $i10 $i110 $i111 in shared convert\n"
@@ -263,10 +344,10 @@ static void add_layout(Heuristic *to, const GpuTile *tile) {
     bool panels = tile->inner_columns == 64;  // of a warp's own
     to->word['l'] = filled(to, panels ? "$j10 $k10" : "$k10 $j10");
     to->word['f'] = filled(to, "$j110 $j11110 $j11111 $k111 $j1110 $k110");
-    to->word['c'] = filled(to, panels ? "$j10 $k0 $k10" : "$k0 $k10 $j10");
-    add(to, "STAGE $b at top over $j0 $c $f as $j0 $c $f in once convert\n");
+    to->word['y'] = filled(to, panels ? "$j10 $k0 $k10" : "$k0 $k10 $j10");
+    add(to, "STAGE $b at top over $j0 $y $f as $j0 $y $f in once convert\n");
     to->word['b'] = filled(to, "$b_once");
-    to->word['c'] = filled(to, "$l $f");
+    to->word['y'] = filled(to, "$l $f");
 }
 
 static void add_laid_out_copy(Heuristic *to, const GpuTile *tile) {
@@ -288,21 +369,21 @@ static void add_warp_tile(Heuristic *to, const Tiling *tiling) {
     add(to, "SPLIT $i $m$p\nSPLIT $j $n$q\n");
     find_blocks(to, tiling);
     add(to, "ORDER$g$h $i1 $j1\n"
-            "SPLIT $i1 $y\nSPLIT $i11 16\nSPLIT $i111 8\n"
-            "SPLIT $j1 $w\nSPLIT $j11 16\nSPLIT $j111 8\nSPLIT $j1111 2\n"
+            "SPLIT $i1 $R\nSPLIT $i11 16\nSPLIT $i111 8\n"
+            "SPLIT $j1 $C\nSPLIT $j11 16\nSPLIT $j111 8\nSPLIT $j1111 2\n"
             "ORDER$g$h $i10 $j10 $i110 $j110 $j1110 $i1110 $i1111 $j11110 $j11111\n"
             "SPLIT $k $d$z\nSPLIT $k1 8\nSPLIT $k11 4\n");
-    to->word['c'] =
+    to->word['y'] =
         filled(to, right_along ? "$j10 $j110 $j1110 $j11110 $j11111 +4 $k10 $k110 $k111"
                                : "$k10 $k110 $k111 +8 $j10 $j110 $j1110 $j11110 $j11111");
     if (tiling->laid_out) add_layout(to, tile);
-    add_blocks(to);
+    add_blocks(to, tiling);
     add(to,
         "ORDER $k0 $i10 $j10 $k10 $i110 $j110 $j1110 $i1110 $i1111 $j11110 $j11111 $k110 $k111\n"
         "STAGE $a at $k0 over $i10 $i110 $i1110 $i1111 $k10 $k110 $k111 ");
     add(to, left_along ? "as $i10 $i110 $i1110 $i1111 +4 $k10 $k110 $k111 in shared convert\n"
                        : "as $k10 $k110 $k111 +8 $i10 $i110 $i1110 $i1111 in shared convert\n");
-    add(to, "STAGE $b at $k0 over $k10 $k110 $k111 $j10 $j110 $j1110 $j11110 $j11111 as $c "
+    add(to, "STAGE $b at $k0 over $k10 $k110 $k111 $j10 $j110 $j1110 $j11110 $j11111 as $y "
             "in shared convert\n"
             "FUSE $i10 $j10 as warps\nFUSE $i10_init $j10_init as warps_init\n"
             "FUSE $i10_finish $j10_finish as warps_finish\nWARP warps warps_init warps_finish\n"
@@ -343,48 +424,62 @@ static bool can_lay_out(const Heuristic *to, const Tiling *tiling) {
     LoopSet used = kernel_loops_of(to->kernel, tiling->product.right);
     for (int n = 0; n < tiling->around.count; n++)
         if (loop_set_has(&used, tiling->around.loop[n])) return false;
+    bool fixed = !tiling->columns.vars && !tiling->sum.vars && tiling->parts == 1;
     return to->target->tiles && buffer->is_weight && buffer->dtype == DT_F32 &&
-           tiling->product.plain && !tiling->columns.vars && !tiling->sum.vars;
+           tiling->product.plain && fixed;
 }
 
-static const char *tile_schedule(Heuristic *to, bool laid_out) {
-    Tiling tiling;
-    if (!find_tiling(to, &tiling)) return NULL;
-    tiling.tile = choose_tile(to, &tiling);
-    tiling.laid_out = laid_out;
-    if (laid_out && !can_lay_out(to, &tiling)) return NULL;
-    if (tiling.sum.size < tiling.tile.depth) return NULL;
+static const char *tile_schedule(Heuristic *to, const Tiling *tiling) {
+    const GpuTile *tile = &tiling->tile;
     to->text = text_new(to->arena);
-    set_words(to, &tiling.product);
-    add_sides(to, &tiling);
-    set_tile(to, tiling.tile.rows, tiling.tile.columns);
-    to->word['d'] = decimal(to, tiling.tile.depth);
-    to->word['y'] = decimal(to, tiling.tile.inner_rows);
-    to->word['w'] = decimal(to, tiling.tile.inner_columns);
-    to->word['p'] = divides(&tiling.rows, tiling.tile.rows) ? "" : " pad";
-    to->word['q'] = divides(&tiling.columns, tiling.tile.columns) ? "" : " pad";
-    to->word['z'] = divides(&tiling.sum, tiling.tile.depth) ? "" : " zero";
+    set_words(to, &tiling->product);
+    set_tile(to, tile->rows, tile->columns);
+    to->word['p'] = divides(&tiling->rows, tile->rows) ? "" : " pad";
+    to->word['q'] = divides(&tiling->columns, tile->columns) ? "" : " pad";
+    to->word['z'] = divides(&tiling->sum, tile->depth) ? "" : " zero";
+    to->word['R'] = decimal(to, tile->inner_rows);
+    to->word['C'] = decimal(to, tile->inner_columns);
+    add_sides(to, tiling);
+    if (tiling->parts > 1) add_parts(to, tiling);
+    to->word['d'] = decimal(to, tile->depth);
     if (to->target->tiles)
-        add_warp_tile(to, &tiling);
+        add_warp_tile(to, tiling);
     else
-        add_thread_tile(to, &tiling);
+        add_thread_tile(to, tiling);
     return to->text.at;
 }
 
 // With copies two slices ahead, where they are plain.
 static const char *pipelined(const Heuristic *to, const char *tile) {
     int places = to->target->tiles ? 2 : 3;  // of 36 KB or of 8
-    return tile ? arena_print(to->arena, "%sPIPELINE %s0 %d\n", tile, to->word['k'], places) : NULL;
+    return arena_print(to->arena, "%sPIPELINE %s0 %d\n", tile, to->word['k'], places);
 }
 
-const char *gpu_weight_pipelined_schedule(Heuristic *to) {
-    return pipelined(to, tile_schedule(to, true));
+typedef enum { LAID_OUT, WHOLE, WALKING, USUAL } Form;
+
+static const char *schedule(Heuristic *to, Form form, bool ahead) {
+    Tiling tiling;
+    if (!find_tiling(to, &tiling)) return NULL;
+    tiling.walk = 1;
+    choose_tile(to, &tiling, true);
+    if (form == WHOLE && tiling.parts == 1) return NULL;
+    if (form == WHOLE) choose_tile(to, &tiling, false);
+    tiling.laid_out = form == LAID_OUT;
+    if (tiling.laid_out && !can_lay_out(to, &tiling)) return NULL;
+    choose_group(to, &tiling);
+    if (tiling.sum.size < tiling.tile.depth) return NULL;
+    if (form == WALKING) {
+        bool vars = tiling.rows.vars + tiling.columns.vars + tiling.around.vars > 0;
+        tiling.walk = tiles_in(tiles_of(&tiling, &tiling.tile), to->target->gpu->sms);
+        if (vars || tiling.walk == 1) return NULL;
+    }
+    const char *tile = tile_schedule(to, &tiling);
+    return ahead ? pipelined(to, tile) : tile;
 }
 
-const char *gpu_weight_schedule(Heuristic *to) { return tile_schedule(to, true); }
-
-const char *gpu_pipelined_schedule(Heuristic *to) {
-    return pipelined(to, tile_schedule(to, false));
-}
-
-const char *gpu_tile_schedule(Heuristic *to) { return tile_schedule(to, false); }
+const char *gpu_weight_pipelined_schedule(Heuristic *to) { return schedule(to, LAID_OUT, true); }
+const char *gpu_weight_schedule(Heuristic *to) { return schedule(to, LAID_OUT, false); }
+const char *gpu_pipelined_schedule(Heuristic *to) { return schedule(to, USUAL, true); }
+const char *gpu_tile_schedule(Heuristic *to) { return schedule(to, USUAL, false); }
+const char *gpu_whole_schedule(Heuristic *to) { return schedule(to, WHOLE, true); }
+const char *gpu_walking_schedule(Heuristic *to) { return schedule(to, WALKING, true); }

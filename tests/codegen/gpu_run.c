@@ -66,36 +66,62 @@ static int64_t var_value(void *context, const Atom *atom) {
     return ((const int64_t *)context)[atom->of];
 }
 
-static void call(Gpu *gpu, bool checked, void **buffer, const int64_t *var) {
-    enum { MOST = 16 };
-    SimtFunction *const *function = compile(gpu, checked);
-    int64_t bytes = program_block_bytes(gpu->program),
-            room = gpu->program->own_bytes + gpu->program->shared_bytes + 64;
-    void *param[MOST + 1], *workspace = arena_alloc(gpu->arena, (size_t)room);
+enum { MOST = 16 };
+typedef struct {
+    void *param[MOST + 1], *workspace;
     SimtRange range[MOST + 1];
-    int params = 0, launch = 0;
-    for (; gpu->kernel->buffers.at[params].space == SPACE_PARAM; params++) {
+    int ranges;
+} Memory;
+
+static void give(const Gpu *gpu, Memory *to, void **buffer, const int64_t *var) {
+    int64_t room = gpu->program->own_bytes + gpu->program->shared_bytes + 64;
+    int params = 0;
+    to->workspace = arena_alloc(gpu->arena, (size_t)room);
+    for (; params < gpu->kernel->buffers.count; params++) {
         const KernelBuffer *from = &gpu->kernel->buffers.at[params];
+        if (from->space != SPACE_PARAM) break;
         int grain = dtypes[from->dtype].bytes;
-        param[params] = &buffer[params];
-        range[params] = (SimtRange){from->name, buffer[params], from->size * grain, grain};
-        if (params + 1 == gpu->kernel->buffers.count && ++params) break;
+        to->param[params] = &buffer[params];
+        to->range[params] = (SimtRange){from->name, buffer[params], from->size * grain, grain};
     }
-    param[params] = &workspace;
-    range[params] = (SimtRange){"workspace", workspace, room, 4};
+    to->param[params] = &to->workspace;
+    to->range[params] = (SimtRange){"workspace", to->workspace, room, 4};
+    to->ranges = params + 1;
     for (int32_t v = 0; v < gpu->program->vars.count; v++)
-        param[params + 1 + v] = (void *)(uintptr_t)&var[v];
+        to->param[params + 1 + v] = (void *)(uintptr_t)&var[v];
+}
+
+static void call(Gpu *gpu, bool checked, void **buffer, const int64_t *var) {
+    SimtFunction *const *function = compile(gpu, checked);
+    int64_t bytes = program_block_bytes(gpu->program);
+    Memory memory;
+    int launch = 0;
+    give(gpu, &memory, buffer, var);
     for (int32_t i = 0; i < gpu->program->steps.count; i++) {
         const Step *step = &gpu->program->steps.at[i];
         if (step->kind != STEP_LAUNCH) continue;
         int64_t blocks =
             index_value(gpu->program->indices, step->index, var_value, (void *)(uintptr_t)var);
-        int status = checked ? simt_check(function[launch], blocks, step->threads, bytes, param,
-                                          params + 1, range, &gpu->counts)
-                             : simt_launch(function[launch], blocks, step->threads, bytes, param);
+        int status =
+            checked ? simt_check(function[launch], blocks, step->threads, bytes, memory.param,
+                                 memory.ranges, memory.range, &gpu->counts)
+                    : simt_launch(function[launch], blocks, step->threads, bytes, memory.param);
         if (status) fatal("%s\n%s", error_text(), gpu->source);
         launch++;
     }
+}
+
+SimtCounts gpu_count(Gpu *gpu, int64_t blocks, void **buffer) {
+    SimtFunction *const *function = compile(gpu, true);
+    SimtCounts counts = {0};
+    Memory memory;
+    const Step *step = gpu->program->steps.at;
+    give(gpu, &memory, buffer, NULL);
+    while (step->kind != STEP_LAUNCH) step++;
+    if (simt_check(function[0], blocks, step->threads, program_block_bytes(gpu->program),
+                   memory.param, memory.ranges, memory.range, &counts))
+        fatal("%s\n%s", error_text(), gpu->source);
+    return counts;
 }
 
 // The PARAMs: those that are given, and what is made of them once.

@@ -22,6 +22,8 @@ const char *gpu_first(Arena *arena, const char *text, const ScheduleTarget *targ
 // unscheduled kernel. Buffer 0, of `size` floats, is the result; the others are given.
 void gpu_check(Gpu *gpu, const char *text, void **buffer, int64_t size, double tolerance,
                const int64_t *var);
+// What the first blocks of the first launch ask for, checked; buffers in the order of PARAMs.
+SimtCounts gpu_count(Gpu *gpu, int64_t blocks, void **buffer);
 // Bytes that a thread stores for want of registers, on either architecture; 0 without NVRTC.
 int64_t gpu_spills(const Gpu *gpu);
 #endif

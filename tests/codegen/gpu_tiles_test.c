@@ -3,6 +3,7 @@
 #include "codegen/gpu_run.h"
 #include "test.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static Arena *all;
@@ -195,6 +196,79 @@ TEST(a_gradient_of_filters_is_a_product) {
         Gpu gpu = tiled(text, gpu_target("h100"), kinds[kind]);
         CHECK(strstr(gpu.schedule, "FUSE n x\n") && strstr(gpu.schedule, "FUSE c u\n"));
         check_values(&gpu, text, 6912, 9216, 6912, tolerance(kinds[kind], 180), NULL);
+        gpu_free(&gpu);
+    }
+}
+
+// ---- which blocks do what ----------------------------------------------------------------------
+static const char *matrices(int m, int n, int k) {
+    if (!all) all = arena_new();
+    return arena_print(all,
+                       "kernel k\nout c f32[%d]\nin a f32[%d]\nin b f32[%d]\n"
+                       "for i < %d { for j < %d {\n"
+                       "c[%d*i + j] = (reduce add k<%d (mul a[%d*i + k] b[%d*k + j]))\n} }\n",
+                       m * n, m * k, k * n, m, n, n, k, k, n);
+}
+
+// The bytes that the blocks of 132 multiprocessors share, of 24 x 16 tiles of 128 x 128 elements
+// and 24 slices of the sum: 12 KB for each row of tiles, or column.
+static int64_t wave_bytes(double l2_bytes) {
+    enum { M = 24 * 128, N = 16 * 128, K = 24, BLOCKS = 132, PANEL = 4 * 128 * K };
+    GpuTarget row = *gpu_target("h100");
+    row.l2_bytes = l2_bytes;
+    Gpu gpu = tiled(matrices(M, N, K), &row, NULL);
+    CHECK(strstr(gpu.schedule, "SPLIT i 128\nSPLIT j 128\n") != NULL);
+    void *buffer[] = {malloc(sizeof(float) * M * N), random_floats(all, M * K, 4),
+                      random_floats(all, K * N, 5)};
+    SimtCounts counts = gpu_count(&gpu, BLOCKS, buffer);
+    free(buffer[0]);
+    gpu_free(&gpu);
+    int64_t read = counts.memory_bytes - (int64_t)BLOCKS * 128 * 128 * 4;
+    CHECK_INT(read % PANEL, 0);
+    return read / PANEL;
+}
+
+// One after another they are 8 rows and a half, so 9 rows and 16 columns; by groups of 12 rows, 11
+// columns.
+TEST(blocks_that_run_at_once_share_what_they_read) {
+    CHECK_INT(wave_bytes(50e6), 9 + 16);
+    CHECK_INT(wave_bytes(1e5), 12 + 11);
+}
+
+// 2 x 2 tiles of 64 x 64 elements are 4 blocks of 132, and 2100 products a sum enough for all.
+TEST(a_long_sum_of_few_tiles_is_in_parts) {
+    const char *text = matrices(128, 100, 2100);
+    for (int kind = 0; kind < COUNT_OF(kinds); kind++) {
+        Gpu gpu = tiled(text, gpu_target("h100"), kinds[kind]);
+        CHECK(strstr(gpu.schedule, "RFACTOR k0 apart in shared\n") != NULL);
+        CHECK(gpu_has(&gpu, "_1(") && gpu_has(&gpu, "copy_async_16"));  // two launches
+        check_values(&gpu, text, 12800, 128 * 2100, 100 * 2100, tolerance(kinds[kind], 2100), NULL);
+        gpu_free(&gpu);
+    }
+}
+
+TEST(a_short_sum_is_one) {
+    Gpu gpu = tiled(matrices(128, 128, 128), gpu_target("h100"), NULL);
+    CHECK(!strstr(gpu.schedule, "RFACTOR"));
+    gpu_free(&gpu);
+}
+
+// Five rows and three columns of tiles on four multiprocessors.
+TEST(as_many_blocks_as_multiprocessors) {
+    enum { M = 300, N = 180, K = 64 };
+    const char *text = matrices(M, N, K), *candidate[CANDIDATES_MAX];
+    GpuTarget row = *gpu_target("h100");
+    row.sms = 4;
+    for (int kind = 0; kind < COUNT_OF(kinds); kind++) {
+        ScheduleTarget target = {.gpu = &row, .tiles = kinds[kind]};
+        Kernel *kernel = kernel_parse(all, "test", text);
+        accumulate(kernel);
+        int walking = 0, count = schedule_candidates(all, kernel, &target, candidate);
+        while (walking < count && !strstr(candidate[walking], "BLOCK tiles0\n")) walking++;
+        CHECK(walking > 0 && walking < count);
+        Gpu gpu = gpu_render(text, candidate[walking]);
+        CHECK_INT(gpu_spills(&gpu), 0);
+        check_values(&gpu, text, M * N, M * K, K * N, tolerance(kinds[kind], K), NULL);
         gpu_free(&gpu);
     }
 }
