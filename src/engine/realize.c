@@ -136,10 +136,17 @@ static int pass_tune(Compiled *compiled) { return search_units(compiled); }
 
 bool unit_is_gpu(void) { return device()->kind != DEVICE_CPU; }
 
+// No later GPU has it: the device's own capability counts, not that of a row like it.
+static bool has_wgmma(const GpuTarget *row) {
+    if (!device()->gpu) return !strcmp(row->architecture, "sm_90a");
+    const CudaInfo *info = cuda_facts(device()->gpu);
+    return info->major == 9 && info->minor == 0;
+}
+
 ScheduleTarget unit_target(void) {
     ScheduleTarget row = *schedule_target(target()->lanes);
     row.gpu = unit_is_gpu() ? gpu_row() : NULL;
-    if (row.gpu && engine_tf32()) row.tiles = "mma_tf32";
+    if (row.gpu && engine_tf32()) row.tiles = has_wgmma(row.gpu) ? "wgmma_tf32" : "mma_tf32";
     if (row.gpu) return row;
     if (engine_tf32() && target()->amx) row.tiles = "amx_bf16";
     return row;

@@ -92,13 +92,56 @@ const char *add_fused(Heuristic *to, const int32_t *loop, int loops);
 const char *gpu_schedule(Heuristic *to);
 const char *gpu_plain_schedule(Heuristic *to);
 
-// heuristic_gpu_tiles.c: products as tiles; of weights: laid out at load. NULL: not one of those
+// heuristic_gpu_tiles.c: products as tiles.
+// A tile of the result that a block computes, a slice of the sum at a time.
+typedef struct {
+    int rows, columns;  // of the tile
+    int depth;          // of a slice
+    int threads;
+    // On FP32 units a thread has 4 x 4 elements in each of these; on tensor cores it is a warp's.
+    int inner_rows, inner_columns;
+    double cost;  // of an element of the result, in those of the largest tile: of shared
+                  // memory, or of L2
+} GpuTile;
+
+typedef struct {
+    int32_t loop[CHAIN_MAX];  // outermost first, but one whose extent is a VAR's before all others
+    int count, vars;          // vars: so many of such
+    int64_t size;             // of all their iterations, VARs at their bounds
+} Side;
+typedef struct {
+    Product product;
+    Side rows, columns, around, sum;
+    GpuTile tile;
+    int64_t parts;  // of the sum, each a block's; a second launch adds them up
+    int64_t group;  // so many rows of tiles are done before the next column of tiles; 1: one
+    int64_t walk;   // tiles of a block, one after another
+    bool laid_out;  // the columns' operand is a weight, which is laid out at load
+} Tiling;
+// LAID_OUT: of weights alone. WHOLE: where the usual ones are in parts, in one. WALKING: as many
+// blocks as multiprocessors.
+typedef enum { TILES_USUAL, TILES_LAID_OUT, TILES_WHOLE, TILES_WALKING } TileForm;
+// With the tile of these that is best. NULL: there are none of that form.
+typedef void AddTile(Heuristic *to, const Tiling *tiling);
+const char *tile_schedule_of(Heuristic *to, TileForm form, int tiles, const GpuTile *tile,
+                             AddTile *add_tile);
+bool is_along_sum(const Heuristic *to, const Tiling *tiling, int32_t buffer, const Side *side);
+void find_blocks(Heuristic *to, const Tiling *tiling);  // $g $h $o
+void add_blocks(Heuristic *to, const Tiling *tiling);
+void add_side_copy(Heuristic *to, const Tiling *tiling, int32_t buffer, const Side *side, int rows,
+                   const char *loops, const char *sums);
+// Of weights: laid out at load. NULL: not one of those.
 const char *gpu_weight_pipelined_schedule(Heuristic *to);
 const char *gpu_weight_schedule(Heuristic *to);
 const char *gpu_pipelined_schedule(Heuristic *to);
 const char *gpu_tile_schedule(Heuristic *to);
-const char *gpu_whole_schedule(Heuristic *to);    // a sum in parts, in one
-const char *gpu_walking_schedule(Heuristic *to);  // as many blocks as multiprocessors
+const char *gpu_whole_schedule(Heuristic *to);
+const char *gpu_walking_schedule(Heuristic *to);
+
+// heuristic_wgmma.c: such tiles on a GPU that has it
+const char *wgmma_pipelined_schedule(Heuristic *to);
+const char *wgmma_through_schedule(Heuristic *to);
+const char *wgmma_tile_schedule(Heuristic *to);
 
 // heuristic_attention.c, heuristic_attention_gpu.c: of what online() made.
 const char *attention_schedule(Heuristic *to);

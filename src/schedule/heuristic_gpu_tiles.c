@@ -16,31 +16,6 @@
 #include <math.h>
 #include <string.h>
 
-// A tile of the result that a block computes, a slice of the sum at a time.
-typedef struct {
-    int rows, columns;  // of the tile
-    int depth;          // of a slice
-    int threads;
-    // On FP32 units a thread has 4 x 4 elements in each of these; on tensor cores it is a warp's.
-    int inner_rows, inner_columns;
-    double cost;  // of an element of the result, in those of the largest tile: shared memory's
-} GpuTile;
-
-typedef struct {
-    int32_t loop[CHAIN_MAX];  // outermost first, but one whose extent is a VAR's before all others
-    int count, vars;          // vars: so many of such
-    int64_t size;             // of all their iterations, VARs at their bounds
-} Side;
-typedef struct {
-    Product product;
-    Side rows, columns, around, sum;
-    GpuTile tile;
-    int64_t parts;  // of the sum, each a block's; a second launch adds them up
-    int64_t group;  // so many rows of tiles are done before the next column of tiles; 1: one
-    int64_t walk;   // tiles of a block, one after another
-    bool laid_out;  // the columns' operand is a weight, which is laid out at load
-} Tiling;
-
 // ---- which loops are what ----------------------------------------------------------------------
 static void side_add(const Heuristic *to, Side *side, int32_t loop) {
     int64_t extent;
@@ -110,23 +85,10 @@ static int64_t most_parts(const Heuristic *to, const Tiling *found, const GpuTil
 }
 
 // The tile, and the parts of the sum, that take least.
-static void choose_tile(const Heuristic *to, Tiling *found, bool in_parts) {
-    enum { TILES = 4 };
-    // clang-format off
-    static const GpuTile tiles[2][TILES] = {
-        {{128, 128, 8, 256, 64, 64, 1},
-         {128, 64, 8, 128, 64, 32, 1.05},
-         {64, 128, 8, 128, 32, 64, 1.05},
-         {64, 64, 8, 256, 64, 64, 2}},
-        {{128, 128, 32, 128, 64, 64, 1},
-         {128, 64, 32, 128, 64, 32, 1.25},
-         {64, 128, 32, 128, 32, 64, 1.25},
-         {64, 64, 32, 128, 32, 32, 1.6}},
-    };
-    // clang-format on
-    const GpuTile *all = tiles[to->target->tiles != NULL];
+static void choose_tile(const Heuristic *to, Tiling *found, bool in_parts, int tiles,
+                        const GpuTile *all) {
     double least = INFINITY;
-    for (const GpuTile *tile = all; tile < all + TILES; tile++) {
+    for (const GpuTile *tile = all; tile < all + tiles; tile++) {
         int64_t most = in_parts ? most_parts(to, found, tile) : 1;
         for (int64_t parts = 1;; parts = most) {
             double seconds = seconds_of(to, found, tile, parts);
@@ -177,8 +139,7 @@ static int64_t run_of(const Heuristic *to, Index element, const Side *side, int 
     return run;
 }
 
-static bool is_along_sum(const Heuristic *to, const Tiling *tiling, int32_t buffer,
-                         const Side *side) {
+bool is_along_sum(const Heuristic *to, const Tiling *tiling, int32_t buffer, const Side *side) {
     Index element = element_of(to, tiling, buffer);
     int first;
     return run_of(to, element, &tiling->sum, &first) > run_of(to, element, side, &first);
@@ -212,8 +173,8 @@ static void add_shared_copy(Heuristic *to, const GpuTile *tile, int rows, bool w
 
 // What is copied for a slice: as many of the sum for each row (or column) of the tile, by threads
 // side by side along what is contiguous. Four elements each, if they lie so in both memories.
-static void add_copy(Heuristic *to, const Tiling *tiling, int32_t buffer, const Side *side,
-                     int rows, const char *loops, const char *sums) {
+void add_side_copy(Heuristic *to, const Tiling *tiling, int32_t buffer, const Side *side, int rows,
+                   const char *loops, const char *sums) {
     bool along_sum = is_along_sum(to, tiling, buffer, side),
          turned = along_sum && !to->target->tiles,
          wide = !turned &&
@@ -249,7 +210,7 @@ static void add_sides(Heuristic *to, const Tiling *tiling) {
 // A block for each tile, whatever loops are around. Of loops whose extents are VARs one can be the
 // outermost of those that become one; a block walks the others. The words: g, the blocks'; h, what
 // one walks; o, the innermost of both.
-static void find_blocks(Heuristic *to, const Tiling *tiling) {
+void find_blocks(Heuristic *to, const Tiling *tiling) {
     Text blocks = text_new(to->arena), walks = text_new(to->arena);
     const char *name[CHAIN_MAX + 4];
     bool is_var[CHAIN_MAX + 4] = {false};
@@ -294,7 +255,7 @@ static void add_parts(Heuristic *to, const Tiling *tiling) {
     to->word['z'] = "";
 }
 
-static void add_blocks(Heuristic *to, const Tiling *tiling) {
+void add_blocks(Heuristic *to, const Tiling *tiling) {
     bool several = strchr(to->word['g'] + 1, ' ');
     if (tiling->walk > 1)
         add(to, arena_print(to->arena, "FUSE$g as tiles\nSPLIT tiles %lld guard\nBLOCK tiles0\n",
@@ -325,10 +286,10 @@ static void add_thread_tile(Heuristic *to, const Tiling *tiling) {
     add(to, "STAGE $b at $k0 over $j10 $j110 $j111 $k1 ");
     add(to, right_along ? "as $k1 +4 $j10 $j110 $j111 in shared convert\n"
                         : "as $k1 $j10 $j110 $j111 in shared convert\n");
-    add_copy(to, tiling, product->rows_buffer, &tiling->rows, tiling->tile.rows,
-             "$i10_$x $i110_$x $i111_$x", "$k1_$x");
-    add_copy(to, tiling, product->packed, &tiling->columns, tiling->tile.columns,
-             "$j10_$x $j110_$x $j111_$x", "$k1_$x");
+    add_side_copy(to, tiling, product->rows_buffer, &tiling->rows, tiling->tile.rows,
+                  "$i10_$x $i110_$x $i111_$x", "$k1_$x");
+    add_side_copy(to, tiling, product->packed, &tiling->columns, tiling->tile.columns,
+                  "$j10_$x $j110_$x $j111_$x", "$k1_$x");
     for (int n = 0; n < COUNT_OF(nests); n++) {
         to->word['e'] = nests[n];
         add(to, "FUSE $i110$e $j110$e as own$e\nUNROLL $i10$e\nUNROLL $i111$e\nUNROLL $j10$e\n"
@@ -407,13 +368,14 @@ static void add_warp_tile(Heuristic *to, const Tiling *tiling) {
             "UNROLL $k110_$a_shared\nUNROLL $i1110_$a_shared\nUNROLL $j110_$b_shared\n");
     add(to, tiling->laid_out ? "FUSE $j1110_$b_shared $k110_$b_shared as four\nVECTORIZE four\n"
                              : "UNROLL $j1110_$b_shared\nUNROLL $k110_$b_shared\n");
-    add_copy(to, tiling, product->rows_buffer, &tiling->rows, tile->rows,
-             "$i10_$x $i110_$x $i1110_$x $i1111_$x", "$k10_$x $k110_$x $k111_$x");
+    add_side_copy(to, tiling, product->rows_buffer, &tiling->rows, tile->rows,
+                  "$i10_$x $i110_$x $i1110_$x $i1111_$x", "$k10_$x $k110_$x $k111_$x");
     if (tiling->laid_out)
         add_laid_out_copy(to, tile);
     else
-        add_copy(to, tiling, product->packed, &tiling->columns, tile->columns,
-                 "$j10_$x $j110_$x $j1110_$x $j11110_$x $j11111_$x", "$k10_$x $k110_$x $k111_$x");
+        add_side_copy(to, tiling, product->packed, &tiling->columns, tile->columns,
+                      "$j10_$x $j110_$x $j1110_$x $j11110_$x $j11111_$x",
+                      "$k10_$x $k110_$x $k111_$x");
 }
 
 static bool divides(const Side *side, int64_t by) { return !side->vars && side->size % by == 0; }
@@ -429,57 +391,78 @@ static bool can_lay_out(const Heuristic *to, const Tiling *tiling) {
            tiling->product.plain && fixed;
 }
 
-static const char *tile_schedule(Heuristic *to, const Tiling *tiling) {
-    const GpuTile *tile = &tiling->tile;
+// False if the product has no tiles of that form.
+static bool find_form(const Heuristic *to, Tiling *found, TileForm form, int tiles,
+                      const GpuTile *tile) {
+    if (!find_tiling(to, found)) return false;
+    found->walk = 1;
+    found->laid_out = form == TILES_LAID_OUT;
+    choose_tile(to, found, true, tiles, tile);
+    if (form == TILES_WHOLE && found->parts == 1) return false;
+    if (form == TILES_WHOLE) choose_tile(to, found, false, tiles, tile);
+    if ((found->laid_out && !can_lay_out(to, found)) || found->sum.size < found->tile.depth)
+        return false;
+    choose_group(to, found);
+    if (form != TILES_WALKING) return true;
+    found->walk = tiles_in(tiles_of(found, &found->tile), to->target->gpu->sms);
+    return !found->rows.vars && !found->columns.vars && !found->around.vars && found->walk > 1;
+}
+
+const char *tile_schedule_of(Heuristic *to, TileForm form, int tiles, const GpuTile *tile,
+                             AddTile *add_tile) {
+    Tiling tiling;
+    if (!find_form(to, &tiling, form, tiles, tile)) return NULL;
+    tile = &tiling.tile;
     to->text = text_new(to->arena);
-    set_words(to, &tiling->product);
+    set_words(to, &tiling.product);
     set_tile(to, tile->rows, tile->columns);
-    to->word['p'] = divides(&tiling->rows, tile->rows) ? "" : " pad";
-    to->word['q'] = divides(&tiling->columns, tile->columns) ? "" : " pad";
-    to->word['z'] = divides(&tiling->sum, tile->depth) ? "" : " zero";
+    to->word['p'] = divides(&tiling.rows, tile->rows) ? "" : " pad";
+    to->word['q'] = divides(&tiling.columns, tile->columns) ? "" : " pad";
+    to->word['z'] = divides(&tiling.sum, tile->depth) ? "" : " zero";
     to->word['R'] = decimal(to, tile->inner_rows);
     to->word['C'] = decimal(to, tile->inner_columns);
-    add_sides(to, tiling);
-    if (tiling->parts > 1) add_parts(to, tiling);
+    add_sides(to, &tiling);
+    if (tiling.parts > 1) add_parts(to, &tiling);
     to->word['d'] = decimal(to, tile->depth);
-    if (to->target->tiles)
-        add_warp_tile(to, tiling);
-    else
-        add_thread_tile(to, tiling);
+    add_tile(to, &tiling);
     return to->text.at;
+}
+
+static const char *usual_schedule(Heuristic *to, TileForm form) {
+    enum { TILES = 4 };
+    // clang-format off
+    static const GpuTile tiles[2][TILES] = {
+        {{128, 128, 8, 256, 64, 64, 1},
+         {128, 64, 8, 128, 64, 32, 1.05},
+         {64, 128, 8, 128, 32, 64, 1.05},
+         {64, 64, 8, 256, 64, 64, 2}},
+        {{128, 128, 32, 128, 64, 64, 1},
+         {128, 64, 32, 128, 64, 32, 1.25},
+         {64, 128, 32, 128, 32, 64, 1.25},
+         {64, 64, 32, 128, 32, 32, 1.6}},
+    };
+    // clang-format on
+    bool units = to->target->tiles != NULL;
+    return tile_schedule_of(to, form, TILES, tiles[units], units ? add_warp_tile : add_thread_tile);
 }
 
 // With copies two slices ahead, where they are plain.
 static const char *pipelined(const Heuristic *to, const char *tile) {
     int places = to->target->tiles ? 2 : 3;  // of 36 KB or of 8
-    return arena_print(to->arena, "%sPIPELINE %s0 %d\n", tile, to->word['k'], places);
+    return tile ? arena_print(to->arena, "%sPIPELINE %s0 %d\n", tile, to->word['k'], places) : NULL;
 }
 
-typedef enum { LAID_OUT, WHOLE, WALKING, USUAL } Form;
-
-static const char *schedule(Heuristic *to, Form form, bool ahead) {
-    Tiling tiling;
-    if (!find_tiling(to, &tiling)) return NULL;
-    tiling.walk = 1;
-    choose_tile(to, &tiling, true);
-    if (form == WHOLE && tiling.parts == 1) return NULL;
-    if (form == WHOLE) choose_tile(to, &tiling, false);
-    tiling.laid_out = form == LAID_OUT;
-    if (tiling.laid_out && !can_lay_out(to, &tiling)) return NULL;
-    choose_group(to, &tiling);
-    if (tiling.sum.size < tiling.tile.depth) return NULL;
-    if (form == WALKING) {
-        bool vars = tiling.rows.vars + tiling.columns.vars + tiling.around.vars > 0;
-        tiling.walk = tiles_in(tiles_of(&tiling, &tiling.tile), to->target->gpu->sms);
-        if (vars || tiling.walk == 1) return NULL;
-    }
-    const char *tile = tile_schedule(to, &tiling);
-    return ahead ? pipelined(to, tile) : tile;
+const char *gpu_weight_pipelined_schedule(Heuristic *to) {
+    return pipelined(to, usual_schedule(to, TILES_LAID_OUT));
 }
-
-const char *gpu_weight_pipelined_schedule(Heuristic *to) { return schedule(to, LAID_OUT, true); }
-const char *gpu_weight_schedule(Heuristic *to) { return schedule(to, LAID_OUT, false); }
-const char *gpu_pipelined_schedule(Heuristic *to) { return schedule(to, USUAL, true); }
-const char *gpu_tile_schedule(Heuristic *to) { return schedule(to, USUAL, false); }
-const char *gpu_whole_schedule(Heuristic *to) { return schedule(to, WHOLE, true); }
-const char *gpu_walking_schedule(Heuristic *to) { return schedule(to, WALKING, true); }
+const char *gpu_weight_schedule(Heuristic *to) { return usual_schedule(to, TILES_LAID_OUT); }
+const char *gpu_pipelined_schedule(Heuristic *to) {
+    return pipelined(to, usual_schedule(to, TILES_USUAL));
+}
+const char *gpu_tile_schedule(Heuristic *to) { return usual_schedule(to, TILES_USUAL); }
+const char *gpu_whole_schedule(Heuristic *to) {
+    return pipelined(to, usual_schedule(to, TILES_WHOLE));
+}
+const char *gpu_walking_schedule(Heuristic *to) {
+    return pipelined(to, usual_schedule(to, TILES_WALKING));
+}

@@ -32,7 +32,7 @@ static void check_values(Gpu *gpu, const char *text, int64_t size, int64_t a, in
     CHECK_INT(gpu->counts.wavefronts, gpu->counts.conflict_free);
 }
 
-static const char *const kinds[] = {NULL, "mma_tf32"};
+static const char *const kinds[] = {NULL, "mma_tf32", "wgmma_tf32"};
 
 // ---- sizes that are VARs -----------------------------------------------------------------------
 static void check_var(const char *text, int64_t size, int64_t a, int64_t b, int64_t terms,

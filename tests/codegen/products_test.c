@@ -1,5 +1,5 @@
 /* products_test.c - products of four warps of a GPU: the tile loop, the schedules that make it,
- * what waits for what; on simt, against the chunk interpreter. */
+ * what waits for what, and the heuristic's tiles; on simt, against the chunk interpreter. */
 #include "codegen/gpu_run.h"
 #include "test.h"
 
@@ -180,4 +180,65 @@ TEST(what_four_warps_refuse) {
         CHECK_FATAL_TEXT(schedule_apply(kernel, schedule), cases[n].wrong);
     }
     arena_free(arena);
+}
+
+// a (m, k) or (k, m), b (k, n) or (n, k); on a GPU of so many multiprocessors.
+static Gpu check_wgmma(int m, int n, int k, bool left_turned, bool right_turned, int sms) {
+    Arena *arena = arena_new();
+    GpuTarget gpu = *gpu_target("h100");
+    gpu.sms = sms;
+    ScheduleTarget target = {.gpu = &gpu, .tiles = "wgmma_tf32"};
+    char *a = left_turned ? arena_print(arena, "%d*k + i", m) : arena_print(arena, "%d*i + k", k),
+         *b = right_turned ? arena_print(arena, "%d*j + k", k) : arena_print(arena, "%d*k + j", n);
+    char *text = arena_print(arena,
+                             "kernel k\nout c f32[%d]\nin a f32[%d]\nin b f32[%d]\n"
+                             "for i < %d { for j < %d {\n"
+                             "c[%d*i + j] = (reduce add k<%d (mul a[%s] b[%s])) } }\n",
+                             m * n, m * k, k * n, m, n, n, k, a, b);
+    void *buffer[] = {NULL, random_floats(arena, (int64_t)m * k, 4),
+                      random_floats(arena, (int64_t)k * n, 5)};
+    Gpu made = gpu_render(text, gpu_first(arena, text, &target));
+    gpu_check(&made, text, buffer, (int64_t)m * n, k * 2 * 0x1p-12, NULL);
+    CHECK_INT(gpu_spills(&made), 0);
+    arena_free(arena);
+    return made;
+}
+
+// Whatever is contiguous, threads read and write it without conflicts.
+TEST(wgmma_takes_matrices_as_they_lie) {
+    for (int turned = 0; turned < 4; turned++) {
+        Gpu gpu = check_wgmma(128, 128, 96, turned & 1, turned & 2, 132);
+        CHECK(gpu_has(&gpu, "wgmma_tf32_64x64x8(s + 0, a_shared_reg + 0, "));
+        CHECK(gpu_has(&gpu, "copy_async_16(a_shared") && gpu_has(&gpu, "b_shared_next"));
+        CHECK_INT(gpu.counts.mmas, 128 / 16 * (128 / 8) * (96 / 8));
+        CHECK_INT(gpu.counts.wavefronts, gpu.counts.conflict_free);
+        CHECK_INT(gpu.counts.barriers, 4 * 4 * 3);  // blocks, warps, slices
+        gpu_free(&gpu);
+    }
+}
+
+// With few multiprocessors the tile is as large as registers allow.
+TEST(wgmma_tiles_are_for_all_multiprocessors) {
+    static const struct {
+        int sms;
+        const char *unit, *threads;
+    } cases[] = {{1, "wgmma_tf32_64x256x8(", "KERNEL(256)"},
+                 {2, "wgmma_tf32_64x128x8(", "KERNEL(256)"},
+                 {4, "wgmma_tf32_64x128x8(", "KERNEL(128)"},
+                 {8, "wgmma_tf32_64x64x8(", "KERNEL(128)"}};
+    for (int n = 0; n < COUNT_OF(cases); n++) {
+        Gpu gpu = check_wgmma(128, 256, 64, false, n % 2, cases[n].sms);
+        CHECK(gpu_has(&gpu, cases[n].unit) && gpu_has(&gpu, cases[n].threads));
+        gpu_free(&gpu);
+    }
+}
+
+// Not whole: of rows, of columns, of slices; what is guarded is loaded ahead, too.
+TEST(wgmma_takes_what_does_not_fit) {
+    static const int sizes[][3] = {{70, 65, 37}, {129, 67, 100}, {64, 200, 33}, {65, 64, 32}};
+    for (int n = 0; n < COUNT_OF(sizes); n++) {  // each way to lie once
+        Gpu gpu = check_wgmma(sizes[n][0], sizes[n][1], sizes[n][2], n & 1, n & 2, 9);
+        CHECK(gpu_has(&gpu, "wgmma_tf32_64x") && gpu_has(&gpu, "_next") == (sizes[n][2] > 32));
+        gpu_free(&gpu);
+    }
 }
