@@ -22,7 +22,7 @@ static ModelFacts model_facts(Bench *bench, const Session *session) {
     const Gguf *gguf = session->gguf;
     ModelFacts facts = {.file = common.model};
     int64_t of_type[64] = {0};
-    int most = GGUF_Q4_1;
+    int most = gguf ? GGUF_Q4_1 : random_model_find(common.model)->type;
     facts.bytes = llama_weight_bytes(session->llama);
     if (!gguf) facts.values = random_values(llama_config(session->llama));
     for (int64_t i = 0; gguf && i < gguf_tensor_count(gguf); i++) {

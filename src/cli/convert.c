@@ -183,7 +183,7 @@ int run_convert(int count, char **argument) {
     if (parsed) return parsed < 0 ? EXIT_USAGE : EXIT_DONE;
     if (files < 2)
         return usage_wrong("convert: from what to what? Try: picograd convert IN OUT --type q4_k");
-    if (!strcmp(file[0], "random"))
+    if (random_model_find(file[0]))
         return usage_wrong("convert: random weights are made on the spot; there is no file");
     if (!wish.type) return usage_wrong("convert: which type? Try: --type q4_k");
     const GgufFormat *format = gguf_format_named(wish.type);

@@ -223,7 +223,7 @@ static bool is_one_of(const char *word, const char *const *names) {
 }
 
 static void print_model_names(void) {
-    printf(" random");
+    for (int i = 0; i < random_model_count; i++) printf(" %s", random_models[i].name);
     for (int i = 0; i < models_count(); i++) printf(" %s", models_at(i)->name);
 }
 

@@ -269,7 +269,7 @@ int run_inspect(int count, char **argument) {
     int names, parsed = OPTIONS_PARSE("inspect", table, count, argument, 1, &name, &names);
     if (parsed) return parsed < 0 ? EXIT_USAGE : EXIT_DONE;
     if (!names) return usage_wrong("inspect: which model? Try: picograd inspect smollm2");
-    if (!strcmp(name, "random"))
+    if (random_model_find(name))
         return usage_wrong("inspect: random weights are made on the spot; there is no file");
     if (how.json && (how.keys || how.tensors))
         return usage_wrong("inspect: --json takes --key or --template, not --keys or --tensors");

@@ -43,7 +43,10 @@ const Command commands[] = {
      "the very first. Lower is better; e to its power is the perplexity.",
      run_perplexity},
     {"models", "[pull NAME]", "list the models known by name, or fetch one",
-     "  picograd models pull smollm2     fetches a small model, 98 MB, into the cache",
+     "random and names that begin so are made on the spot, to measure: random:1b in seconds, and\n"
+     "2.5 GB of memory.\n"
+     "  picograd models pull smollm2     fetches a small model, 98 MB, into the cache\n"
+     "  picograd bench decode:128 -m random:1b",
      run_models},
     {"inspect", "MODEL", "print what a model file holds",
      "  picograd inspect smollm2\n"

@@ -6,16 +6,16 @@
 
 static int print_models(void) {
     Arena *arena = arena_new();
-    printf("%-10s %9s  %-6s  %s\n", "NAME", "SIZE", "CACHED", "WHAT");
+    printf("%-11s %9s  %-6s  %s\n", "NAME", "SIZE", "CACHED", "WHAT");
     for (int i = 0; i < models_count(); i++) {
         const Model *model = models_at(i);
-        printf("%-10s %6.1f MB  %-6s  %s\n", model->name, (double)model->bytes / 1e6,
+        printf("%-11s %6.1f MB  %-6s  %s\n", model->name, (double)model->bytes / 1e6,
                models_cached(arena, model) ? "yes" : "no", model->about);
-        printf("%-28s from %s %s on the Python package index\n", "", model->package,
+        printf("%-29s from %s %s on the Python package index\n", "", model->package,
                model->version);
     }
-    printf("%-10s %9s  %-6s  random weights in the shape of SmolLM2-135M; the words mean nothing\n",
-           "random", "-", "-");
+    for (int i = 0; i < random_model_count; i++)
+        printf("%-11s %9s  %-6s  %s\n", random_models[i].name, "-", "-", random_models[i].about);
     const char *folder = cache_folder(arena);
     if (folder)
         printf("\ncache: %s/models\n", folder);
@@ -34,6 +34,6 @@ int run_models(int count, char **argument) {
     if (strcmp(word[0], "pull"))
         return usage_wrong("models: what is '%.100s' for? Try: picograd models pull NAME", word[0]);
     if (words == 1) return usage_wrong("models pull: which one? picograd models lists them");
-    if (!strcmp(word[1], "random")) return EXIT_DONE;  // made on the spot
+    if (random_model_find(word[1])) return EXIT_DONE;  // made on the spot
     return models_pull(word[1]) < 0 ? failed() : EXIT_DONE;
 }

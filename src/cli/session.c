@@ -57,9 +57,10 @@ int session_open(Session *session, bool with_weights) {
     int status = common_apply();
     if (status != EXIT_DONE) return status;
     if (!common.model) return which_model();
-    if (!strcmp(common.model, "random")) {
+    const RandomModel *random = random_model_find(common.model);
+    if (random) {
         int64_t sequences = max_i64(1, common.sequences);
-        if (with_weights && !(session->llama = llama_random(common.context, sequences, 1)))
+        if (with_weights && !(session->llama = llama_random(random, common.context, sequences, 1)))
             return failed();
     } else if (open_file(session, with_weights) < 0) {
         session_close(session);

@@ -246,10 +246,12 @@ static void make_caches(void *context) {
     llama->step_all = pg_function(step_all, llama, 1, 1);
 }
 
-static Llama *llama_new(const LlamaConfig *config, const Gguf *gguf, uint64_t seed) {
+static Llama *llama_new(const LlamaConfig *config, const Gguf *gguf, const RandomModel *random,
+                        uint64_t seed) {
     Arena *arena = arena_new();
     Llama *llama = arena_object(arena, Llama);
-    *llama = (Llama){.arena = arena, .config = *config, .gguf = gguf, .rope_scale = 1};
+    *llama =
+        (Llama){.arena = arena, .config = *config, .gguf = gguf, .random = random, .rope_scale = 1};
     pg_scope_begin();
     int status = llama_load(llama, seed);
     if (status == 0 && pg_try(make_caches, llama) < 0)
@@ -269,25 +271,14 @@ Llama *llama_open(const Gguf *gguf, int64_t context, int64_t sequences) {
     if (config.context > config.trained)
         say("a context of %lld is more than the %lld positions that the model was trained on",
             (long long)config.context, (long long)config.trained);
-    return llama_new(&config, gguf, 0);
+    return llama_new(&config, gguf, NULL, 0);
 }
 
-Llama *llama_random(int64_t context, int64_t sequences, uint64_t seed) {
-    const LlamaConfig config = {.layers = 30,
-                                .width = 576,
-                                .hidden = 1536,
-                                .heads = 9,
-                                .key_heads = 3,
-                                .head_size = 64,
-                                .vocabulary = 49152,
-                                .context = context ? context : 4096,
-                                .sequences = sequences,
-                                .trained = 8192,
-                                .epsilon = 1e-5,
-                                .rope_base = 100000,
-                                .rope_factor = 1,
-                                .rope_size = 64};
-    return llama_new(&config, NULL, seed);
+Llama *llama_random(const RandomModel *of, int64_t context, int64_t sequences, uint64_t seed) {
+    LlamaConfig config = of->config;
+    config.context = context ? context : min_i64(4096, config.trained);
+    config.sequences = sequences;
+    return llama_new(&config, NULL, of, seed);
 }
 
 void llama_close(Llama *llama) {

@@ -21,8 +21,9 @@ typedef struct {
 
 struct Llama {
     Arena *arena;
-    PgScope *scope;    // of the tensors
-    const Gguf *gguf;  // NULL: random weights
+    PgScope *scope;             // of the tensors
+    const Gguf *gguf;           // NULL: random weights
+    const RandomModel *random;  // of this shape
     LlamaConfig config;
     LlamaLayer *layer;
     PgTensor *embedding, *norm;  // (V, W) (W)
@@ -42,4 +43,7 @@ PgTensor *llama_rotate(const Llama *llama, PgTensor *x, PgTensor *positions, dou
 // llama_load.c: -1 with error_text()
 int llama_read_config(const Gguf *gguf, LlamaConfig *config);
 int llama_load(Llama *llama, uint64_t seed);  // the weights of llama->gguf, else random ones
+// llama_random.c: (rows, columns), or ones (columns) where rows is 0; *counter goes on by the words
+// of random bits that it took. NULL with error_text() where there is no memory
+PgTensor *llama_random_weight(Llama *llama, uint64_t *counter, int64_t rows, int64_t columns);
 #endif

@@ -4,7 +4,6 @@
  * tensor has the shape that the sizes say.
  *   qwen2.block_count = 24, blk.0.attn_q.weight, blk.0.attn_q.bias, ...   =>   layer[0].query    */
 #include "models/llama.h"
-#include "ir/scalar.h"
 
 #include <math.h>
 #include <string.h>
@@ -139,66 +138,19 @@ int llama_read_config(const Gguf *gguf, LlamaConfig *config) {
     return fail("%s: a vocabulary of %lld tokens", gguf_path(gguf), (long long)config->vocabulary);
 }
 
-// ---- random weights ----------------------------------------------------------------------------
+// ---- loading -----------------------------------------------------------------------------------
 typedef struct {
     Llama *llama;
     uint64_t counter;  // of random numbers drawn so far
 } Loading;
 
-// S. Vigna's splitmix64: number `counter` of a sequence.
-static uint64_t random_bits(uint64_t counter) {
-    uint64_t z = counter * 0x9e3779b97f4a7c15;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-    z = (z ^ z >> 27) * 0x94d049bb133111eb;
-    return z ^ z >> 31;
-}
-
-// Blocks of 32 values, of mean 0 and variance 1 / columns, so that a product is as large as what it
-// is applied to.
-//   Q4_1: f16 scale, f16 offset, codes of 4 bits, 0 to 15
-//   Q8_0: f16 scale, codes of 8 bits, -128 to 127
-static uint8_t *random_blocks(Loading *loading, int64_t rows, int64_t columns,
-                              const GgufFormat *format) {
-    bool nibbles = format->type == GGUF_Q4_1;
-    int64_t blocks = rows * columns / format->length;
-    uint8_t *data = arena_array(loading->llama->arena, uint8_t, blocks * format->bytes + 64),
-            *at = data;
-    double deviation = nibbles ? 4.61 : 73.9;  // of evenly spread codes: sqrt((n^2 - 1) / 12)
-    float scale = (float)(1 / (deviation * sqrt((double)columns)));
-    uint16_t head[] = {f16_round(scale), f16_round(-7.5f * scale)};
-    size_t head_bytes = nibbles ? 4 : 2;
-    for (int64_t i = 0; i < blocks; i++, at += format->bytes) {
-        memcpy(at, head, head_bytes);
-        for (size_t j = head_bytes; j < (size_t)format->bytes; j += sizeof(uint64_t)) {
-            uint64_t bits = random_bits(++loading->counter);
-            memcpy(at + j, &bits, sizeof bits);
-        }
-    }
-    return data;
-}
-
-// A norm's weights are ones, not to change the size of what passes through.
-static PgTensor *random_weight(Loading *loading, int64_t rows, int64_t columns) {
-    Llama *llama = loading->llama;
-    if (!rows) {
-        llama->weight_bytes += columns * (int64_t)sizeof(float);
-        return pg_ones(PG_F32, PG_SHAPE(columns));
-    }
-    const GgufFormat *format =
-        gguf_format(rows == llama->config.vocabulary ? GGUF_Q8_0 : GGUF_Q4_1);
-    const uint8_t *data = random_blocks(loading, rows, columns, format);
-    llama->weight_bytes += rows * columns / format->length * format->bytes;
-    return pg_from_blocks(format->name, PG_SHAPE(rows, columns), data, 64, NULL, NULL);
-}
-
-// ---- loading -----------------------------------------------------------------------------------
 // A tensor of the given sizes (rows 0: of rank 1), its bytes left where the file is mapped.
 static int load(Loading *loading, PgTensor **to, int64_t rows, int64_t columns, const char *name) {
     Llama *llama = loading->llama;
     const Gguf *gguf = llama->gguf;
     if (!gguf) {
-        *to = random_weight(loading, rows, columns);
-        return 0;
+        *to = llama_random_weight(llama, &loading->counter, rows, columns);
+        return *to ? 0 : -1;
     }
     const GgufTensor *tensor = gguf_find_tensor(gguf, name);
     if (!tensor) return fail("%s: tensor %s is missing", gguf_path(gguf), name);

@@ -26,8 +26,16 @@ typedef struct Llama Llama;
 // is min(4096, trained). NULL with error_text() if the file is no llama model, or if a tensor is
 // missing or of the wrong shape. A model may be used by one thread at a time.
 Llama *llama_open(const Gguf *gguf, int64_t context, int64_t sequences);
-// Random weights in the shape of SmolLM2-135M: runs at the same speed, says nothing.
-Llama *llama_random(int64_t context, int64_t sequences, uint64_t seed);
+// Random weights in the shape of a model: they run at its speed and say nothing. context as above.
+typedef struct {
+    const char *name, *about;  // "random:1b"; a line for a list
+    int type, embedding;       // formats of matrices and of the embedding: GGUF_Q4_1, Q8_0, BF16
+    LlamaConfig config;        // without context and sequences
+} RandomModel;
+extern const RandomModel random_models[];  // llama_random.c
+extern const int random_model_count;
+const RandomModel *random_model_find(const char *name);  // NULL: none of them
+Llama *llama_random(const RandomModel *of, int64_t context, int64_t sequences, uint64_t seed);
 void llama_close(Llama *llama);  // NULL is allowed
 const LlamaConfig *llama_config(const Llama *llama);
 int64_t llama_position(const Llama *llama);         // tokens in the cache

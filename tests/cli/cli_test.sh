@@ -317,6 +317,15 @@ for seed in 7 7 8; do
 done
 check "the same seed, the same text" cmp -s "$work/seed-7-1" "$work/seed-7-2"
 check "another seed, another text" is "$(cmp -s "$work/seed-7-1" "$work/seed-8-3"; echo $?)" 1
+try generate -m random:tiny --prompt-ids 1,2,255 -n 4 --temp 0
+check "random:tiny: four ids" grep -qE '^([0-9]+ ){3}[0-9]+$' "$work/out"
+try bench -m random:tiny -p 8 -n 0 -r 1
+check "random:tiny: its row" has "| random 1M BF16"
+try models
+check "models lists random:1b" has "random:1b"
+check "models fits a terminal" awk 'length > 100 { exit 1 }' "$work/out"
+refuses 2 "there is no file" inspect random:1b
+refuses 1 "random:2b" generate -m random:2b -p some
 "$picograd" generate -m random -p abc -c 8 -n 2 >/dev/full 2>"$work/err"
 check "full disk while generating: status" is $? 1
 check "full disk while generating" says "cannot write standard output"

@@ -176,7 +176,7 @@ TEST(llama_random_weights_eager_equals_graph) {
     float *logits[2];
     for (int mode = 0; mode < 2; mode++) {
         pg_set_mode(mode ? PG_EAGER : PG_GRAPH);
-        Llama *llama = llama_random(64, 1, 7);
+        Llama *llama = llama_random(&random_models[0], 64, 1, 7);
         int64_t vocabulary = llama_config(llama)->vocabulary;
         logits[mode] = arena_array(arena, float, vocabulary);
         CHECK_INT(llama_forward(llama, ids, 3, logits[mode], NULL), 0);
@@ -300,7 +300,7 @@ static void check_refused(Llama *llama, const char *bytes, size_t size, const ch
 
 TEST(llama_state_of_another_kind_is_refused) {
     open_file();
-    Llama *llama = llama_open(gguf, 64, 1), *other = llama_random(64, 1, 1);
+    Llama *llama = llama_open(gguf, 64, 1), *other = llama_random(&random_models[0], 64, 1, 1);
     Llama *small = llama_open(gguf, 4, 1);
     size_t size;
     char *bytes = file_read(arena, state_file(), &size);
