@@ -119,8 +119,9 @@ typedef struct {
     Arena *arena;
     const Kernel *kernel;
     const bool *aliased;
-    const bool *in_bulk;  // by buffer: its copies are waited for by all threads, at each SETTLE
     StatementList needed;
+    const Statement *without;  // of those: is it? NULL: they are being found
+    bool missed;
 } Scan;
 
 // Buffers that may be the same memory count as one.
@@ -189,7 +190,7 @@ static bool conflict(int before, int now) {
 
 static bool is_needed(const Scan *scan, const Statement *statement) {
     for (int i = 0; i < scan->needed.count; i++)
-        if (scan->needed.at[i] == statement) return true;
+        if (scan->needed.at[i] == statement) return statement != scan->without;
     return false;
 }
 
@@ -221,7 +222,7 @@ static void scan_meeting(const Scan *scan, StatementKind kind, uint8_t *done) {
     for (int32_t i = 0; i < scan->kernel->buffers.count; i++) {
         if (kind == STATEMENT_BARRIER) done[i] &= BEGUN | APART;
         if (kind != STATEMENT_SETTLE) continue;
-        if (!scan->in_bulk[i]) done[i] |= (done[i] & BEGUN) / (BEGUN_BY_ALL / WRITTEN_BY_ALL);
+        done[i] |= (done[i] & BEGUN) / (BEGUN_BY_ALL / WRITTEN_BY_ALL);
         done[i] |= (done[i] & APART) / (APART_BY_ALL / WRITTEN_BY_ALL);
         done[i] &= (uint8_t)~APART;
     }
@@ -250,8 +251,10 @@ static void scan_list(Scan *scan, const Statement *list, uint8_t *done) {
         // Threads meet once before a loop if that saves them from meeting in each of its passes.
         bool whole = !mixed || !scan_has_thread_loop(scan->kernel, list->body);
         const uint8_t *now = accesses_of(scan, list);
-        if (whole && !is_needed(scan, list) && conflicts(scan, done, now))
-            *list_add(scan->arena, &scan->needed) = list;
+        if (whole && !is_needed(scan, list) && conflicts(scan, done, now)) {
+            scan->missed = true;
+            if (!scan->without) *list_add(scan->arena, &scan->needed) = list;
+        }
         if (is_needed(scan, list)) scan_meeting(scan, STATEMENT_BARRIER, done);
         if (mixed)
             scan_loop(scan, list, done);
@@ -260,23 +263,26 @@ static void scan_list(Scan *scan, const Statement *list, uint8_t *done) {
     }
 }
 
-static const bool *find_in_bulk(Arena *arena, const Kernel *kernel) {
-    bool *in_bulk = arena_array(arena, bool, kernel->buffers.count);
-    AccessList all = {0};
-    if (kernel_has_blocks(kernel)) all = kernel_accesses(arena, kernel, kernel->body, -1);
-    for (int i = 0; i < all.count; i++)
-        in_bulk[all.at[i].buffer] |= all.at[i].load < 0 &&
-                                     all.at[i].statement->role == ROLE_ASYNC &&
-                                     kernel_tile_around(kernel, all.at[i].statement);
-    return in_bulk;
+// A barrier that was found before one further up in a loop was may be there for nothing.
+static void drop_needless(Scan *scan) {
+    StatementList found = scan->needed;
+    for (int i = 0; i < found.count && found.count > 1; i++) {
+        scan->without = found.at[i];
+        scan->missed = false;
+        scan_list(scan, scan->kernel->body,
+                  arena_array(scan->arena, uint8_t, scan->kernel->buffers.count));
+        if (scan->missed) continue;
+        for (int n = i; n + 1 < found.count; n++) found.at[n] = found.at[n + 1];
+        found.count--;
+        scan->needed = found;
+        i--;
+    }
 }
 
 StatementList scan_barriers(Arena *arena, const Kernel *kernel, const bool *aliased) {
-    Scan scan = {.arena = arena,
-                 .kernel = kernel,
-                 .aliased = aliased,
-                 .in_bulk = find_in_bulk(arena, kernel)};
+    Scan scan = {.arena = arena, .kernel = kernel, .aliased = aliased};
     if (scan_has_thread_loop(kernel, kernel->body))
         scan_list(&scan, kernel->body, arena_array(arena, uint8_t, kernel->buffers.count));
+    if (kernel_has_blocks(kernel)) drop_needless(&scan);
     return scan.needed;
 }

@@ -117,10 +117,11 @@ typedef struct {
     int64_t group;  // so many rows of tiles are done before the next column of tiles; 1: one
     int64_t walk;   // tiles of a block, one after another
     bool laid_out;  // the columns' operand is a weight, which is laid out at load
+    bool bulk;      // and whose slices the copy engine copies
 } Tiling;
-// LAID_OUT: of weights alone. WHOLE: where the usual ones are in parts, in one. WALKING: as many
+// LAID_OUT, BULK: of weights alone. WHOLE: where the usual ones are in parts, in one. WALKING: as many
 // blocks as multiprocessors.
-typedef enum { TILES_USUAL, TILES_LAID_OUT, TILES_WHOLE, TILES_WALKING } TileForm;
+typedef enum { TILES_USUAL, TILES_LAID_OUT, TILES_BULK, TILES_WHOLE, TILES_WALKING } TileForm;
 // With the tile of these that is best. NULL: there are none of that form.
 typedef void AddTile(Heuristic *to, const Tiling *tiling);
 const char *tile_schedule_of(Heuristic *to, TileForm form, int tiles, const GpuTile *tile,
@@ -131,6 +132,7 @@ void add_blocks(Heuristic *to, const Tiling *tiling);
 void add_side_copy(Heuristic *to, const Tiling *tiling, int32_t buffer, const Side *side, int rows,
                    const char *loops, const char *sums);
 // Of weights: laid out at load. NULL: not one of those.
+const char *gpu_weight_bulk_schedule(Heuristic *to);
 const char *gpu_weight_pipelined_schedule(Heuristic *to);
 const char *gpu_weight_schedule(Heuristic *to);
 const char *gpu_pipelined_schedule(Heuristic *to);

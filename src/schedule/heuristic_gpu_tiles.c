@@ -14,6 +14,7 @@
 #include "schedule/heuristic.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 // ---- which loops are what ----------------------------------------------------------------------
@@ -370,9 +371,8 @@ static void add_warp_tile(Heuristic *to, const Tiling *tiling) {
                              : "UNROLL $j1110_$b_shared\nUNROLL $k110_$b_shared\n");
     add_side_copy(to, tiling, product->rows_buffer, &tiling->rows, tile->rows,
                   "$i10_$x $i110_$x $i1110_$x $i1111_$x", "$k10_$x $k110_$x $k111_$x");
-    if (tiling->laid_out)
-        add_laid_out_copy(to, tile);
-    else
+    if (tiling->laid_out && !tiling->bulk) add_laid_out_copy(to, tile);
+    if (!tiling->laid_out)
         add_side_copy(to, tiling, product->packed, &tiling->columns, tile->columns,
                       "$j10_$x $j110_$x $j1110_$x $j11110_$x $j11111_$x",
                       "$k10_$x $k110_$x $k111_$x");
@@ -396,7 +396,8 @@ static bool find_form(const Heuristic *to, Tiling *found, TileForm form, int til
                       const GpuTile *tile) {
     if (!find_tiling(to, found)) return false;
     found->walk = 1;
-    found->laid_out = form == TILES_LAID_OUT;
+    found->bulk = form == TILES_BULK;
+    found->laid_out = found->bulk || form == TILES_LAID_OUT;
     choose_tile(to, found, true, tiles, tile);
     if (form == TILES_WHOLE && found->parts == 1) return false;
     if (form == TILES_WHOLE) choose_tile(to, found, false, tiles, tile);
@@ -406,6 +407,17 @@ static bool find_form(const Heuristic *to, Tiling *found, TileForm form, int til
     if (form != TILES_WALKING) return true;
     found->walk = tiles_in(tiles_of(found, &found->tile), to->target->gpu->sms);
     return !found->rows.vars && !found->columns.vars && !found->around.vars && found->walk > 1;
+}
+
+// As many places for slices as leave room for two blocks on a multiprocessor.
+static void add_pipeline(Heuristic *to, const Tiling *tiling) {
+    enum { GAP = 4, LEAST = 2, MOST = 4 };
+    const GpuTile *tile = &tiling->tile;
+    int64_t bytes = (int64_t)(tile->rows + tile->columns) * (tile->depth + GAP) * 4,
+            slices = (tiling->sum.size + tile->depth - 1) / tile->depth,
+            room = min_i64(to->target->gpu->shared / 2 / bytes, MOST);
+    to->word['t'] = decimal(to, min_i64(max_i64(room, LEAST), slices));
+    add(to, "PIPELINE $k0 $t bulk\n");
 }
 
 const char *tile_schedule_of(Heuristic *to, TileForm form, int tiles, const GpuTile *tile,
@@ -425,6 +437,7 @@ const char *tile_schedule_of(Heuristic *to, TileForm form, int tiles, const GpuT
     if (tiling.parts > 1) add_parts(to, &tiling);
     to->word['d'] = decimal(to, tile->depth);
     add_tile(to, &tiling);
+    if (tiling.bulk) add_pipeline(to, &tiling);
     return to->text.at;
 }
 
@@ -452,6 +465,11 @@ static const char *pipelined(const Heuristic *to, const char *tile) {
     return tile ? arena_print(to->arena, "%sPIPELINE %s0 %d\n", tile, to->word['k'], places) : NULL;
 }
 
+const char *gpu_weight_bulk_schedule(Heuristic *to) {
+    enum { HAS_ENGINE = 90 };
+    long since = strtol(to->target->gpu->architecture + strlen("sm_"), NULL, 10);
+    return since >= HAS_ENGINE ? usual_schedule(to, TILES_BULK) : NULL;
+}
 const char *gpu_weight_pipelined_schedule(Heuristic *to) {
     return pipelined(to, usual_schedule(to, TILES_LAID_OUT));
 }

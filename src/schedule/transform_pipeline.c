@@ -145,7 +145,8 @@ static int64_t grow_run(Run *run) {
     return elements;
 }
 
-// The nest as loops around runs that the copy engine copies; NULL if it is not of such.
+// The nest as loops around runs that the copy engine copies; NULL if it is not of such, or threads
+// share more than one of them.
 static Statement *in_bulk(const Pipeline *to, Statement *nest) {
     Kernel *kernel = to->kernel;
     Run run = {0};
@@ -159,8 +160,11 @@ static Statement *in_bulk(const Pipeline *to, Statement *nest) {
                           elements);
     Index zero = index_const(to->table, 0), element = kernel_loop_index(kernel, all);
     for (int i = 0; i < run.loops; i++) {
-        if (!run.inside[i]) around[loops++] = run.loop[i];
-        if (!run.inside[i]) continue;
+        if (!run.inside[i]) {
+            if (kernel->loops.at[run.loop[i]].kind == LOOP_THREAD) return NULL;
+            around[loops++] = run.loop[i];
+            continue;
+        }
         run.to = index_replace(to->table, run.to, ATOM_LOOP, run.loop[i], zero);
         run.from = index_replace(to->table, run.from, ATOM_LOOP, run.loop[i], zero);
     }

@@ -216,8 +216,8 @@ static const char slices[] =
     "for c1 < 32 { update s[c1] = (add t[31 - c1] s[c1]) }\n}\n"
     "for c2 < 32 { finish y[32*i + c2] = s[c2] }\n} }\n";
 
-// Without a pipeline: before the copy and behind it. With one: once, and before each of the copies
-// ahead of a row's loop, which go where the last row's slices were read. And before y is stored.
+// Without a pipeline: before the copy and behind it. With one: once. And before y is stored, behind
+// which the copies ahead of the next row's loop go where the last row's slices were read.
 TEST(a_pipeline_that_runs_again_waits_for_what_was_read) {
     float *a = values(512, 8);
     Gpu gpu = check_equal(slices, "BLOCK b\nTHREAD c c0 c1 c2\n", (void *[]){NULL, a}, 64, 1e-5);
@@ -225,7 +225,7 @@ TEST(a_pipeline_that_runs_again_waits_for_what_was_read) {
     gpu_free(&gpu);
     gpu = check_equal(slices, "BLOCK b\nTHREAD c c0 c1 c2\nPIPELINE k 4\n", (void *[]){NULL, a}, 64,
                       1e-5);
-    CHECK_INT(gpu.counts.barriers, 2 * (8 + 3 + 1));
+    CHECK_INT(gpu.counts.barriers, 2 * (8 + 1));
     gpu_free(&gpu);
 }
 
@@ -300,9 +300,9 @@ TEST(tensor_cores_take_what_does_not_fit) {
 
 // ---- weights that are laid out at load ---------------------------------------------------------
 // x (m, k) times weights (n, k), or (k, n). large: of 128 x 128, on a GPU of one multiprocessor.
-static Gpu check_weights(int m, int n, int k, bool rows, bool large) {
+static Gpu check_weights(const char *name, int m, int n, int k, bool rows, bool large) {
     Arena *arena = arena_new();
-    GpuTarget one = *gpu_target("h100");
+    GpuTarget one = *gpu_target(name);
     if (large) one.sms = 1;
     ScheduleTarget target = {.gpu = &one, .tiles = "mma_tf32"};
     void *buffer[] = {NULL, random_floats(arena, (int64_t)m * k, 4),
@@ -323,7 +323,7 @@ static Gpu check_weights(int m, int n, int k, bool rows, bool large) {
 // weight, 4 at a time. Of factors, x is rounded to tf32 here; the weight was when it was laid out.
 TEST(weights_are_read_in_the_order_of_fragments) {
     for (int rows = 0; rows < 2; rows++) {
-        Gpu gpu = check_weights(64, 64, 128, rows, false);
+        Gpu gpu = check_weights("a100", 64, 64, 128, rows, false);
         CHECK(has(&gpu, "copy_async_16(b_once_shared + ") && has(&gpu, "load_f32x4(b_once_shared"));
         CHECK(has(&gpu, "a_shared_reg[0] = tf32_f32(") &&
               !has(&gpu, "b_once_shared_reg[0] = tf32"));
@@ -338,11 +338,32 @@ TEST(weights_are_read_in_the_order_of_fragments) {
     }
 }
 
+// The weight's slices by the copy engine, 64 wavefronts each; x's rows by all threads as before.
+TEST(weights_are_copied_in_bulk_where_there_is_an_engine) {
+    for (int rows = 0; rows < 2; rows++) {
+        Gpu gpu = check_weights("h100", 64, 64, 128, rows, false),
+            large = check_weights("h100", 128, 128, 128, rows, true);
+        const int shares = 4 * 64 * 32 / 4 / 32;
+        CHECK(has(&gpu, "copy_bulk(b_once_shared") && has(&gpu, "copy_async_16(a_shared"));
+        CHECK(strstr(gpu.schedule, "PIPELINE k0 4 bulk") &&
+              strstr(large.schedule, "PIPELINE k0 3 bulk"));
+        CHECK_INT(gpu.counts.copies, 4 + shares);
+        CHECK_INT(large.counts.copies, 4 * 2 + 2 * shares);
+        CHECK_INT(gpu.counts.load_sectors, 2 * 64 * 128 * 4 / 32);
+        CHECK_INT(gpu.counts.wavefronts, 4 * 64 + shares * 4 + 4 * 4 * 4 * (8 + 2 * 4));
+        CHECK_INT(gpu.counts.barriers, 4 * (1 + 4));
+        CHECK_INT(large.counts.barriers, 4 * (1 + 4));
+        gpu_free(&gpu);
+        gpu_free(&large);
+    }
+}
+
 TEST(weights_of_any_size_are_padded_when_they_are_laid_out) {
     static const int sizes[][3] = {{70, 45, 37}, {130, 130, 100}, {33, 70, 65}};
     for (int i = 0; i < COUNT_OF(sizes); i++)
-        for (int how = 0; how < 4; how++) {
-            Gpu gpu = check_weights(sizes[i][0], sizes[i][1], sizes[i][2], how & 1, (how & 2) != 0);
+        for (int how = 0; how < 8; how++) {
+            Gpu gpu = check_weights(how & 4 ? "h100" : "a100", sizes[i][0], sizes[i][1],
+                                    sizes[i][2], how & 1, (how & 2) != 0);
             CHECK(has(&gpu, "mma_tf32_16x8x8"));
             gpu_free(&gpu);
         }
@@ -351,8 +372,8 @@ TEST(weights_of_any_size_are_padded_when_they_are_laid_out) {
 // Tiles of both sizes read the same memory: the kernels that lay it out are the same text.
 TEST(a_weight_is_laid_out_alike_for_tiles_of_all_sizes) {
     for (int rows = 0; rows < 2; rows++) {
-        Gpu small = check_weights(128, 128, 64, rows, false),
-            large = check_weights(128, 128, 64, rows, true);
+        Gpu small = check_weights("a100", 128, 128, 64, rows, false),
+            large = check_weights("a100", 128, 128, 64, rows, true);
         CHECK_INT(small.counts.copies, 2 * large.counts.copies);
         CHECK_TEXT(kernel_print(small.arena, small.once.at[0].kernel),
                    kernel_print(large.arena, large.once.at[0].kernel));
