@@ -103,12 +103,13 @@ def make_attention(peer, row):
 
 
 def make_model(peer, row):
-    from torch_llama import Llama
+    import torch_llama
     types = {"F32": torch.float32, "BF16": torch.bfloat16}
     if row.model not in types:
         raise Missing("PyTorch has no weights in GGUF's blocks")
     count = row.sizes[0]
-    step = Llama(row.file, types[row.model], count + 1, peer == "inductor").eval()
+    step = torch_llama.from_file(row.file, types[row.model], count + 1,
+                                 peer == "inductor").eval()
     ids = torch.randint(step.vocabulary, (count + 1,))
     places = torch.arange(count + 1)
 
