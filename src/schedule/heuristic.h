@@ -119,8 +119,8 @@ typedef struct {
     bool laid_out;  // the columns' operand is a weight, which is laid out at load
     bool bulk;      // and whose slices the copy engine copies
 } Tiling;
-// LAID_OUT, BULK: of weights alone. WHOLE: where the usual ones are in parts, in one. WALKING: as many
-// blocks as multiprocessors.
+// LAID_OUT, BULK: of weights alone. WHOLE: where the usual ones are in parts, in one. WALKING: as
+// many blocks as multiprocessors.
 typedef enum { TILES_USUAL, TILES_LAID_OUT, TILES_BULK, TILES_WHOLE, TILES_WALKING } TileForm;
 // With the tile of these that is best. NULL: there are none of that form.
 typedef void AddTile(Heuristic *to, const Tiling *tiling);
