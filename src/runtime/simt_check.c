@@ -379,13 +379,17 @@ ON_FIBER void check_bulk(Thread *thread, const Copy *copy) {
     counts->shared_bytes += copy->bytes;
 }
 
-// All who wait for it may read it then, and do so before others may.
+// All who wait for it may read it then, and do so before others may. Products read by the way on
+// which it came: nobody must show it to them.
 void check_came(Thread *thread, const Copy *copy) {
     Check *check = thread->worker->launch->check;
-    Cell *cell = &check->region->cell[(char *)copy->to - check->region->at];
+    int64_t at = (char *)copy->to - check->region->at;
     Stamp stamp = stamp_now(check, thread->self.thread);
     if (stamp.epoch) stamp.epoch--;
-    for (int i = 0; i < copy->bytes; i++) cell[i] = (Cell){.write = stamp};
+    for (int i = 0; i < copy->bytes; i++) {
+        check->region->cell[at + i] = (Cell){.write = stamp};
+        check->written[at + i] = 0;
+    }
 }
 
 static void count_meeting(const Check *check, int where) {

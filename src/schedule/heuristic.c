@@ -592,12 +592,20 @@ int schedule_candidates(Arena *arena, Kernel *kernel, const ScheduleTarget *targ
         flat_schedule,  tile_schedule,    attention_schedule, plain_schedule,
     };
     int candidates = 0;
-    static const char *(*const find_gpu[])(Heuristic *) = {
-        gpu_attention_schedule, gpu_weight_bulk_schedule, gpu_weight_pipelined_schedule,
-        gpu_weight_schedule,    wgmma_pipelined_schedule, wgmma_through_schedule,
-        wgmma_tile_schedule,    gpu_pipelined_schedule,   gpu_tile_schedule,
-        gpu_whole_schedule,     gpu_walking_schedule,     gpu_schedule,
-        gpu_plain_schedule};
+    static const char *(*const find_gpu[])(Heuristic *) = {gpu_attention_schedule,
+                                                           wgmma_weight_schedule,
+                                                           wgmma_pipelined_schedule,
+                                                           wgmma_through_schedule,
+                                                           wgmma_tile_schedule,
+                                                           gpu_weight_bulk_schedule,
+                                                           gpu_weight_pipelined_schedule,
+                                                           gpu_weight_schedule,
+                                                           gpu_pipelined_schedule,
+                                                           gpu_tile_schedule,
+                                                           gpu_whole_schedule,
+                                                           gpu_walking_schedule,
+                                                           gpu_schedule,
+                                                           gpu_plain_schedule};
     find_chain(&to);
     for (int i = 0; target->gpu && i < COUNT_OF(find_gpu); i++) {
         const char *found = find_gpu[i](&to);

@@ -141,6 +141,7 @@ const char *gpu_whole_schedule(Heuristic *to);
 const char *gpu_walking_schedule(Heuristic *to);
 
 // heuristic_wgmma.c: such tiles on a GPU that has it
+const char *wgmma_weight_schedule(Heuristic *to);
 const char *wgmma_pipelined_schedule(Heuristic *to);
 const char *wgmma_through_schedule(Heuristic *to);
 const char *wgmma_tile_schedule(Heuristic *to);

@@ -409,13 +409,17 @@ static bool find_form(const Heuristic *to, Tiling *found, TileForm form, int til
     return !found->rows.vars && !found->columns.vars && !found->around.vars && found->walk > 1;
 }
 
-// As many places for slices as leave room for two blocks on a multiprocessor.
+// As many places for slices as leave room for two blocks on a multiprocessor, or for one whose sums
+// are half of its registers.
 static void add_pipeline(Heuristic *to, const Tiling *tiling) {
     enum { GAP = 4, LEAST = 2, MOST = 4 };
     const GpuTile *tile = &tiling->tile;
+    const GpuTarget *gpu = to->target->gpu;
+    bool one = 2 * tile->rows * tile->columns >= gpu->registers;
     int64_t bytes = (int64_t)(tile->rows + tile->columns) * (tile->depth + GAP) * 4,
             slices = (tiling->sum.size + tile->depth - 1) / tile->depth,
-            room = min_i64(to->target->gpu->shared / 2 / bytes, MOST);
+            shared = one ? gpu->block_shared : gpu->shared / 2,
+            room = min_i64(shared / bytes, MOST);
     to->word['t'] = decimal(to, min_i64(max_i64(room, LEAST), slices));
     add(to, "PIPELINE $k0 $t bulk\n");
 }

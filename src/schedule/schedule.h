@@ -93,7 +93,7 @@ typedef struct {
     int depth, block;      // of a packed panel: rows; of rows that a thread takes: how many
     const GpuTarget *gpu;  // blocks of threads; of what is above, tiles counts; NULL: a CPU
 } ScheduleTarget;
-enum { CANDIDATES_MAX = 14 };
+enum { CANDIDATES_MAX = 15 };
 int schedule_candidates(Arena *arena, Kernel *kernel, const ScheduleTarget *target,
                         const char *candidate[CANDIDATES_MAX]);
 // The best row for registers of so many lanes.

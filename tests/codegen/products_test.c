@@ -182,8 +182,9 @@ TEST(what_four_warps_refuse) {
     arena_free(arena);
 }
 
-// a (m, k) or (k, m), b (k, n) or (n, k); on a GPU of so many multiprocessors.
-static Gpu check_wgmma(int m, int n, int k, bool left_turned, bool right_turned, int sms) {
+// a (m, k) or (k, m), b (k, n) or (n, k); on a GPU of so many multiprocessors. b: "in", "weight".
+static Gpu check_factors(int m, int n, int k, bool left_turned, bool right_turned, int sms,
+                         const char *kind) {
     Arena *arena = arena_new();
     GpuTarget gpu = *gpu_target("h100");
     gpu.sms = sms;
@@ -191,10 +192,10 @@ static Gpu check_wgmma(int m, int n, int k, bool left_turned, bool right_turned,
     char *a = left_turned ? arena_print(arena, "%d*k + i", m) : arena_print(arena, "%d*i + k", k),
          *b = right_turned ? arena_print(arena, "%d*j + k", k) : arena_print(arena, "%d*k + j", n);
     char *text = arena_print(arena,
-                             "kernel k\nout c f32[%d]\nin a f32[%d]\nin b f32[%d]\n"
+                             "kernel k\nout c f32[%d]\nin a f32[%d]\n%s b f32[%d]\n"
                              "for i < %d { for j < %d {\n"
                              "c[%d*i + j] = (reduce add k<%d (mul a[%s] b[%s])) } }\n",
-                             m * n, m * k, k * n, m, n, n, k, a, b);
+                             m * n, m * k, kind, k * n, m, n, n, k, a, b);
     void *buffer[] = {NULL, random_floats(arena, (int64_t)m * k, 4),
                       random_floats(arena, (int64_t)k * n, 5)};
     Gpu made = gpu_render(text, gpu_first(arena, text, &target));
@@ -202,6 +203,10 @@ static Gpu check_wgmma(int m, int n, int k, bool left_turned, bool right_turned,
     CHECK_INT(gpu_spills(&made), 0);
     arena_free(arena);
     return made;
+}
+
+static Gpu check_wgmma(int m, int n, int k, bool left_turned, bool right_turned, int sms) {
+    return check_factors(m, n, k, left_turned, right_turned, sms, "in");
 }
 
 // Whatever is contiguous, threads read and write it without conflicts.
@@ -239,6 +244,31 @@ TEST(wgmma_takes_what_does_not_fit) {
     for (int n = 0; n < COUNT_OF(sizes); n++) {  // each way to lie once
         Gpu gpu = check_wgmma(sizes[n][0], sizes[n][1], sizes[n][2], n & 1, n & 2, 9);
         CHECK(gpu_has(&gpu, "wgmma_tf32_64x") && gpu_has(&gpu, "_next") == (sizes[n][2] > 32));
+        gpu_free(&gpu);
+    }
+}
+
+// Panels of 64 columns, which instructions multiply by one at a time: a slice of each is 8 KB, one
+// copy of the engine's. Nothing of b is rounded or stored by threads.
+TEST(wgmma_weights_are_laid_out_and_copied_in_bulk) {
+    for (int turned = 0; turned < 2; turned++) {
+        Gpu gpu = check_factors(128, 256, 128, false, turned, 1, "weight");
+        CHECK_INT(gpu.once.count, 1);
+        CHECK(gpu_has(&gpu, "wgmma_tf32_64x64x8(s + 96, ") && gpu_has(&gpu, ", 8192, came"));
+        CHECK(!gpu_has(&gpu, "b_once_shared_next"));
+        CHECK_INT(gpu.counts.mmas, 128 / 16 * (256 / 8) * (128 / 8));
+        // 4 slices: of b 4 panels, of a 128 x 32 floats, 16 bytes for each of a warp's 32 threads
+        CHECK_INT(gpu.counts.copies, 4 * (4 + 128 * 32 / 4 / 32));
+        CHECK_INT(gpu.counts.wavefronts, gpu.counts.conflict_free);
+        gpu_free(&gpu);
+    }
+}
+
+TEST(wgmma_weights_of_any_size) {
+    static const int sizes[][3] = {{70, 65, 37}, {129, 67, 100}, {64, 200, 70}};
+    for (int n = 0; n < COUNT_OF(sizes); n++) {
+        Gpu gpu = check_factors(sizes[n][0], sizes[n][1], sizes[n][2], n & 1, n & 2, 9, "weight");
+        CHECK(gpu_has(&gpu, "wgmma_tf32_64x64x8(") && gpu.once.count == 1);
         gpu_free(&gpu);
     }
 }
