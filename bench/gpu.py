@@ -29,7 +29,8 @@ KERNELS = [Row(name, precision) for precision in ("fp32", "tf32") for name in (
     "matmul:4096x4096x4096", "linear:4096x4096x4096", "matmul:8192x8192x8192",
     "linear:8192x8192x8192")] + [Row(name) for name in (
         "softmax:16384x4096", "layernorm:16384x4096", "rmsnorm:16384x4096", "gelu:16384x4096",
-        "chain:16384x4096", "attention:32x2048x64x2048", "attention:32x1x64x4096")]
+        "chain:16384x4096", "attention:32x2048x64x2048", "attention:32x2048x128x2048",
+        "attention:32x1x64x4096")]
 MODELS = [Row("decode:128", model="random:1b"), Row("prefill:512", model="random:1b"),
           Row("decode:128", model="random:tiny"),
           Row("decode:128", model="random:tiny", graph=False),
@@ -218,7 +219,7 @@ def find_torch(options):
 
 def run_row(options, row):
     ours = picograd(options, row)
-    name = " ".join([row.name] + ([row.model] if row.model else []))
+    name = row.name + (f" {os.path.basename(row.model)}" if row.model else "")
     line = f"{name:28} {row.precision}  "
     if "error" in ours:
         print(line + ours["error"], flush=True)

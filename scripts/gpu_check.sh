@@ -1,23 +1,25 @@
 #!/bin/bash
 # gpu_check.sh [MODEL.gguf] - everything that needs an NVIDIA GPU, the most important first: what
 # the wrappers of the prelude do, the op tests, a llama, speed beside PyTorch where that is there.
-# In: a GPU, its driver, NVRTC, make, a C compiler; no network and no library.
+# In: a GPU, its driver, NVRTC, make, a C compiler; no network, and none of the optional libraries:
+# prompts are token ids, which need no tokenizer.
 # Out: BUILD/gpu-check.txt.
 # Nothing stops it; each step has a limit, all of them 10 minutes. Status: 0 all is well, 1
 # something failed, 2 there is no GPU.
+#   PG_DEVICE=simt STEP_SECONDS=30 scripts/gpu_check.sh   rehearses it, in tiny sizes, on the CPU
 # shellcheck disable=SC2046,SC2016  # names of tests have no blanks; bash -c expands its own text
 set -u
 cd "$(dirname "$0")/.." || exit 1
 build=${BUILD:-build} model=${1:-} device=${PG_DEVICE:-cuda}
 unset PG_DEVICE PG_MODE PG_ISA PG_DUMP PG_PRECISION MAKEFLAGS MAKELEVEL
 last=$((SECONDS + 590)) # when all must have ended
+most=${STEP_SECONDS:-590}
 failed=0
 
 no_gpu() {
     echo "gpu-check: there is no NVIDIA GPU here: $1" >&2
     exit 2
 }
-# PG_DEVICE=simt rehearses the script itself.
 [ "$device" = simt ] || [ -e /dev/nvidiactl ] || [ -e /dev/dxg ] ||
     no_gpu "/dev/nvidiactl is not there"
 
@@ -28,6 +30,7 @@ note() { tee -a "$report"; }
 step() {
     local limit=$1 name=$2 status start=$SECONDS
     shift 2
+    [ "$most" -lt "$limit" ] && limit=$most
     [ $((last - SECONDS)) -lt "$limit" ] && limit=$((last - SECONDS))
     echo "== $name" | note
     if [ "$limit" -le 0 ]; then
@@ -69,15 +72,23 @@ run_tests() {
 }
 # The same tokens as on the CPU, from the likeliest at each step.
 llama() {
-    local of=$1 mode=$2 wanted got
-    local how=(-m "$of" -p 'The same text, on two devices' -n 24 --temp 0 --ids)
+    local of=$1 mode=$2 wanted got tokens=24
+    [ "$device" = simt ] && tokens=2
+    local how=(-m "$of" --prompt-ids '1 72 101 108 31 44 200' -n "$tokens" --temp 0 --ids)
     wanted=$("$build/picograd" generate "${how[@]}" --device cpu) || return
     got=$("$build/picograd" generate "${how[@]}" --device "$device" --mode "$mode") || return
     echo "$got"
     [ "$got" = "$wanted" ] || echo "the CPU's: $wanted"
     [ "$got" = "$wanted" ]
 }
-export -f tests run_tests llama make_all facts
+# speed kernels|models: beside PyTorch, where that is there.
+speed() {
+    local how=(--picograd "$build/picograd" --device "$device" --part "$1")
+    [ "$1" = models ] && [ "$model" ] && how+=(-m "$model")
+    [ "$device" = simt ] && how+=(--rehearse)
+    python3 bench/gpu.py "${how[@]}"
+}
+export -f tests run_tests llama make_all facts speed
 export build device model
 
 step 20 "the machine" bash -c facts
@@ -86,11 +97,12 @@ if step 240 "build" bash -c make_all; then
     step 60 "driver, wrappers of the prelude" bash -c 'run_tests 30 runtime/cuda runtime/prelude'
     step 90 "ops: values, attention, gradients" \
         bash -c 'run_tests 60 ops/values ops/attention ops/gradient'
-    step 60 "llama of random weights, graph" bash -c 'llama random graph'
-    step 60 "llama of random weights, eager" bash -c 'llama random eager'
+    step 40 "llama of random weights in blocks, graph" bash -c 'llama random graph'
+    step 40 "llama of random weights in bf16, graph" bash -c 'llama random:tiny graph'
     [ -z "$model" ] || step 60 "$model, graph" bash -c 'llama "$model" graph'
-    step 150 "speed" python3 bench/gpu.py --picograd "$build/picograd" --device "$device" \
-        ${model:+-m "$model"}
+    step 150 "speed: kernels" bash -c 'speed kernels'
+    step 150 "speed: a model of a billion weights, and what a step costs" bash -c 'speed models'
+    step 60 "llama of random weights in blocks, eager" bash -c 'llama random eager'
     step 120 "ops: beside PyTorch's values" bash -c 'run_tests 110 ops/golden'
     step 90 "ops: random programs; small models" bash -c 'run_tests 80 ops/programs models/small'
 fi
