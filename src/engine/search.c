@@ -373,13 +373,29 @@ static void propose_of_target(Searcher *to, const ScheduleTarget *target) {
         propose(to, NULL, candidate[i], to->compiler[0], what);
 }
 
+// What the heuristic would do with fewer multiprocessors, or more: larger tiles and smaller ones, sums
+// in parts; and without one matrix unit or the other.
+static void propose_seeds_of_gpu(Searcher *to, const ScheduleTarget *usual) {
+    static const int sms[] = {0, 1, 8, 32, 512, 2048};  // 0: as many as there are
+    const char *const units[] = {usual->tiles, "mma_tf32", NULL};
+    for (int i = usual->tiles ? 0 : COUNT_OF(units) - 1; i < COUNT_OF(units); i++)
+        for (int n = 0; n < COUNT_OF(sms); n++) {
+            GpuTarget gpu = *usual->gpu;
+            ScheduleTarget like = *usual;
+            if (sms[n]) gpu.sms = sms[n];
+            like.gpu = &gpu;
+            like.tiles = units[i];
+            propose_of_target(to, &like);
+        }
+}
+
 // Tiles of all shapes that fit the registers, panels of several depths; lanes in vectors of half to
 // twice the registers' width.
 static void propose_seeds(Searcher *to) {
     static const int depths[] = {160, 320, 640, 1 << 16};
     const ScheduleTarget usual = unit_target();
     if (usual.gpu) {
-        propose_of_target(to, &usual);
+        propose_seeds_of_gpu(to, &usual);
         return;
     }
     const MatrixUnit *unit = usual.unit ? matrix_unit_find(usual.unit) : NULL;

@@ -398,6 +398,7 @@ AccessList kernel_accesses(Arena *arena, const Kernel *kernel, Statement *list, 
 Statement *kernel_parent(const Kernel *kernel, const Statement *statement);
 Statement **kernel_link(Kernel *kernel, const Statement *statement);
 Statement *kernel_loop_statement(const Kernel *kernel, int32_t loop);  // NULL if no `for` runs it
+Statement *statement_last(Statement *list);                            // of its siblings
 // "update s[4*i]", for messages.
 char *statement_text(Arena *arena, const Kernel *kernel, const Statement *statement);
 

@@ -310,6 +310,11 @@ static Statement *find_loop(Statement *list, int32_t loop) {
     return NULL;
 }
 
+Statement *statement_last(Statement *list) {
+    while (list->next) list = list->next;
+    return list;
+}
+
 Statement *kernel_loop_statement(const Kernel *kernel, int32_t loop) {
     return find_loop(kernel->body, loop);
 }

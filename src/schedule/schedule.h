@@ -347,6 +347,14 @@ Transform transform_split, transform_fuse, transform_order, transform_thread, tr
 void transform_stage_copy(const ScheduleLine *line);                   // STAGE with `over`
 void transform_pipeline_loop(const ScheduleLine *line, int32_t loop);  // PIPELINE of a loop
 void transform_through(const ScheduleLine *line, int32_t loop);        // .. through registers
+// transform_pipeline.c: shared memory that is filled first in each iteration of a loop, by buffer.
+// Refuses what is not only read in the rest of the loop; lets a list's accesses go to one of
+// several places; makes room for those.
+void places_check(const ScheduleLine *line, const bool *filled, int32_t buffers, Statement *loop,
+                  Statement *rest);
+void places_move(const ScheduleLine *line, const bool *filled, int32_t buffers, Statement *list,
+                 Index place);
+void places_make(const ScheduleLine *line, const bool *filled, int32_t buffers, int64_t places);
 // Cuts a loop's iterations into pieces of `factor`; returns the inner loop. tail: "guard", "peel",
 // "pad".
 int32_t split_loop(const ScheduleLine *line, int32_t loop, int64_t factor, const char *tail);

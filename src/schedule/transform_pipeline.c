@@ -44,38 +44,48 @@ static bool fills(Pipeline *to, Statement *statement) {
     return true;
 }
 
-// What was filled is read behind it in the loop, and nowhere else.
-static void check_uses(const Pipeline *to) {
-    for (int32_t i = 0; i < to->kernel->buffers.count; i++) {
-        if (!to->filled[i]) continue;
-        AccessList all = kernel_accesses(to->line->arena, to->kernel, to->kernel->body, i),
-                   here = kernel_accesses(to->line->arena, to->kernel, to->loop->body, i),
-                   rest = kernel_accesses(to->line->arena, to->kernel, to->rest, i);
+void places_check(const ScheduleLine *line, const bool *filled, int32_t buffers, Statement *loop,
+                  Statement *rest) {
+    Kernel *kernel = line->kernel;
+    for (int32_t i = 0; i < buffers; i++) {
+        if (!filled[i]) continue;
+        AccessList all = kernel_accesses(line->arena, kernel, kernel->body, i),
+                   here = kernel_accesses(line->arena, kernel, loop->body, i),
+                   behind = kernel_accesses(line->arena, kernel, rest, i);
         bool reads = all.count == here.count;
-        for (int n = 0; n < rest.count; n++) reads &= rest.at[n].load >= 0;
-        for (int n = 0; n < here.count - rest.count; n++) reads &= here.at[n].load < 0;
+        for (int n = 0; n < behind.count; n++) reads &= behind.at[n].load >= 0;
         if (!reads)
-            line_refuse(to->line, to->loop, "%s is not only filled first and then read there",
-                        to->kernel->buffers.at[i].name);
+            line_refuse(line, loop, "%s is not only filled first and then read there",
+                        kernel->buffers.at[i].name);
     }
 }
 
-static int64_t place_size(const Pipeline *to, int32_t buffer) {
+static int64_t place_size(const Kernel *kernel, int32_t buffer) {
     enum { ALIGNED = 32 };  // elements: a place begins at the first bank
-    return round_up(to->kernel->buffers.at[buffer].size, ALIGNED);
+    return round_up(kernel->buffers.at[buffer].size, ALIGNED);
 }
 
 static Index add_offset(void *context, Kernel *kernel, Index element) {
     return index_add(graph_indices(kernel->graph), element, *(Index *)context);
 }
 
-// The list's accesses of what is filled go to place number `place`.
-static void move_to(const Pipeline *to, Statement *list, Index place) {
-    for (int32_t i = 0; i < to->kernel->buffers.count; i++) {
-        if (!to->filled[i]) continue;
-        Index offset = index_scale(to->table, place, place_size(to, i));
-        statement_relocate(to->kernel, list, i, i, add_offset, &offset);
+void places_move(const ScheduleLine *line, const bool *filled, int32_t buffers, Statement *list,
+                 Index place) {
+    IndexTable *table = graph_indices(line->kernel->graph);
+    for (int32_t i = 0; i < buffers; i++) {
+        if (!filled[i]) continue;
+        Index offset = index_scale(table, place, place_size(line->kernel, i));
+        statement_relocate(line->kernel, list, i, i, add_offset, &offset);
     }
+}
+
+void places_make(const ScheduleLine *line, const bool *filled, int32_t buffers, int64_t places) {
+    for (int32_t i = 0; i < buffers; i++)
+        if (filled[i]) line->kernel->buffers.at[i].size = places * place_size(line->kernel, i);
+}
+
+static void move_to(const Pipeline *to, Statement *list, Index place) {
+    places_move(to->line, to->filled, to->kernel->buffers.count, list, place);
 }
 
 static void set_async(const Pipeline *to, Statement *list, Id condition) {
@@ -89,11 +99,6 @@ static void set_async(const Pipeline *to, Statement *list, Id condition) {
                               ? condition
                               : node_binary(graph, OP_AND, list->condition, condition);
     }
-}
-
-static Statement *last_of(Statement *list) {
-    while (list->next) list = list->next;
-    return list;
 }
 
 // ---- in bulk -----------------------------------------------------------------------------------
@@ -208,7 +213,7 @@ static void put_first(const Pipeline *to, const Statement *fill) {
     Statement *copies = statement_copy(kernel, fill, "_first", by);
     move_to(to, copies, kernel_loop_index(kernel, first));
     set_async(to, copies, -1);
-    last_of(copies)->next = statement_meeting(kernel, STATEMENT_COMMIT, 0);
+    statement_last(copies)->next = statement_meeting(kernel, STATEMENT_COMMIT, 0);
     Statement **link = kernel_link(kernel, to->loop),
               *before = statement_loop(kernel, first, copies);
     before->next = *link;
@@ -229,7 +234,7 @@ static void put_ahead(const Pipeline *to, Statement *fill) {
     set_async(to, fill, there);
     move_to(to, to->rest, index_mod(to->table, now, to->stages));
     Statement *commit = statement_meeting(kernel, STATEMENT_COMMIT, 0);
-    last_of(fill)->next = commit;
+    statement_last(fill)->next = commit;
     commit->next = to->rest;
     to->loop->body = statement_meeting(kernel, STATEMENT_SETTLE, (int32_t)to->stages - 2);
     to->loop->body->next = fill;
@@ -255,7 +260,7 @@ void transform_pipeline_loop(const ScheduleLine *line, int32_t loop) {
                     (long long)to.stages);
     if (!last || !to.rest)
         line_refuse(line, to.loop, "it does not begin with plain copies to shared memory");
-    check_uses(&to);
+    places_check(line, to.filled, line->kernel->buffers.count, to.loop, to.rest);
     last->next = NULL;
     if (line->words > 3) {
         line_expect(line, 3, "bulk");
@@ -264,6 +269,5 @@ void transform_pipeline_loop(const ScheduleLine *line, int32_t loop) {
     to.loop->body = fill;
     put_first(&to, fill);
     put_ahead(&to, fill);
-    for (int32_t i = 0; i < line->kernel->buffers.count; i++)
-        if (to.filled[i]) line->kernel->buffers.at[i].size = to.stages * place_size(&to, i);
+    places_make(line, to.filled, line->kernel->buffers.count, to.stages);
 }

@@ -64,39 +64,8 @@ static void find_fill(Through *to) {
         last = to->rest;
     if (!last || !to->rest)
         line_refuse(to->line, to->loop, "it does not fill shared memory first, then read it");
-    for (int32_t i = 0; i < to->buffers; i++) {
-        if (!to->filled[i]) continue;
-        Arena *arena = to->line->arena;
-        AccessList all = kernel_accesses(arena, to->kernel, to->kernel->body, i),
-                   here = kernel_accesses(arena, to->kernel, *to->fill, i),
-                   rest = kernel_accesses(arena, to->kernel, to->rest, i);
-        bool reads = all.count == here.count;
-        for (int n = 0; n < rest.count; n++) reads &= rest.at[n].load >= 0;
-        if (!reads)
-            line_refuse(to->line, to->loop, "%s is not only filled first and then read there",
-                        to->kernel->buffers.at[i].name);
-    }
+    places_check(to->line, to->filled, to->buffers, to->loop, to->rest);
     last->next = NULL;
-}
-
-// ---- places ------------------------------------------------------------------------------------
-
-static int64_t place_size(const Through *to, int32_t buffer) {
-    enum { ALIGNED = 32 };  // elements: a place begins at the first bank
-    return round_up(to->kernel->buffers.at[buffer].size, ALIGNED);
-}
-
-static Index add_offset(void *context, Kernel *kernel, Index element) {
-    return index_add(graph_indices(kernel->graph), element, *(Index *)context);
-}
-
-static void move_to(const Through *to, Statement *list, Index slice) {
-    Index place = index_mod(to->table, slice, PLACES);
-    for (int32_t i = 0; i < to->buffers; i++) {
-        if (!to->filled[i]) continue;
-        Index offset = index_scale(to->table, place, place_size(to, i));
-        statement_relocate(to->kernel, list, i, i, add_offset, &offset);
-    }
 }
 
 // ---- registers ---------------------------------------------------------------------------------
@@ -158,9 +127,8 @@ static void split(const Through *to, Statement *load, Statement *store, int loop
     }
 }
 
-static Statement *last_of(Statement *list) {
-    while (list->next) list = list->next;
-    return list;
+static void move_to(const Through *to, Statement *list, Index slice) {
+    places_move(to->line, to->filled, to->buffers, list, index_mod(to->table, slice, PLACES));
 }
 
 static void put_first(const Through *to, const Statement *fill) {
@@ -168,7 +136,7 @@ static void put_first(const Through *to, const Statement *fill) {
     by->loop[to->loop->loop] = index_const(to->table, 0);
     Statement *first = statement_copy(to->kernel, fill, "_first", by),
               **link = kernel_link(to->kernel, to->loop);
-    last_of(first)->next = *link;
+    statement_last(first)->next = *link;
     *link = first;
 }
 
@@ -204,13 +172,12 @@ void transform_through(const ScheduleLine *line, int32_t loop) {
     move_to(&to, to.rest, now);
     split(&to, load, store, 0, around);
     *to.fill = load;
-    last_of(load)->next = to.rest;
-    last_of(to.rest)->next = store;
+    statement_last(load)->next = to.rest;
+    statement_last(to.rest)->next = store;
     if (!waits) {
         Statement *settle = statement_meeting(kernel, STATEMENT_SETTLE, 0);
         settle->next = to.loop->body;
         to.loop->body = settle;
     }
-    for (int32_t i = 0; i < to.buffers; i++)
-        if (to.filled[i]) kernel->buffers.at[i].size = PLACES * place_size(&to, i);
+    places_make(line, to.filled, to.buffers, PLACES);
 }
