@@ -373,8 +373,8 @@ static void propose_of_target(Searcher *to, const ScheduleTarget *target) {
         propose(to, NULL, candidate[i], to->compiler[0], what);
 }
 
-// What the heuristic would do with fewer multiprocessors, or more: larger tiles and smaller ones, sums
-// in parts; and without one matrix unit or the other.
+// What the heuristic would do with fewer multiprocessors, or more: larger tiles and smaller ones,
+// sums in parts; and without one matrix unit or the other.
 static void propose_seeds_of_gpu(Searcher *to, const ScheduleTarget *usual) {
     static const int sms[] = {0, 1, 8, 32, 512, 2048};  // 0: as many as there are
     const char *const units[] = {usual->tiles, "mma_tf32", NULL};
