@@ -450,9 +450,9 @@ Statement *legal_parallel(Kernel *kernel, Statement *loop, LoopKind kind) {
         for (int i = 0; own && !in_block && i < accesses.count; i++)
             if (accesses.at[i].buffer == buffer) return accesses.at[i].statement;
         Statement *against = meets(kernel, &accesses, loop->loop, varying, buffer);
-        if (own && in_block && kind == LOOP_THREAD) {
+        if (own && in_block && kind != LOOP_BLOCK) {  // others have a register of that name, too
             Statement *store = stored_alike(kernel, &accesses, loop->loop, buffer);
-            if (store && is_folded(kernel, loop, buffer)) continue;
+            if (store && kind == LOOP_THREAD && is_folded(kernel, loop, buffer)) continue;
             if (store) return store;
         }
         if (against) return against;
