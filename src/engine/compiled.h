@@ -133,6 +133,7 @@ int64_t once_live_bytes(void);  // of all that is laid out, for tests and metric
 void unit_explicit(Kernel *kernel);
 ScheduleTarget unit_target(void);
 
+Program *unit_lower(Arena *arena, const Kernel *kernel);
 char *unit_render(Arena *arena, const Program *program, const char *comment,
                   char symbol[SYMBOL_SIZE]);
 

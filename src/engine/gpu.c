@@ -16,12 +16,17 @@ static bool is_checked(void) {
 
 const GpuTarget *gpu_row(void) {
     static _Thread_local GpuTarget row;
+    static _Thread_local char architecture[16];
     const char *name = env_text("SIMT_GPU", "h100");
     const GpuTarget *simt = gpu_target(name);
     if (!device()->gpu && !simt) fatal("PG_SIMT_GPU: there is no GPU %.60s. Hint: h100", name);
     if (!device()->gpu) return simt;
     const CudaInfo *info = cuda_facts(device()->gpu);
     row = *gpu_target_like(info->name, 10 * info->major + info->minor);
+    // sm_90a has what only this architecture has.
+    snprintf(architecture, sizeof architecture, "sm_%d%d%s", info->major, info->minor,
+             info->major == 9 && info->minor == 0 ? "a" : "");
+    row.architecture = architecture;
     row.sms = info->processors;
     row.block_shared = info->shared;
     row.l2_bytes = info->l2;

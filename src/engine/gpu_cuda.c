@@ -77,12 +77,6 @@ static int load(Cuda *gpu, Unit *unit, const void *cubin) {
     return status;
 }
 
-// sm_90a has what only this architecture has.
-static const char *architecture(Arena *arena, const CudaInfo *info) {
-    bool own = info->major == 9 && info->minor == 0;
-    return arena_print(arena, "sm_%d%d%s", info->major, info->minor, own ? "a" : "");
-}
-
 static int cuda_compile(Compiled *compiled) {
     Cuda *gpu = compiled->device->gpu;
     NvrtcUnit *unit = arena_array(compiled->arena, NvrtcUnit, compiled->units.count);
@@ -94,9 +88,8 @@ static int cuda_compile(Compiled *compiled) {
         compiled->info.from_cache += it->cuda != NULL;
         if (it->cuda) continue;
         of[count] = it;
-        unit[count++] = (NvrtcUnit){.name = it->symbol,
-                                    .source = it->source,
-                                    .arch = architecture(compiled->arena, cuda_facts(gpu))};
+        unit[count++] =
+            (NvrtcUnit){.name = it->symbol, .source = it->source, .arch = gpu_row()->architecture};
     }
     if (count && nvrtc_compile(compiled->arena, unit, count)) return -1;
     for (int i = 0; i < count; i++) {

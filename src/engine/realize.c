@@ -136,12 +136,8 @@ static int pass_tune(Compiled *compiled) { return search_units(compiled); }
 
 bool unit_is_gpu(void) { return device()->kind != DEVICE_CPU; }
 
-// No later GPU has it: the device's own capability counts, not that of a row like it.
-static bool has_wgmma(const GpuTarget *row) {
-    if (!device()->gpu) return !strcmp(row->architecture, "sm_90a");
-    const CudaInfo *info = cuda_facts(device()->gpu);
-    return info->major == 9 && info->minor == 0;
-}
+// No later GPU has it.
+static bool has_wgmma(const GpuTarget *row) { return !strcmp(row->architecture, "sm_90a"); }
 
 ScheduleTarget unit_target(void) {
     ScheduleTarget row = *schedule_target(target()->lanes);
@@ -229,10 +225,13 @@ static int pass_plan(Compiled *compiled) {
     return 0;
 }
 
-static void lower_unit(Unit *unit) {
-    unit->program = lower(unit->arena, unit->kernel, &(LowerOptions){.gpu = unit_is_gpu()});
-    program_verify(unit->program);
+Program *unit_lower(Arena *arena, const Kernel *kernel) {
+    Program *program = lower(arena, kernel, &(LowerOptions){.gpu = unit_is_gpu()});
+    program_verify(program);
+    return program;
 }
+
+static void lower_unit(Unit *unit) { unit->program = unit_lower(unit->arena, unit->kernel); }
 
 static int pass_lower(Compiled *compiled) {
     each_unit(compiled, 0, lower_unit);

@@ -107,11 +107,12 @@ static void lay_out(Attempt *it) {
     if (to->trial) trial_lay_out(to->trial, &once);
 }
 
-static Program *program_of(Arena *arena, Kernel *kernel) {
-    expand_kernel(kernel);
-    Program *program = lower(arena, kernel, &(LowerOptions){.gpu = unit_is_gpu()});
-    program_verify(program);
-    return program;
+static Bound bound_on_gpu(const Attempt *it) {
+    double operations, bytes;
+    trial_cost(it->to->trial, &operations, &bytes);
+    expand_kernel(it->kernel);
+    return launches_bound(unit_lower(it->arena, it->kernel), gpu_row(), bytes,
+                          trial_vars(it->to->trial));
 }
 
 static void apply(void *argument) {
@@ -126,8 +127,7 @@ static void apply(void *argument) {
     lay_out(it);
     const Searcher *to = it->to;
     if (to->trial && unit_is_gpu())
-        it->candidate->bound = launches_bound(program_of(it->arena, it->kernel), gpu_row(),
-                                              trial_least_bytes(to->trial), trial_vars(to->trial));
+        it->candidate->bound = bound_on_gpu(it);
     else if (to->trial)
         it->candidate->bound = kernel_bound(it->kernel, &to->machine, trial_vars(to->trial),
                                             trial_cold_bytes(to->trial, &to->machine));
@@ -138,7 +138,8 @@ static void render(void *argument) {
     Searcher *to = it->to;
     Candidate *candidate = it->candidate;
     Arena *arena = unit_is_gpu() ? to->arena : it->arena;  // a GPU's launches are the program's
-    Program *program = program_of(arena, it->kernel);
+    expand_kernel(it->kernel);
+    Program *program = unit_lower(arena, it->kernel);
     int32_t steps = program->steps.count;
     if (to->heuristic && steps > LONGER * to->heuristic->steps)
         fatal("%d steps, the heuristic's has %d", steps, to->heuristic->steps);
@@ -514,7 +515,11 @@ static void decide(Searcher *to) {
         if (to->measured.at[i] != to->heuristic) list[count++] = to->measured.at[i];
     for (int i = 0; i < count && !is_stopped(to); i++) list[i]->seconds = INFINITY;
     int good = measure(to, list, count, 8, 0.005);
-    if (to->trial && !is_run(to) && trial_operations(to->trial) < FEW) compare(to, list, good);
+    if (to->trial && !is_run(to)) {
+        double operations, bytes;
+        trial_cost(to->trial, &operations, &bytes);
+        if (operations < FEW) compare(to, list, good);
+    }
     for (int i = 0; i < good; i++)
         if (!list[i]->refused && list[i]->seconds < best->seconds) best = list[i];
     if (best->seconds > least_gain * to->heuristic->seconds) best = to->heuristic;

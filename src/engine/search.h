@@ -32,8 +32,7 @@ void trial_lay_out(Trial *trial, const OnceList *once);
 const int64_t *trial_vars(const Trial *trial);  // the middle of each VAR's interval
 // Of those of a call that no cache holds from one step to the next.
 double trial_cold_bytes(const Trial *trial, const Machine *machine);
-double trial_least_bytes(const Trial *trial);  // of a call, by kernel_cost
-double trial_operations(const Trial *trial);
+void trial_cost(const Trial *trial, double *operations, double *bytes);  // of a call: kernel_cost's
 typedef struct {
     KernelFunction *function;
     int64_t own_bytes, shared_bytes;  // of its Program

@@ -161,16 +161,8 @@ double trial_cold_bytes(const Trial *trial, const Machine *machine) {
     return (double)trial->bytes > machine->last_bytes ? (double)trial->bytes / trial->sets : 0;
 }
 
-double trial_least_bytes(const Trial *trial) {
-    double operations, bytes;
-    kernel_cost(trial->kernel, trial->var, &operations, &bytes);
-    return bytes;
-}
-
-double trial_operations(const Trial *trial) {
-    double operations, bytes;
-    kernel_cost(trial->kernel, trial->var, &operations, &bytes);
-    return operations;
+void trial_cost(const Trial *trial, double *operations, double *bytes) {
+    kernel_cost(trial->kernel, trial->var, operations, bytes);
 }
 
 // ---- running -----------------------------------------------------------------------------------
